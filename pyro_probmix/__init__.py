@@ -1,0 +1,57 @@
+"""Conditional density estimation with mixup on statistical manifolds, in Pyro."""
+
+from pyro_probmix import distributions, mixing, models, nn
+from pyro_probmix._version import __version__
+from pyro_probmix.distributions import (
+    LinearPool,
+    LogLinearPool,
+    bhattacharyya_distance,
+    cross_entropy,
+    linear_pool,
+    log_linear_pool,
+    renyi_divergence,
+)
+from pyro_probmix.evaluation import evaluate, to_inference_data
+from pyro_probmix.mixing import (
+    CompleteGraph,
+    DiracVicinity,
+    LabelVicinity,
+    NearestNeighborGraph,
+    NormalVicinity,
+    PairBatch,
+    PairLoader,
+)
+from pyro_probmix.models import ERM, ManifoldMixup, ManifoldProbMix, Mixup, ProbMix, mix
+from pyro_probmix.training import History, fit
+
+__all__ = [
+    "ERM",
+    "CompleteGraph",
+    "DiracVicinity",
+    "History",
+    "LabelVicinity",
+    "LinearPool",
+    "LogLinearPool",
+    "ManifoldMixup",
+    "ManifoldProbMix",
+    "Mixup",
+    "NearestNeighborGraph",
+    "NormalVicinity",
+    "PairBatch",
+    "PairLoader",
+    "ProbMix",
+    "__version__",
+    "bhattacharyya_distance",
+    "cross_entropy",
+    "distributions",
+    "evaluate",
+    "fit",
+    "linear_pool",
+    "log_linear_pool",
+    "mix",
+    "mixing",
+    "models",
+    "nn",
+    "renyi_divergence",
+    "to_inference_data",
+]

@@ -1,0 +1,108 @@
+"""The ``pyro-probmix`` command."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+try:
+    import joblib  # type: ignore[import-untyped]
+    import typer
+    from rich.console import Console
+
+    from pyro_probmix._version import __version__
+    from pyro_probmix.datasets import NAMES, Task, load
+    from pyro_probmix.experiments import FIGURE, METHODS, RESULTS, select_methods, settings_for
+    from pyro_probmix.experiments import compare as run_comparison
+except ModuleNotFoundError as error:
+    missing = (error.name or "").partition(".")[0]
+    if missing not in {"matplotlib", "rich", "typer"}:
+        raise
+    print(f'error: the command needs {missing}: pip install "pyro-probmix[experiments]"', file=sys.stderr)
+    raise SystemExit(2) from None
+
+__all__ = ["app", "compare", "main"]
+
+app = typer.Typer(name="pyro-probmix", add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    """An error the user can mend is one line on standard error and exit code 2."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo("stopped; the finished cells are in results.json", err=True)
+        raise typer.Exit(130) from None
+    except (ValueError, OSError, ImportError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from None
+
+
+@app.callback(invoke_without_command=True)
+def pyro_probmix(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
+) -> None:
+    """Mixup on statistical manifolds, compared on real data."""
+    if version:
+        typer.echo(f"pyro-probmix {__version__}")
+
+
+@app.command()
+def compare(
+    name: Annotated[str, typer.Argument(help=f"One of {', '.join(NAMES)}, or a file ending in .csv.")] = (
+        "toy-regression"
+    ),
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Folder holding uci/NAME/data.txt; default $PYRO_PROBMIX_DATA, else downloaded."),
+    ] = None,
+    target: Annotated[str | None, typer.Option(help="Target column of a CSV file.")] = None,
+    task: Annotated[
+        str | None, typer.Option(help="regression or classification, for a CSV file; default: by its target.")
+    ] = None,
+    methods: Annotated[str, typer.Option(help="Comma-separated methods.")] = ",".join(METHODS),
+    splits: Annotated[int | None, typer.Option(help="Train/test splits; default 20 for UCI, else 5.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Epochs; default by data set.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Output folder; default results/NAME.")] = None,
+    jobs: Annotated[int | None, typer.Option(help="Worker processes; default: the number of cores.")] = None,
+    alpha: Annotated[float | None, typer.Option(help="Mixing coefficient Beta(alpha, alpha).")] = None,
+    beta: Annotated[float | None, typer.Option(help="Vicinity, in standardised units.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Rows a step; default all, 256 of many.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Learning rate of Adam.")] = None,
+    num_neighbors: Annotated[int | None, typer.Option(help="Neighbours a row in local methods.")] = None,
+) -> None:
+    """Train methods on the splits of a data set; print a table, write results.json and figure.png."""
+    given = {
+        "splits": splits,
+        "epochs": epochs,
+        "alpha": alpha,
+        "beta": beta,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "num_neighbors": num_neighbors,
+    }
+    with _plain_errors():
+        chosen = select_methods(methods)
+        dataset = load(name, data, target=target, task=cast("Task | None", task))
+        changes: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+        settings = replace(settings_for(dataset), **changes)
+        folder = out or Path("results") / Path(dataset.name).stem
+        workers = joblib.cpu_count() if jobs is None else jobs
+        comparison = run_comparison(dataset, chosen, settings, seed=seed, jobs=workers, out=folder)
+    Console().print(comparison.table())
+    typer.echo(f"results: {folder / RESULTS}\nfigure:  {folder / FIGURE}")
+
+
+def main() -> None:
+    """Run the command."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,30 @@
+"""The toy, bundled, UCI and user's own data sets."""
+
+from __future__ import annotations
+
+from pyro_probmix.datasets.bundled import BUNDLED, load_bundled
+from pyro_probmix.datasets.catalog import NAMES, TOYS, load
+from pyro_probmix.datasets.dataset import Dataset, Task
+from pyro_probmix.datasets.tabular import load_csv
+from pyro_probmix.datasets.toy import TOY_RADII, TOY_REGIONS, toy_classification, toy_regression
+from pyro_probmix.datasets.uci import DATA_VARIABLE, UCI, load_uci, uci_splits, uci_url
+
+__all__ = [
+    "BUNDLED",
+    "DATA_VARIABLE",
+    "NAMES",
+    "TOYS",
+    "TOY_RADII",
+    "TOY_REGIONS",
+    "UCI",
+    "Dataset",
+    "Task",
+    "load",
+    "load_bundled",
+    "load_csv",
+    "load_uci",
+    "toy_classification",
+    "toy_regression",
+    "uci_splits",
+    "uci_url",
+]

@@ -1,0 +1,75 @@
+"""The container every loader returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Dataset", "Task"]
+
+Task = Literal["regression", "classification"]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    r"""Features and targets of a prediction problem, as they were read.
+
+    Args:
+        name: name of the data set.
+        x: features, float64 of shape ``(n, d)``.
+        y: targets of shape ``(n,)``: float64 for a regression, int64 labels ``0..num_classes - 1`` for a
+            classification.
+        task: ``"regression"`` or ``"classification"``.
+        feature_names: one name per column of ``x``; empty if the source has none.
+        class_names: one name per class; empty for a regression.
+
+    Raises:
+        ValueError: if the shapes or the task do not fit, or a value is NaN or infinite (the rows are named).
+
+    >>> x, y = np.zeros((3, 2)), np.array([0, 1, 1])
+    >>> data = Dataset("tiny", x, y, "classification", class_names=("a", "b"))
+    >>> len(data), data.num_features, data.num_classes
+    (3, 2, 2)
+    """
+
+    name: str
+    x: NDArray[np.float64]
+    y: NDArray[np.float64] | NDArray[np.int64]
+    task: Task
+    feature_names: tuple[str, ...] = ()
+    class_names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.task not in get_args(Task):
+            raise ValueError(f"task must be one of {', '.join(get_args(Task))}; got {self.task!r}")
+        if self.x.ndim != 2 or self.y.shape != self.x.shape[:1]:
+            raise ValueError(f"{self.name}: x must be (n, d) and y (n,); got {self.x.shape} and {self.y.shape}")
+        if self.feature_names and len(self.feature_names) != self.num_features:
+            raise ValueError(f"{self.name}: {len(self.feature_names)} feature_names for {self.num_features} columns")
+        bad = np.flatnonzero(~(np.isfinite(self.x).all(axis=1) & np.isfinite(self.y)))
+        if bad.size:
+            raise ValueError(f"{self.name}: NaN or infinite values in rows {bad[:5].tolist()} ({bad.size} rows in all)")
+        if self.task == "classification":
+            if not np.issubdtype(self.y.dtype, np.integer):
+                raise ValueError(f"{self.name}: labels y must be integers; got dtype {self.y.dtype}")
+            if self.num_classes < 2 or self.y.min() < 0 or self.y.max() >= self.num_classes:
+                raise ValueError(
+                    f"{self.name}: labels y must be 0..{self.num_classes - 1} of at least two class_names; "
+                    f"got {self.y.min()}..{self.y.max()}"
+                )
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    @property
+    def num_features(self) -> int:
+        """Number of columns of ``x``."""
+        return int(self.x.shape[1])
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes; 0 for a regression."""
+        return len(self.class_names)

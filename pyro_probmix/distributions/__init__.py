@@ -1,0 +1,42 @@
+"""Exponential families in natural form, their pools and divergences."""
+
+from pyro_probmix.distributions import families
+from pyro_probmix.distributions.divergences import bhattacharyya_distance, cross_entropy, renyi_divergence
+from pyro_probmix.distributions.exponential_family import (
+    ExponentialFamily,
+    exponential_family,
+    is_exponential_family,
+    register_family,
+)
+from pyro_probmix.distributions.natural_form import (
+    from_natural_parameters,
+    index_select,
+    log_base_measure,
+    log_normalizer,
+    mean_parameters,
+    natural_parameters,
+    sufficient_statistics,
+)
+from pyro_probmix.distributions.pooling import LinearPool, LogLinearPool, linear_pool, log_linear_pool
+
+__all__ = [
+    "ExponentialFamily",
+    "LinearPool",
+    "LogLinearPool",
+    "bhattacharyya_distance",
+    "cross_entropy",
+    "exponential_family",
+    "families",
+    "from_natural_parameters",
+    "index_select",
+    "is_exponential_family",
+    "linear_pool",
+    "log_base_measure",
+    "log_linear_pool",
+    "log_normalizer",
+    "mean_parameters",
+    "natural_parameters",
+    "register_family",
+    "renyi_divergence",
+    "sufficient_statistics",
+]

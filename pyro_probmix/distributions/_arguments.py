@@ -1,0 +1,162 @@
+"""Checks of the components and the weights of a pool."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from numbers import Real
+from typing import Any
+
+import torch
+from pyro.distributions import MaskedDistribution
+from torch import Tensor
+from torch.distributions import Distribution, constraints
+
+from pyro_probmix.distributions.exponential_family import broadcast_equal, held_tensors, plain
+
+__all__ = [
+    "broadcast_batch",
+    "check_support",
+    "reference_tensor",
+    "split_weights",
+    "tuple_of_distributions",
+    "unmask",
+]
+
+Weights = Tensor | Sequence[float | Tensor]
+
+
+def tuple_of_distributions(components: Any) -> tuple[Distribution, ...]:
+    """The components of a sequence, at least one."""
+    if not isinstance(components, Iterable):
+        raise TypeError(f"components: expected a distribution or a sequence of them, got {type(components).__name__}")
+    members = tuple(components)
+    if not members:
+        raise ValueError("components: expected at least one distribution, got none")
+    for k, member in enumerate(members):
+        if not isinstance(member, Distribution):
+            raise TypeError(f"components: expected distributions, got {type(member).__name__} at index {k}")
+    return members
+
+
+def unmask(members: Sequence[Any]) -> tuple[list[Any], Any]:
+    """Plain components without their masks, and the conjunction of these: where every component counts."""
+    bases, mask = [plain(m) for m in members], True
+    while any(isinstance(b, MaskedDistribution) for b in bases):
+        for b in bases:
+            if isinstance(b, MaskedDistribution):
+                mask = b._mask & mask
+        bases = [plain(b.base_dist) if isinstance(b, MaskedDistribution) else b for b in bases]
+    return bases, mask
+
+
+def broadcast_batch(members: Sequence[Distribution]) -> torch.Size:
+    """The batch shape of components with equal event shapes and batch shapes that broadcast."""
+    for k, member in enumerate(members):
+        if member.event_shape != members[0].event_shape:
+            raise ValueError(
+                f"components: expected equal event shapes, got {tuple(members[0].event_shape)} and, "
+                f"at index {k}, {tuple(member.event_shape)}"
+            )
+    try:
+        return torch.broadcast_shapes(*[m.batch_shape for m in members])
+    except RuntimeError:
+        shapes = ", ".join(str(tuple(m.batch_shape)) for m in members)
+        raise ValueError(f"components: expected batch shapes that broadcast, got {shapes}") from None
+
+
+def check_support(members: Sequence[Any]) -> None:
+    """Raises ValueError unless all components have one support, a boundary of no mass aside."""
+    first: Any = members[0].support
+    for k, member in enumerate(members):
+        if not _same_constraint(member.support, first):
+            raise ValueError(f"components: expected one support, got {first} and, at index {k}, {member.support}")
+
+
+def reference_tensor(members: Sequence[Any]) -> Tensor:
+    """A tensor with the device of the components and the dtype of their pool."""
+    found = [t for t in held_tensors([_innermost(m) for m in members]) if t.is_floating_point()]
+    dtypes = {t.dtype for t in found} or {torch.get_default_dtype()}
+    dtype = dtypes.pop()
+    for other in dtypes:
+        dtype = torch.promote_types(dtype, other)
+    return torch.empty((), dtype=dtype, device=found[0].device if found else None)
+
+
+def _innermost(p: Any) -> Any:
+    p = plain(p)
+    return _innermost(p.base_dist) if hasattr(p, "base_dist") else p
+
+
+def split_weights(weights: Any, size: int, batch_shape: torch.Size, reference: Tensor, validate: bool) -> list[Tensor]:
+    """One tensor a component, on the simplex and of the dtype and device of ``reference``.
+
+    Plain numbers are always checked, the values of tensors only where ``validate`` says so.
+    """
+    if isinstance(weights, Tensor):
+        if weights.dim() == 0 or weights.shape[-1] != size:
+            raise ValueError(
+                f"weights: expected a last dimension of {size} components, got shape {tuple(weights.shape)}"
+            )
+        values: list[Any] = list(weights.unbind(-1))
+    else:
+        if not isinstance(weights, Iterable):
+            kind = type(weights).__name__
+            raise TypeError(f"weights: expected a tensor or a sequence of numbers or tensors, got {kind}")
+        values = list(weights)
+        if len(values) != size:
+            raise ValueError(f"weights: expected {size} of them, one a component, got {len(values)}")
+    for k, value in enumerate(values):
+        if not isinstance(value, Tensor | Real):
+            raise TypeError(f"weights: expected numbers or tensors, got {type(value).__name__} at index {k}")
+    tensors = [value for value in values if isinstance(value, Tensor)]
+    try:
+        torch.broadcast_shapes(batch_shape, *[t.shape for t in tensors])
+    except RuntimeError:
+        shapes = ", ".join(str(tuple(t.shape)) for t in tensors)
+        raise ValueError(
+            f"weights: expected shapes that broadcast with batch shape {tuple(batch_shape)}, got {shapes}"
+        ) from None
+    dtypes = [reference.dtype, *(t.dtype for t in tensors if t.is_floating_point())]
+    tolerance = max(1e-6, 8 * size * max(torch.finfo(dtype).eps for dtype in dtypes))
+    split = [torch.as_tensor(v, dtype=reference.dtype, device=reference.device) for v in values]
+    if not tensors:
+        if not (all(v >= 0 for v in values) and abs(sum(values) - 1) <= tolerance):
+            _check_simplex(torch.tensor([float(v) for v in values], dtype=torch.float64), tolerance)
+    elif validate:
+        _check_simplex(torch.stack(torch.broadcast_tensors(*split), -1).detach(), tolerance)
+    return split
+
+
+def _check_simplex(weights: Tensor, tolerance: float) -> None:
+    off = (weights.sum(-1) - 1).abs()
+    if bool((weights >= 0).all() & (off <= tolerance).all()):
+        return
+    for problem, bad in (("finite", ~weights.isfinite()), ("non-negative", weights < 0)):
+        if bad.any():
+            index = bad.nonzero()[0].tolist()
+            value = weights[tuple(index)].item()
+            raise ValueError(f"weights: expected {problem} numbers, got {value:g} at index {_index(index)}")
+    index = (off > tolerance).nonzero()[0].tolist()
+    at = f" at batch index {_index(index)}" if index else ""
+    value = off[tuple(index)].item()
+    raise ValueError(f"weights: expected a sum of 1 over the components, got |sum - 1| = {value:.3g}{at}")
+
+
+def _index(index: list[int]) -> str:
+    return str(index[0] if len(index) == 1 else tuple(index))
+
+
+def _same_constraint(a: Any, b: Any) -> bool:
+    if a is b:
+        return True
+    half_lines = constraints.greater_than, constraints.greater_than_eq
+    if type(a) is not type(b) and not (isinstance(a, half_lines) and isinstance(b, half_lines)):
+        return False
+    left, right = vars(a), vars(b)
+    return left.keys() == right.keys() and all(_same_value(left[name], right[name]) for name in left)
+
+
+def _same_value(a: Any, b: Any) -> bool:
+    if isinstance(a, Tensor) or isinstance(b, Tensor):
+        return broadcast_equal(torch.as_tensor(a), torch.as_tensor(b))
+    return _same_constraint(a, b) if isinstance(a, constraints.Constraint) else bool(a == b)

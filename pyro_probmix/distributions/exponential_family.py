@@ -1,0 +1,337 @@
+"""What a family in natural form is, and the registry that finds it.
+
+A family is described once, by a subclass of :class:`ExponentialFamily`; whatever is public looks the family
+up by the type of the distribution and works for any of them, wrappers included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import reduce
+from typing import Any, ClassVar
+
+import torch
+from pyro.distributions.torch_distribution import ExpandedDistribution, MaskedDistribution
+from torch import Tensor
+from torch.distributions import Distribution, Transform
+
+__all__ = ["ExponentialFamily", "exponential_family", "is_exponential_family", "register_family"]
+
+
+class ExponentialFamily:
+    r"""One family in natural form, :math:`p(y) = h(y) \exp(\langle \eta, T(y) \rangle - A(\eta))` (eq. 40).
+
+    A subclass supplies small hooks over the family's *usual parameters* (``loc``, ``scale``, ...); this class
+    owns what is built from them. All tensors have the distribution's batch shape on the left and, on the
+    right, the event dimensions given by ``parameter_dims`` (usual parameters) or ``natural_dims`` (η and T).
+
+    Attributes:
+        constructor: the Pyro distribution class that the family builds.
+        names: names of the usual parameters, as the constructor and the instance spell them.
+        parameter_dims: number of event dimensions of each usual parameter.
+        natural_dims: number of event dimensions of each natural parameter, and so of each statistic.
+        fixed: parameters that the family holds fixed; components of a pool must agree on them.
+        linear: whether the pool, for weights on the simplex, is linear in the usual parameters themselves.
+    """
+
+    constructor: ClassVar[Any]
+    names: ClassVar[tuple[str, ...]]
+    parameter_dims: ClassVar[tuple[int, ...]]
+    natural_dims: ClassVar[tuple[int, ...]]
+    fixed: ClassVar[tuple[str, ...]] = ()
+    linear: ClassVar[bool] = False
+
+    # Hooks: what a family is.
+
+    def to_natural(self, p: Distribution, *parameters: Tensor) -> tuple[Tensor, ...]:
+        """η from the usual parameters."""
+        raise NotImplementedError
+
+    def from_natural(self, p: Distribution, *eta: Tensor) -> tuple[Tensor, ...]:
+        """The usual parameters from η."""
+        raise NotImplementedError
+
+    def normalizer(self, p: Distribution, *parameters: Tensor) -> Tensor:
+        """A(η) from the usual parameters, of the batch shape."""
+        raise NotImplementedError
+
+    def statistics(self, p: Distribution, y: Tensor) -> tuple[Tensor, ...]:
+        """T(y)."""
+        raise NotImplementedError
+
+    def moments(self, p: Distribution) -> tuple[Tensor, ...]:
+        """E[T(y)]."""
+        raise NotImplementedError
+
+    def base_measure(self, p: Distribution, y: Tensor) -> Tensor:
+        """log h(y); zero unless a family says otherwise."""
+        return y.new_zeros(y.shape[: y.dim() - len(p.event_shape)])
+
+    def expected_base_measure(self, p: Distribution) -> Tensor | float:
+        """E[log h(y)]; zero unless a family says otherwise."""
+        return 0.0
+
+    # What follows from the hooks. Wrappers and families with a better formula override these.
+
+    def check(self, p: Distribution) -> None:
+        """Raises TypeError if ``p``, though of a registered type, has no natural form."""
+
+    def parameters(self, p: Distribution) -> tuple[Tensor, ...]:
+        """The usual parameters of ``p``."""
+        return tuple(getattr(p, name) for name in self.names)
+
+    def dims(self, p: Distribution) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Event dimensions of the usual and of the natural parameters of ``p``."""
+        return self.parameter_dims, self.natural_dims
+
+    def canonical(self, p: Distribution, *parameters: Tensor) -> tuple[Tensor, ...]:
+        """The usual parameters as members carry them, where several describe one member."""
+        return parameters
+
+    def build(self, p: Distribution, parameters: Sequence[Tensor], **fixed: Any) -> Any:
+        """The member with these usual parameters, fixed parameters and validation being those of ``p``.
+
+        The parameters are canonical and not validated again: they come from members that were.
+        """
+        arguments = {name: getattr(p, name) for name in self.fixed} | fixed
+        arguments |= dict(zip(self.names, parameters, strict=True))
+        member = self.constructor(**arguments, validate_args=False)
+        member._validate_args = p._validate_args
+        return member
+
+    def map_batch(self, p: Distribution, function: Callable[[Tensor, int], Tensor]) -> Any:
+        """``p`` with its batch changed by ``function(t, d)``, t having d dimensions after the batch's."""
+        parameters = [function(t, d) for t, d in zip(self.parameters(p), self.parameter_dims, strict=True)]
+        fixed = {name: getattr(p, name) for name in self.fixed}
+        for name, value in fixed.items():
+            if isinstance(value, Tensor) and value.dim():
+                fixed[name] = function(value.expand(p.batch_shape), 0)
+        return self.build(p, parameters, **fixed)
+
+    def same(self, p: Distribution, q: Distribution) -> str | None:
+        """What ``q`` would need to be of the very family of ``p``, or None if it is."""
+        for name in self.fixed:
+            a, b = torch.as_tensor(getattr(p, name)), torch.as_tensor(getattr(q, name))
+            if not broadcast_equal(a, b):
+                return f"equal {name}, got {_short(a)} and {_short(b)}"
+        return None
+
+    def outside(self, p: Distribution, parameters: Sequence[Tensor]) -> str | None:
+        """Which of these usual parameters leaves the family's domain and where, or None if none does."""
+        for name, value in zip(self.names, parameters, strict=True):
+            constraint = self.constructor.arg_constraints[name]
+            bad = ~constraint.check(value)
+            if bad.any():
+                rows = bad.nonzero().squeeze(-1).tolist()[:5]
+                return f"{name} outside {constraint}" + (f" at batch index {rows}" if bad.dim() else "")
+        return None
+
+    def pool(
+        self, p: Distribution, parameters: Sequence[Sequence[Tensor]], weights: Sequence[Tensor]
+    ) -> tuple[Tensor, ...]:
+        """Usual parameters of the log-linear pool: η̃ = Σₖ wₖ ηₖ (eq. 38).
+
+        ``parameters`` holds one tuple of usual parameters a component, ``weights`` one tensor a component
+        that broadcasts with the batch shape; the weights lie on the simplex.
+        """
+        if self.linear:
+            return weighted_sums(parameters, weights, self.parameter_dims)
+        etas = [self.to_natural(p, *component) for component in parameters]
+        pooled = self.from_natural(p, *weighted_sums(etas, weights, self.natural_dims))
+        return restore_members(pooled, parameters, weights, self.parameter_dims)
+
+    def pooling_normalizer(
+        self, p: Distribution, parameters: Sequence[Sequence[Tensor]], weights: Sequence[Tensor]
+    ) -> Tensor:
+        """ξ = Σₖ wₖ A(ηₖ) − A(η̃), arguments as for :meth:`pool`."""
+        total = masked_sum([self.normalizer(p, *component) for component in parameters], weights)
+        return total - self.normalizer(p, *self.pool(p, parameters, weights))
+
+    def cross_entropy(self, p: Distribution, q: Distribution) -> Tensor:
+        """−E_p[log q(y)] = A(η_q) − ⟨η_q, E_p[T]⟩ − E_p[log h]."""
+        parameters = self.parameters(q)
+        total = self.normalizer(q, *parameters) - self.expected_base_measure(p)
+        for eta, mean, dim in zip(self.to_natural(q, *parameters), self.moments(p), self.natural_dims, strict=True):
+            total = total - sum_right(masked_sum([eta], [mean]), dim)
+        return total
+
+
+def unsqueeze_right(tensor: Tensor, dims: int) -> Tensor:
+    """``tensor`` with ``dims`` dimensions of size one appended, to broadcast over event dimensions."""
+    return tensor.reshape(tensor.shape + (1,) * dims) if dims else tensor
+
+
+def sum_right(tensor: Tensor, dims: int) -> Tensor:
+    """``tensor`` summed over its last ``dims`` dimensions."""
+    return tensor.sum(tuple(range(-dims, 0))) if dims else tensor
+
+
+def masked_sum(terms: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
+    """Σₖ wₖ tₖ, where a weight of zero removes even an infinite term.
+
+    Infinite terms are masked before the product, so neither the value nor a gradient meets 0 · ∞.
+    """
+    products = []
+    for w, t in zip(weights, terms, strict=True):
+        infinite = t.isinf()
+        product = w * t.masked_fill(infinite, 0)
+        products.append(torch.where(infinite & (w != 0), t.detach() * w.detach().sign(), product))
+    return reduce(torch.add, products)
+
+
+def sum_products(terms: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
+    """Σₖ wₖ tₖ for finite terms."""
+    total = weights[0] * terms[0]
+    for w, t in zip(weights[1:], terms[1:], strict=True):
+        total = torch.addcmul(total, w, t)
+    return total
+
+
+def weighted_sums(
+    terms: Sequence[Sequence[Tensor]], weights: Sequence[Tensor], dims: Sequence[int]
+) -> tuple[Tensor, ...]:
+    """Σₖ wₖ tₖ for each of the tuple's tensors, whose numbers of event dimensions are ``dims``."""
+    return tuple(
+        sum_products([term[i] for term in terms], [unsqueeze_right(w, dim) for w in weights])
+        for i, dim in enumerate(dims)
+    )
+
+
+def restore_members(
+    pooled: Sequence[Tensor],
+    members: Sequence[Sequence[Tensor]],
+    weights: Sequence[Tensor],
+    dims: Sequence[int],
+) -> tuple[Tensor, ...]:
+    """``pooled``, equal to a member to the last bit where that member's weight is one."""
+    restored = []
+    for i, dim in enumerate(dims):
+        value = pooled[i]
+        with torch.no_grad():
+            correction = torch.zeros_like(value)
+            for w, member in zip(weights, members, strict=True):
+                correction = torch.where(unsqueeze_right(w == 1, dim), member[i] - value, correction)
+        restored.append(value + correction)
+    return tuple(restored)
+
+
+def broadcast_equal(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors are equal up to broadcasting."""
+    try:
+        return bool((a == b).all())
+    except RuntimeError:
+        return False
+
+
+def held_tensors(part: Any) -> Iterator[Tensor]:
+    """The tensors that a distribution, a transform or a list of them holds, parameters of modules aside."""
+    if isinstance(part, Tensor):
+        yield part
+    elif isinstance(part, list | tuple):
+        for item in part:
+            yield from held_tensors(item)
+    elif isinstance(part, Distribution):
+        yield from held_tensors(list(vars(part).values()))
+    elif isinstance(part, Transform):
+        held = vars(part) | vars(part.inv)
+        yield from held_tensors([value for name, value in held.items() if not name.startswith("_")])
+
+
+def _short(value: Tensor) -> str:
+    return str(value.tolist() if value.numel() <= 4 else value)
+
+
+_FAMILIES: dict[type, tuple[ExponentialFamily, bool]] = {}
+
+
+def register_family(*types: type, exact: bool = False) -> Any:
+    """Class decorator: the family describes these distribution types and what is derived from them.
+
+    A Pyro distribution derived from one of ``torch.distributions`` needs no row of its own; a subclass with a
+    ``log_prob`` of its own is another law, and is not described.
+
+    Args:
+        types: distribution types.
+        exact: whether the family describes only these very types, and no subclass.
+    """
+
+    def register(cls: type[ExponentialFamily]) -> type[ExponentialFamily]:
+        _FAMILIES.update(dict.fromkeys(types, (cls(), exact)))
+        return cls
+
+    return register
+
+
+def _lookup(cls: Any) -> ExponentialFamily | None:
+    for base in cls.__mro__:
+        if base in _FAMILIES:
+            family, exact = _FAMILIES[base]
+            if exact:
+                return family if base is cls else None
+            own_law = cls.log_prob not in (base.log_prob, getattr(family, "constructor", base).log_prob)
+            return None if own_law else family
+    return None
+
+
+def plain(p: Any) -> Any:
+    """``p`` without what only stands for another distribution: a pool for its fused member, an expansion."""
+    while isinstance(p, Distribution):
+        if hasattr(p, "fused"):
+            p = p.fused
+        elif isinstance(p, ExpandedDistribution):
+            p = p.base_dist.expand(p.batch_shape)
+        else:
+            break
+    return p
+
+
+def validates(p: Any) -> bool:
+    """Whether ``p`` checks its arguments and values; some wrappers leave that to what they wrap."""
+    while isinstance(p, torch.distributions.Independent | MaskedDistribution | ExpandedDistribution):
+        p = p.base_dist
+    return bool(p._validate_args)
+
+
+def set_validation(p: Any, validate: bool) -> None:
+    """Makes ``p`` and what it wraps check values, or not."""
+    p._validate_args = validate
+    if hasattr(p, "base_dist"):
+        set_validation(p.base_dist, validate)
+
+
+def is_exponential_family(p: Distribution) -> bool:
+    """Whether ``p`` has a natural form here.
+
+    Example:
+        >>> is_exponential_family(dist.Normal(0.0, 1.0)), is_exponential_family(dist.Cauchy(0.0, 1.0))
+        (True, False)
+    """
+    try:
+        exponential_family(p)
+    except TypeError:
+        return False
+    return True
+
+
+def exponential_family(p: Distribution) -> ExponentialFamily:
+    """The family that describes ``p``.
+
+    Raises:
+        TypeError: if ``p`` is not a distribution, or its family is not closed under log-linear pooling.
+
+    Example:
+        >>> type(exponential_family(dist.Gamma(2.0, 1.0))).__name__
+        'GammaFamily'
+    """
+    if not isinstance(p, Distribution):
+        raise TypeError(f"expected a torch or Pyro distribution, got {type(p).__name__}")
+    p = plain(p)
+    family = _lookup(type(p))
+    if family is None:
+        known = sorted({f.constructor.__name__ for f, _ in _FAMILIES.values() if hasattr(f, "constructor")})
+        raise TypeError(
+            f"{type(p).__name__} has no natural form here, so no log-linear pool in closed form: expected "
+            f"one of {', '.join(known)}, or one of them under Independent, expand, mask or equal bijections"
+        )
+    family.check(p)
+    return family

@@ -1,0 +1,128 @@
+"""Families that are linear in logits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+from torch.nn.functional import logsigmoid, one_hot, softplus
+
+from pyro_probmix.distributions.exponential_family import (
+    ExponentialFamily,
+    masked_sum,
+    register_family,
+)
+
+__all__ = ["BernoulliFamily", "CategoricalFamily", "OneHotCategoricalFamily"]
+
+
+class _LogitFamily(ExponentialFamily):
+    """What depends on the log-probabilities of all values alone, which infinite logits leave exact."""
+
+    names = ("logits",)
+
+    def log_masses(self, logits: Tensor) -> Tensor:
+        """log p(y) of every value y, along a last dimension."""
+        raise NotImplementedError
+
+    def to_natural(self, p: Distribution, *parameters: Tensor) -> tuple[Tensor, ...]:
+        return parameters
+
+    def from_natural(self, p: Distribution, *eta: Tensor) -> tuple[Tensor, ...]:
+        return eta
+
+    def pooling_normalizer(
+        self, p: Distribution, parameters: Sequence[Sequence[Tensor]], weights: Sequence[Tensor]
+    ) -> Tensor:
+        log_masses = [self.log_masses(*component) for component in parameters]
+        return -masked_sum(log_masses, [w.unsqueeze(-1) for w in weights]).logsumexp(-1)
+
+    def cross_entropy(self, p: Distribution, q: Distribution) -> Tensor:
+        ours, theirs = (self.log_masses(*self.parameters(member)) for member in (p, q))
+        return -masked_sum([theirs], [ours.exp()]).sum(-1)
+
+
+@register_family(torch.distributions.Bernoulli)
+class BernoulliFamily(_LogitFamily):
+    """Bernoulli: η = logit, T(y) = y, h = 1."""
+
+    constructor = dist.Bernoulli
+    parameter_dims = (0,)
+    natural_dims = (0,)
+
+    def log_masses(self, logits: Tensor) -> Tensor:
+        return logsigmoid(torch.stack([-logits, logits], -1))
+
+    def pool(
+        self, p: Distribution, parameters: Sequence[Sequence[Tensor]], weights: Sequence[Tensor]
+    ) -> tuple[Tensor, ...]:
+        return (masked_sum([logits for (logits,) in parameters], weights),)
+
+    def normalizer(self, p: Distribution, *parameters: Tensor) -> Tensor:
+        return softplus(parameters[0])
+
+    def statistics(self, p: Distribution, y: Tensor) -> tuple[Tensor, ...]:
+        return (y,)
+
+    def moments(self, p: Distribution) -> tuple[Tensor, ...]:
+        return (p.mean,)
+
+
+@register_family(torch.distributions.Categorical)
+class CategoricalFamily(_LogitFamily):
+    """Categorical: η = logits (normalised), T(y) = one-hot y, h = 1."""
+
+    constructor = dist.Categorical
+    parameter_dims = (1,)
+    natural_dims = (1,)
+
+    def log_masses(self, logits: Tensor) -> Tensor:
+        return logits
+
+    def canonical(self, p: Distribution, *parameters: Tensor) -> tuple[Tensor, ...]:
+        return (parameters[0].log_softmax(-1),)
+
+    def build(self, p: Any, parameters: Sequence[Tensor], **fixed: Any) -> Any:
+        # The constructor normalises what is normalised, and so may change its last bit.
+        (logits,) = parameters
+        member = super().build(p, [logits.detach()])
+        inner = getattr(member, "_categorical", member)
+        inner.logits = inner._param = logits
+        return member
+
+    def same(self, p: Any, q: Any) -> str | None:
+        sizes = [self.parameters(member)[0].shape[-1] for member in (p, q)]
+        return None if sizes[0] == sizes[1] else f"one number of categories, got {sizes[0]} and {sizes[1]}"
+
+    def pool(
+        self, p: Distribution, parameters: Sequence[Sequence[Tensor]], weights: Sequence[Tensor]
+    ) -> tuple[Tensor, ...]:
+        logits = masked_sum([t for (t,) in parameters], [w.unsqueeze(-1) for w in weights])
+        log_z = logits.logsumexp(-1, keepdim=True)
+        for w in weights:  # a member is normalised: nothing is left to do where its weight is one
+            log_z = log_z - torch.where(w.unsqueeze(-1) == 1, log_z, 0).detach()
+        return (logits - log_z,)
+
+    def normalizer(self, p: Distribution, *parameters: Tensor) -> Tensor:
+        return parameters[0].logsumexp(-1)
+
+    def statistics(self, p: Distribution, y: Tensor) -> tuple[Tensor, ...]:
+        logits = self.parameters(p)[0]
+        return (one_hot(y.long(), logits.shape[-1]).to(logits.dtype),)
+
+    def moments(self, p: Distribution) -> tuple[Tensor, ...]:
+        return (self.parameters(p)[0].exp(),)
+
+
+@register_family(torch.distributions.OneHotCategorical)
+class OneHotCategoricalFamily(CategoricalFamily):
+    """OneHotCategorical: η = logits (normalised), T(y) = y, h = 1."""
+
+    constructor = dist.OneHotCategorical
+
+    def statistics(self, p: Distribution, y: Tensor) -> tuple[Tensor, ...]:
+        return (y.to(self.parameters(p)[0].dtype),)

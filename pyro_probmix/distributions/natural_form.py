@@ -1,0 +1,156 @@
+"""The natural form of a distribution: η, T, A, h and the mean parameters, of any family and wrapper."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+from torch.distributions import Distribution
+
+from pyro_probmix.distributions.exponential_family import exponential_family, plain, validates
+
+__all__ = [
+    "from_natural_parameters",
+    "index_select",
+    "log_base_measure",
+    "log_normalizer",
+    "mean_parameters",
+    "natural_parameters",
+    "sufficient_statistics",
+]
+
+
+def natural_parameters(p: Distribution) -> tuple[Tensor, ...]:
+    r"""Natural parameters :math:`\eta` of ``p`` (eq. 40), in the family's documented order.
+
+    Args:
+        p: a member of an exponential family, of batch shape ``(...)``.
+
+    Returns:
+        One tensor a statistic: batch shape, then the statistic's own dimensions.
+
+    Raises:
+        TypeError: if ``p`` belongs to no family here.
+
+    Example:
+        >>> natural_parameters(dist.Normal(1.0, 0.5))
+        (tensor(4.), tensor(-2.))
+    """
+    family, p = exponential_family(p), plain(p)
+    return family.to_natural(p, *family.parameters(p))
+
+
+def from_natural_parameters(p: Distribution, eta: Sequence[Tensor]) -> Any:
+    r"""The member of ``p``'s family with natural parameters ``eta``.
+
+    Args:
+        p: gives the family, the fixed parameters and the wrappers.
+        eta: natural parameters, in the order of :func:`natural_parameters`.
+
+    Raises:
+        TypeError: if ``p`` belongs to no family here.
+        ValueError: if the number of tensors is not the family's, or, where ``p`` validates its arguments, if
+            ``eta`` is outside the natural parameter space.
+
+    Example:
+        >>> from_natural_parameters(dist.Normal(0.0, 1.0), (torch.tensor(4.0), torch.tensor(-2.0)))
+        Normal(loc: 1.0, scale: 0.5)
+    """
+    family, p = exponential_family(p), plain(p)
+    expected = len(family.dims(p)[1])
+    if len(eta) != expected:
+        raise ValueError(f"eta: expected {expected} natural parameters of {type(p).__name__}, got {len(eta)}")
+    try:
+        parameters = family.from_natural(p, *eta)
+        reason = family.outside(p, parameters) if validates(p) else None
+    except RuntimeError as error:
+        reason = str(error)
+    if reason:
+        raise ValueError(f"eta: expected natural parameters of {type(p).__name__}, got {reason}")
+    return family.build(p, family.canonical(p, *parameters))
+
+
+def sufficient_statistics(p: Distribution, y: Tensor) -> tuple[Tensor, ...]:
+    """Sufficient statistics T(y) of ``p``'s family (eq. 40).
+
+    Args:
+        p: gives the family.
+        y: values of shape ``sample_shape + batch_shape + event_shape``.
+
+    Raises:
+        TypeError: if ``p`` belongs to no family here.
+
+    Example:
+        >>> sufficient_statistics(dist.Normal(0.0, 1.0), torch.tensor(3.0))
+        (tensor(3.), tensor(9.))
+    """
+    return exponential_family(p).statistics(plain(p), y)
+
+
+def mean_parameters(p: Distribution) -> tuple[Tensor, ...]:
+    r"""Mean parameters :math:`\mathbb{E}_p[T(y)] = \nabla A(\eta)`.
+
+    Raises:
+        TypeError: if ``p`` belongs to no family here.
+
+    Example:
+        >>> mean_parameters(dist.Normal(1.0, 2.0))
+        (tensor(1.), tensor(5.))
+    """
+    return exponential_family(p).moments(plain(p))
+
+
+def log_normalizer(p: Distribution) -> Tensor:
+    r"""Log-normalizer :math:`A(\eta)` of ``p`` (eq. 40), of the batch shape.
+
+    Raises:
+        TypeError: if ``p`` belongs to no family here.
+
+    Example:
+        >>> log_normalizer(dist.Poisson(3.0))
+        tensor(3.)
+    """
+    family, p = exponential_family(p), plain(p)
+    return family.normalizer(p, *family.parameters(p))
+
+
+def log_base_measure(p: Distribution, y: Tensor) -> Tensor:
+    """log h(y) of ``p``'s family (eq. 40).
+
+    Args:
+        p: gives the family.
+        y: values of shape ``sample_shape + batch_shape + event_shape``.
+
+    Raises:
+        TypeError: if ``p`` belongs to no family here.
+
+    Example:
+        >>> log_base_measure(dist.Poisson(3.0), torch.tensor(2.0))
+        tensor(-0.6931)
+    """
+    return exponential_family(p).base_measure(plain(p), y)
+
+
+def index_select(p: Distribution, dim: int, index: Tensor) -> Any:
+    """``p`` with the members of its batch that ``index`` names, as :func:`torch.index_select` does.
+
+    Args:
+        p: a member of an exponential family, wrappers included.
+        dim: a dimension of the batch shape.
+        index: positions along that dimension, of shape (M,).
+
+    Raises:
+        TypeError: if ``p`` belongs to no family here.
+        ValueError: if ``dim`` is not one of the batch shape, or ``p`` has transforms that vary over it.
+
+    Example:
+        >>> index_select(dist.Poisson(torch.tensor([1.0, 2.0, 3.0])), -1, torch.tensor([2, 0])).rate
+        tensor([3., 1.])
+    """
+    family, p = exponential_family(p), plain(p)
+    size = len(p.batch_shape)
+    if not -size <= dim < size:
+        raise ValueError(f"dim: expected a dimension of batch shape {tuple(p.batch_shape)}, got {dim}")
+    from_right = dim - size if dim >= 0 else dim
+    return family.map_batch(p, lambda t, event_dim: t.index_select(from_right - event_dim, index))

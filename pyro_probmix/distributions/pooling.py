@@ -1,0 +1,397 @@
+"""Log-linear and linear pools of distributions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from pyro.distributions import Delta, TorchDistribution
+from torch import Tensor
+from torch.distributions import Distribution, constraints
+from torch.distributions.kl import kl_divergence, register_kl
+
+from pyro_probmix.distributions._arguments import (
+    Weights,
+    broadcast_batch,
+    check_support,
+    reference_tensor,
+    split_weights,
+    tuple_of_distributions,
+    unmask,
+)
+from pyro_probmix.distributions.exponential_family import (
+    ExponentialFamily,
+    exponential_family,
+    plain,
+    set_validation,
+    unsqueeze_right,
+    validates,
+)
+
+__all__ = ["LinearPool", "LogLinearPool", "linear_pool", "log_linear_pool"]
+
+Components = Sequence[Distribution] | Distribution
+
+
+class LogLinearPool(TorchDistribution):
+    r"""Log-linear pool :math:`\tilde p(y) = e^\xi \prod_k p_k(y)^{w_k}` (eqs. 18, 38), a Pyro distribution.
+
+    The components are members of one exponential family, and so is the pool, with natural parameters
+    :math:`\tilde\eta = \sum_k w_k \eta_k`. It behaves as :attr:`fused` does, that member, and remembers what
+    it was pooled from.
+
+    Args:
+        components: distributions of one family with equal event shapes and broadcasting batch shapes; or one
+            distribution whose last batch dimension counts the components.
+        weights: a tensor whose last dimension counts the components, or a sequence of numbers or tensors that
+            broadcast with the batch; non-negative, summing to one.
+        validate_args: whether values are checked; default: where a component's are.
+
+    Raises:
+        TypeError: if a component is in no exponential family, or they are of different families.
+        ValueError: if shapes do not match, fixed parameters differ, or the weights are off the simplex.
+
+    Example:
+        >>> pool = LogLinearPool([dist.Normal(0.0, 1.0), dist.Normal(3.0, 2.0)], weights=[0.3, 0.7])
+        >>> pool.fused
+        Normal(loc: 1.1052..., scale: 1.4509...)
+        >>> pool.log_normalizer
+        tensor(0.6104)
+    """
+
+    arg_constraints: dict[str, constraints.Constraint] = {}
+
+    def __init__(self, components: Components, weights: Weights, validate_args: bool | None = None) -> None:
+        self.components = _components(components)
+        if validate_args is None:
+            validate_args = any(map(validates, self.components))
+        self.fused, self._weights = _fuse(self.components, weights, validate_args)
+        super().__init__(self.fused.batch_shape, self.fused.event_shape, validate_args=validate_args)
+
+    @property
+    def weights(self) -> Tensor:
+        """Weights, of shape ``batch_shape + (number of components,)``."""
+        return torch.stack([w.expand(self.batch_shape) for w in self._weights], -1)
+
+    @property
+    def log_normalizer(self) -> Tensor:
+        r"""Pooling normaliser :math:`\xi = \sum_k w_k A(\eta_k) - A(\tilde\eta) \ge 0`, in nats."""
+        bases, _ = unmask(self.components)
+        family = exponential_family(bases[0])
+        xi = family.pooling_normalizer(bases[0], [family.parameters(b) for b in bases], self._weights)
+        # Rounding alone takes it below zero; the gradient is left as it is.
+        return torch.where(xi < 0, xi - xi.detach(), xi).expand(self.batch_shape)
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> LogLinearPool:
+        """The pool of the expanded components."""
+        new = self._get_checked_instance(LogLinearPool, _instance)
+        batch_shape = torch.Size(batch_shape)
+        new.components = self.components
+        new._weights = self._weights
+        new.fused = self.fused.expand(batch_shape)
+        super(LogLinearPool, new).__init__(batch_shape, self.event_shape, validate_args=False)
+        new._validate_args = self._validate_args
+        return new
+
+    @property
+    def has_rsample(self) -> bool:  # type: ignore[override]
+        return bool(self.fused.has_rsample)
+
+    @property
+    def has_enumerate_support(self) -> bool:  # type: ignore[override]
+        return bool(self.fused.has_enumerate_support)
+
+    @constraints.dependent_property
+    def support(self) -> constraints.Constraint:
+        return self.fused.support
+
+    @property
+    def mean(self) -> Tensor:
+        return self.fused.mean
+
+    @property
+    def mode(self) -> Tensor:
+        return self.fused.mode
+
+    @property
+    def variance(self) -> Tensor:
+        return self.fused.variance
+
+    def sample(self, sample_shape: Any = torch.Size()) -> Tensor:
+        return self.fused.sample(sample_shape)
+
+    def rsample(self, sample_shape: Any = torch.Size()) -> Tensor:
+        return self.fused.rsample(sample_shape)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        return self.fused.log_prob(value)
+
+    def cdf(self, value: Tensor) -> Tensor:
+        return self.fused.cdf(value)
+
+    def icdf(self, value: Tensor) -> Tensor:
+        return self.fused.icdf(value)
+
+    def entropy(self) -> Tensor:
+        return self.fused.entropy()
+
+    def enumerate_support(self, expand: bool = True) -> Tensor:
+        return self.fused.enumerate_support(expand=expand)
+
+    def __repr__(self) -> str:
+        return f"LogLinearPool(fused: {self.fused}, components: {len(self.components)})"
+
+
+def log_linear_pool(components: Components, weights: Weights) -> Any:
+    r"""The fused :math:`\tilde p(y) \propto \prod_k p_k(y)^{w_k}` (eqs. 18, 38) as a plain Pyro distribution.
+
+    Args:
+        components: as for :class:`LogLinearPool`.
+        weights: as for :class:`LogLinearPool`.
+
+    Returns:
+        The member of the components' family that is their pool. A weight of zero removes its component; a
+        weight of one returns it.
+
+    Raises:
+        TypeError: if a component is in no exponential family, or they are of different families.
+        ValueError: if shapes do not match, fixed parameters differ, or the weights are off the simplex.
+
+    Example:
+        >>> log_linear_pool([dist.Gamma(2.0, 1.0), dist.Gamma(4.0, 3.0)], [0.5, 0.5])
+        Gamma(concentration: 3.0, rate: 2.0)
+    """
+    members = _components(components)
+    fused, _ = _fuse(members, weights, any(map(validates, members)))
+    return fused
+
+
+class LinearPool(TorchDistribution):
+    r"""Linear pool :math:`\tilde p(y) = \sum_k w_k p_k(y)` (eq. 17), the mixture of the components.
+
+    Args:
+        components: distributions of any families with one support, equal event shapes and broadcasting batch
+            shapes; or one distribution whose last batch dimension counts the components.
+        weights: as for :class:`LogLinearPool`; default: equal weights.
+        validate_args: whether values are checked; default: where a component's are.
+
+    Raises:
+        TypeError: if a component is not a distribution.
+        ValueError: if shapes or supports do not match, or the weights are off the simplex.
+
+    Example:
+        >>> pool = LinearPool([dist.Normal(0.0, 1.0), dist.Laplace(3.0, 2.0)], weights=[0.25, 0.75])
+        >>> pool.mean, pool.variance
+        (tensor(2.2500), tensor(7.9375))
+    """
+
+    arg_constraints: dict[str, constraints.Constraint] = {}
+    has_rsample = False
+
+    def __init__(
+        self, components: Components, weights: Weights | None = None, validate_args: bool | None = None
+    ) -> None:
+        self._batched = components if isinstance(components, Distribution) else None
+        if self._batched is not None:
+            if not self._batched.batch_shape:
+                raise ValueError("components: expected a last batch dimension of components, got batch shape ()")
+            size, batch_shape = self._batched.batch_shape[-1], self._batched.batch_shape[:-1]
+            members: tuple[Distribution, ...] = (self._batched,)
+        else:
+            members = tuple_of_distributions(components)
+            size, batch_shape = len(members), broadcast_batch(members)
+            check_support(members)
+        if validate_args is None:
+            validate_args = any(map(validates, members))
+        self._members = members
+        weights = [1 / size] * size if weights is None else weights
+        split = split_weights(weights, size, batch_shape, reference_tensor(members), validate_args)
+        self._weights = torch.stack(torch.broadcast_tensors(*split), -1)
+        batch_shape = torch.broadcast_shapes(batch_shape, self._weights.shape[:-1])
+        super().__init__(batch_shape, members[0].event_shape, validate_args=False)
+        self._validate_args = validate_args
+
+    @property
+    def components(self) -> Components:
+        """The components as they were given."""
+        return self._members if self._batched is None else self._batched
+
+    @property
+    def weights(self) -> Tensor:
+        """Weights, of shape ``batch_shape + (number of components,)``."""
+        return self._weights.expand(self.batch_shape + self._weights.shape[-1:])
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> LinearPool:
+        """The pool with this larger batch shape."""
+        new = self._get_checked_instance(LinearPool, _instance)
+        batch_shape = torch.Size(batch_shape)
+        new._batched, new._members, new._weights = self._batched, self._members, self._weights
+        if self._batched is not None:
+            new._batched = self._batched.expand(batch_shape + self._batched.batch_shape[-1:])
+            new._members = (new._batched,)
+        super(LinearPool, new).__init__(batch_shape, self.event_shape, validate_args=False)
+        new._validate_args = self._validate_args
+        return new
+
+    @constraints.dependent_property
+    def support(self) -> Any:
+        return self._members[0].support
+
+    @property
+    def has_enumerate_support(self) -> bool:  # type: ignore[override]
+        return all(m.has_enumerate_support for m in self._members)
+
+    def enumerate_support(self, expand: bool = True) -> Tensor:
+        values = self._members[0].enumerate_support(expand=False)
+        values = values.reshape(values.shape[:1] + (1,) * len(self.batch_shape) + self.event_shape)
+        return values.expand(values.shape[:1] + self.batch_shape + self.event_shape) if expand else values
+
+    def _of_components(self, attribute: str, *arguments: Any) -> Tensor:
+        """An attribute or method of every component, the components along the dimension left of the event."""
+        results = [getattr(m, attribute) for m in self._members]
+        if arguments:
+            results = [result(*arguments) for result in results]
+        if self._batched is not None:
+            return results[0]
+        dim = -1 - len(self.event_shape)
+        return torch.stack(torch.broadcast_tensors(*results), dim)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        if self._validate_args:
+            self._validate_sample(value)
+        if self._batched is not None:
+            log_probs = self._batched.log_prob(value.unsqueeze(-1 - len(self.event_shape)))
+        else:
+            log_probs = torch.stack(torch.broadcast_tensors(*[m.log_prob(value) for m in self._members]), -1)
+        # log Σ wₖ exp(lₖ) about the largest lₖ that takes part, with the weights' exact gradient at weight 0;
+        # only what does not take part can be so large that its exponential must be held finite.
+        with torch.no_grad():
+            peak = torch.where(self._weights > 0, log_probs, -math.inf).amax(-1, keepdim=True)
+            peak = torch.where(peak.isfinite(), peak, 0)
+            largest = 0.5 * math.log(torch.finfo(log_probs.dtype).max)
+        density = (self._weights * (log_probs - peak).clamp(max=largest).exp()).sum(-1)
+        result = density.log() + peak.squeeze(-1)
+        shape = torch.broadcast_shapes(self.batch_shape, value.shape[: value.dim() - len(self.event_shape)])
+        return result.expand(shape)
+
+    def sample(self, sample_shape: Any = torch.Size()) -> Tensor:
+        with torch.no_grad():
+            shape = torch.Size(sample_shape) + self.batch_shape
+            dim = -1 - len(self.event_shape)
+            categorical = torch.distributions.Categorical(probs=self.weights, validate_args=False)
+            chosen = categorical.sample(sample_shape)
+            if self._batched is not None:
+                values = self._batched.expand(self.weights.shape).sample(sample_shape)
+            else:
+                draws = [m.expand(self.batch_shape).sample(sample_shape) for m in self._members]
+                values = torch.stack(draws, dim)
+            index = unsqueeze_right(chosen.unsqueeze(-1), len(self.event_shape))
+            index = index.expand(shape + (1,) + self.event_shape)
+            return values.gather(dim, index).squeeze(dim)
+
+    def cdf(self, value: Tensor) -> Tensor:
+        """Σₖ wₖ Fₖ(value), for components with a cdf."""
+        value = value if self._batched is None else value.unsqueeze(-1)
+        return (self._weights * self._of_components("cdf", value)).sum(-1)
+
+    @property
+    def mean(self) -> Tensor:
+        dim = -1 - len(self.event_shape)
+        weights = unsqueeze_right(self._weights, len(self.event_shape))
+        return (weights * self._of_components("mean")).sum(dim).expand(self.batch_shape + self.event_shape)
+
+    @property
+    def variance(self) -> Tensor:
+        dim = -1 - len(self.event_shape)
+        weights = unsqueeze_right(self._weights, len(self.event_shape))
+        means = self._of_components("mean")
+        spread = (means - (weights * means).sum(dim, keepdim=True)).square()
+        variance = (weights * (self._of_components("variance") + spread)).sum(dim)
+        return variance.expand(self.batch_shape + self.event_shape)
+
+    def __repr__(self) -> str:
+        return f"LinearPool(batch_shape: {tuple(self.batch_shape)}, components: {self._weights.shape[-1]})"
+
+
+def linear_pool(components: Components, weights: Weights | None = None) -> LinearPool:
+    r"""The mixture :math:`\sum_k w_k p_k(y)` (eq. 17).
+
+    Args:
+        components: as for :class:`LinearPool`.
+        weights: as for :class:`LinearPool`; default: equal weights.
+
+    Raises:
+        TypeError: if a component is not a distribution.
+        ValueError: if shapes or supports do not match, or the weights are off the simplex.
+
+    Example:
+        >>> linear_pool([dist.Bernoulli(0.2), dist.Bernoulli(0.6)], [0.5, 0.5]).mean
+        tensor(0.4000)
+    """
+    return LinearPool(components, weights)
+
+
+def _components(components: Components) -> tuple[Any, ...]:
+    if not isinstance(components, Distribution):
+        return tuple_of_distributions(components)
+    if not components.batch_shape:
+        raise ValueError("components: expected a last batch dimension of components, got batch shape ()")
+    family, batched = exponential_family(components), plain(components)
+    return tuple(family.map_batch(batched, partial(_component, index=k)) for k in range(batched.batch_shape[-1]))
+
+
+def _component(tensor: Tensor, event_dim: int, index: int) -> Tensor:
+    return tensor.select(-1 - event_dim, index)
+
+
+def _as_weights(weights: Weights, members: Sequence[Any], validate: bool) -> list[Tensor]:
+    return split_weights(weights, len(members), broadcast_batch(members), reference_tensor(members), validate)
+
+
+def _one_family(members: Sequence[Any]) -> ExponentialFamily:
+    """The family of plain components, which all belong to it."""
+    first = members[0]
+    family = exponential_family(first)
+    for k, member in enumerate(members[1:], 1):
+        if exponential_family(member) is not family:
+            raise TypeError(
+                f"components: expected one family, got {type(first).__name__} and, "
+                f"at index {k}, {type(member).__name__}"
+            )
+        reason = family.same(first, member)
+        if reason:
+            raise ValueError(f"components: expected {reason} at index {k}")
+    return family
+
+
+def _fuse(members: Sequence[Any], weights: Weights, validate: bool) -> tuple[Any, list[Tensor]]:
+    """The pool of the components, and their weights, one tensor each."""
+    bases, mask = unmask(members)
+    family, first = _one_family(bases), bases[0]
+    split = _as_weights(weights, members, validate)
+    parameters = family.pool(first, [family.parameters(b) for b in bases], split)
+    reason = family.outside(first, parameters) if validate else None
+    if reason:
+        raise ValueError(f"components: expected a common support, got a pool with {reason}")
+    fused = family.build(first, parameters)
+    set_validation(fused, validate)
+    return (fused if mask is True else fused.mask(mask)), split
+
+
+@register_kl(LogLinearPool, LogLinearPool)
+def _kl_pool_pool(p: LogLinearPool, q: LogLinearPool) -> Tensor:
+    return kl_divergence(p.fused, q.fused)
+
+
+@register_kl(LogLinearPool, Distribution)
+def _kl_pool_any(p: LogLinearPool, q: Distribution) -> Tensor:
+    return kl_divergence(p.fused, q)
+
+
+@register_kl(Delta, LogLinearPool)
+@register_kl(Distribution, LogLinearPool)
+def _kl_any_pool(p: Distribution, q: LogLinearPool) -> Tensor:
+    return kl_divergence(p, q.fused)

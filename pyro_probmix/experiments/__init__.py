@@ -1,0 +1,20 @@
+"""The paper's methods compared on data, under one protocol."""
+
+from __future__ import annotations
+
+from pyro_probmix.experiments.compare import FIGURE, RESULTS, compare
+from pyro_probmix.experiments.methods import METHODS, Method, select_methods
+from pyro_probmix.experiments.protocol import ExperimentSettings, settings_for
+from pyro_probmix.experiments.results import Comparison
+
+__all__ = [
+    "FIGURE",
+    "METHODS",
+    "RESULTS",
+    "Comparison",
+    "ExperimentSettings",
+    "Method",
+    "compare",
+    "select_methods",
+    "settings_for",
+]

@@ -1,0 +1,164 @@
+"""One cell of a comparison: a method trained and tested on one split."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pyro_probmix.datasets import TOY_REGIONS, TOYS, Dataset
+from pyro_probmix.evaluation import evaluate
+from pyro_probmix.experiments.methods import METHODS, make_parts
+from pyro_probmix.experiments.protocol import ExperimentSettings, Split, make_split
+from pyro_probmix.models import seeded
+from pyro_probmix.training import fit
+
+__all__ = ["Cell", "CellResult", "Picture", "run_cell"]
+
+_CHUNK = 1000
+_HALF_WIDTH = 3.6
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What has to be trained: everything a worker process needs.
+
+    Args:
+        data: the data set.
+        settings: how to train.
+        method: name of the method.
+        split: number of the split.
+        seed: seed of the comparison.
+    """
+
+    data: Dataset
+    settings: ExperimentSettings
+    method: str
+    split: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A trained toy model on a grid, in the units of the data.
+
+    Args:
+        grid: inputs, ``(m, 1)`` for the regression and ``(m, 2)`` for the classification.
+        mean: predictive mean ``(m,)``, or class probabilities ``(m, num_classes)``.
+        deviation: predictive standard deviation ``(m,)``; ``None`` for the classification.
+        train: features and targets of the training rows, validation rows included.
+        test: features and targets of the test rows.
+    """
+
+    grid: NDArray[np.float64]
+    mean: NDArray[np.float64]
+    deviation: NDArray[np.float64] | None
+    train: tuple[NDArray[np.float64], NDArray[np.float64]]
+    test: tuple[NDArray[np.float64], NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """What a cell came to.
+
+    Args:
+        method: name of the method.
+        split: number of the split.
+        metrics: test metrics in the units of the data: ``nll`` in nats, ``rmse`` or ``accuracy``, and ``mse``
+            for the toy regression.
+        picture: the model on a grid, for the first split of a toy problem.
+    """
+
+    method: str
+    split: int
+    metrics: dict[str, float]
+    picture: Picture | None = None
+
+
+def run_cell(cell: Cell) -> CellResult:
+    """Train and test one method on one split.
+
+    The result depends on the cell alone: torch's random state is set from the seed, the split and the method,
+    one thread is used, and both are restored.
+
+    Raises:
+        ValueError: if training fails; the method and the split are named.
+    """
+    method, settings = METHODS[cell.method], cell.settings
+    split = make_split(cell.data, cell.split, cell.seed, settings.validation_fraction)
+    key = (1, cell.split, list(METHODS).index(cell.method))
+    init_seed, fit_seed = np.random.SeedSequence(cell.seed, spawn_key=key).generate_state(2).tolist()
+    with seeded(init_seed, torch.device("cpu")), _one_thread():
+        model = method.build(make_parts(cell.data, settings))
+        try:
+            fit(
+                model,
+                split.train,
+                graph=method.graph(split.train[0], settings.num_neighbors),
+                validation=split.validation,
+                epochs=settings.epochs,
+                batch_size=settings.batch_size,
+                learning_rate=settings.learning_rate,
+                seed=fit_seed,
+                progress=False,
+            )
+        except ValueError as error:
+            raise ValueError(f"{cell.method} on split {cell.split + 1}: {error}") from error
+        with torch.no_grad():
+            metrics = _metrics(model, split, settings, cell.data)
+            drawn = cell.data.name in TOYS and cell.split == 0
+            picture = _picture(model, split, settings, cell.data) if drawn else None
+    return CellResult(cell.method, cell.split, metrics, picture)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _metrics(model: Any, split: Split, settings: ExperimentSettings, data: Dataset) -> dict[str, float]:
+    x, y = split.test
+    found = evaluate(model.predictive(x, num_samples=settings.num_samples), y)
+    if data.task == "classification":
+        return {"nll": found["nll"], "accuracy": found["accuracy"]}
+    metrics = {"nll": found["nll"] + math.log(split.y_scale), "rmse": found["rmse"] * split.y_scale}
+    return metrics | ({"mse": metrics["rmse"] ** 2} if data.name in TOYS else {})
+
+
+def _picture(model: Any, split: Split, settings: ExperimentSettings, data: Dataset) -> Picture:
+    grid = _line() if data.task == "regression" else _square()
+    means, deviations = [], []
+    for rows in split.standardise(grid).split(_CHUNK):
+        p = model.predictive(rows, num_samples=settings.num_samples)
+        if split.y_scaler is None:
+            means.append(torch.stack([p.log_prob(torch.tensor(k)).exp() for k in range(data.num_classes)], dim=-1))
+        else:
+            means.append(p.mean)
+            deviations.append(p.stddev)
+    mean = torch.cat(means).double().numpy()
+    train = tuple(torch.cat(parts) for parts in zip(split.train, split.validation, strict=True))
+    if split.y_scaler is None:
+        return Picture(grid, mean, None, split.own_units(*train), split.own_units(*split.test))
+    deviation = torch.cat(deviations).double().numpy() * split.y_scale
+    mean = split.y_scaler.inverse_transform(mean[:, None])[:, 0]
+    return Picture(grid, mean, deviation, split.own_units(*train), split.own_units(*split.test))
+
+
+def _line() -> NDArray[np.float64]:
+    return np.linspace(TOY_REGIONS["train"][0] - 0.5, TOY_REGIONS["test"][1] + 0.5, 401)[:, None]
+
+
+def _square() -> NDArray[np.float64]:
+    side = np.linspace(-_HALF_WIDTH, _HALF_WIDTH, 121)
+    return np.stack(np.meshgrid(side, side), axis=-1).reshape(-1, 2)

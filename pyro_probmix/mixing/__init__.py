@@ -1,0 +1,21 @@
+"""Which pairs are mixed, how much, and what label a pair has."""
+
+from pyro_probmix.mixing.batches import PairBatch, PairLoader
+from pyro_probmix.mixing.coefficients import LogSpaceBeta, as_coefficient, coefficient_to
+from pyro_probmix.mixing.graphs import CompleteGraph, NearestNeighborGraph, SamplingGraph
+from pyro_probmix.mixing.vicinity import DiracVicinity, LabelVicinity, NormalVicinity, Vicinity
+
+__all__ = [
+    "CompleteGraph",
+    "DiracVicinity",
+    "LabelVicinity",
+    "LogSpaceBeta",
+    "NearestNeighborGraph",
+    "NormalVicinity",
+    "PairBatch",
+    "PairLoader",
+    "SamplingGraph",
+    "Vicinity",
+    "as_coefficient",
+    "coefficient_to",
+]

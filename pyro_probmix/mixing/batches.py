@@ -1,0 +1,198 @@
+"""Nodes and their partners: the batch that every mixing method consumes, and the loader of such batches."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, SupportsIndex
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from pyro_probmix.mixing.graphs import SamplingGraph
+
+__all__ = ["PairBatch", "PairLoader", "check_finite"]
+
+_ROWS_NAMED = 5
+
+
+def check_finite(name: str, tensor: Tensor) -> None:
+    """Refuse a tensor that holds NaN or an infinity.
+
+    Integer and boolean tensors always pass. Looking at the values waits for the tensor's device.
+
+    Args:
+        name: The argument's name, as the caller's user typed it.
+        tensor: Data of shape ``(N, ...)``; the rows along the first dimension are named in the error.
+
+    Raises:
+        ValueError: Naming the argument and its first offending rows.
+
+    Example:
+        >>> check_finite("x", torch.tensor([0.0, float("nan"), 1.0]))
+        Traceback (most recent call last):
+        ...
+        ValueError: x: expected finite values, got NaN or inf in 1 of 3 rows (row 1)
+    """
+    if not (tensor.is_floating_point() or tensor.is_complex()):
+        return
+    finite = torch.isfinite(tensor)
+    if bool(finite.all()):
+        return
+    if tensor.ndim == 0:
+        raise ValueError(f"{name}: expected a finite value, got {tensor.item()}")
+    bad = (~finite).reshape(len(tensor), -1).any(dim=1).nonzero().squeeze(1).tolist()
+    named = ", ".join(map(str, bad[:_ROWS_NAMED])) + (", ..." if len(bad) > _ROWS_NAMED else "")
+    raise ValueError(
+        f"{name}: expected finite values, got NaN or inf in {len(bad)} of {len(tensor)} rows "
+        f"({'row' if len(bad) == 1 else 'rows'} {named})"
+    )
+
+
+def check_positive_integer(name: str, value: SupportsIndex) -> int:
+    """Return the value as an ``int``, or refuse it.
+
+    Args:
+        name: The argument's name, as the caller's user typed it.
+        value: An integer of Python or NumPy, at least 1.
+
+    Raises:
+        TypeError: If the value is no integer.
+        ValueError: If the value is less than 1.
+    """
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name}: expected an integer, got {value!r}")
+    if operator.index(value) < 1:
+        raise ValueError(f"{name}: expected at least 1, got {value}")
+    return operator.index(value)
+
+
+@dataclass(frozen=True, eq=False)
+class PairBatch:
+    """B nodes and, for each of them, the position within the batch of the node it is mixed with.
+
+    Node ``i`` carries the edge ``(i, partner[i])``. Only shapes, types and devices are checked, never values,
+    so building a batch does not wait for a device.
+
+    Args:
+        x: Inputs, shape ``(B, ...)``, B >= 1.
+        y: Outputs, shape ``(B, ...)``, or None.
+        partner: Integer tensor (``torch.int64``) of shape ``(B,)`` with values in ``0..B-1``.
+
+    Raises:
+        TypeError: If an argument is not a tensor, or ``partner`` does not hold 64-bit integers.
+        ValueError: If the batch is empty, or lengths or devices do not match.
+
+    Example:
+        >>> batch = PairBatch(torch.zeros(3, 2), torch.zeros(3), torch.tensor([1, 2, 0]))
+        >>> len(batch)
+        3
+        >>> batch.to("cpu").y[batch.partner].shape
+        torch.Size([3])
+    """
+
+    x: Tensor
+    y: Tensor | None
+    partner: Tensor
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.x, Tensor):
+            raise TypeError(f"x: expected a tensor, got {type(self.x).__name__}")
+        if self.x.ndim == 0 or self.x.shape[0] == 0:
+            raise ValueError(f"x: expected shape (B, ...) with B >= 1, got {tuple(self.x.shape)}")
+        for name in ("partner",) if self.y is None else ("y", "partner"):
+            value = getattr(self, name)
+            if not isinstance(value, Tensor):
+                raise TypeError(f"{name}: expected a tensor, got {type(value).__name__}")
+            if value.device != self.x.device:
+                raise ValueError(f"{name}: expected the device of x, {self.x.device}, got {value.device}")
+        size = self.x.shape[0]
+        if self.y is not None and self.y.shape[:1] != (size,):
+            raise ValueError(f"y: expected shape ({size}, ...), as many rows as x, got {tuple(self.y.shape)}")
+        if self.partner.dtype != torch.int64:
+            raise TypeError(f"partner: expected dtype torch.int64, got {self.partner.dtype}")
+        if self.partner.shape != (size,):
+            got = tuple(self.partner.shape)
+            raise ValueError(f"partner: expected shape ({size},), one position per row of x, got {got}")
+
+    def __len__(self) -> int:
+        return self.x.shape[0]
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> PairBatch:
+        """Return the same batch on another device."""
+        return PairBatch(
+            self.x.to(device, non_blocking=non_blocking),
+            None if self.y is None else self.y.to(device, non_blocking=non_blocking),
+            self.partner.to(device, non_blocking=non_blocking),
+        )
+
+
+class PairLoader:
+    """Batches of one epoch per iteration, drawn anew each time from a sampling graph.
+
+    An epoch has ``ceil(N / batch_size)`` batches on every graph. Each draws its edges in proportion to w_ij,
+    so the mean over an epoch's batches of the batch-mean loss is an unbiased estimate of the full loss. On a
+    nearest-neighbour graph this asks that the expected loss of an edge be the same from both its ends, as it
+    is for a symmetric mixing coefficient. What a mini-batch holds is said at the graph's ``sample_batch``.
+
+    Indices are drawn on the CPU and moved to where the data live. A full batch does not copy the data.
+
+    Args:
+        x: Inputs, shape ``(N, ...)``, on any device.
+        y: Outputs, shape ``(N, ...)``, on the device of ``x``, or None.
+        graph: Which pairs are mixed; ``graph.num_nodes`` is N.
+        batch_size: Nodes per batch; None, or N and more, is the full batch.
+        drop_last: Leave out a last batch of fewer than ``batch_size`` nodes.
+        generator: Source of the random numbers, on the CPU; None is torch's default generator.
+
+    Raises:
+        TypeError: If ``x`` or ``y`` is not a tensor, or ``batch_size`` no integer.
+        ValueError: If ``x`` or ``y`` is not finite or not as long as the graph, ``batch_size < 1``, or
+            ``drop_last`` leaves no batch.
+
+    Example:
+        >>> from pyro_probmix.mixing.graphs import CompleteGraph
+        >>> loader = PairLoader(torch.randn(10, 3), torch.randn(10), CompleteGraph(10), batch_size=4)
+        >>> [len(batch) for batch in loader]
+        [4, 4, 2]
+    """
+
+    def __init__(
+        self,
+        x: Tensor,
+        y: Tensor | None,
+        graph: SamplingGraph,
+        batch_size: int | None = None,
+        drop_last: bool = False,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        graph.check_data(x, y)
+        if batch_size is not None:
+            batch_size = check_positive_integer("batch_size", batch_size)
+            if drop_last and batch_size > graph.num_nodes:
+                raise ValueError(
+                    f"batch_size: expected at most {graph.num_nodes}, the number of nodes, with drop_last, "
+                    f"got {batch_size}"
+                )
+        self.x = x
+        self.y = y
+        self.graph = graph
+        self.batch_size = batch_size
+        self.drop_last = drop_last
+        self.generator = generator
+
+    def __len__(self) -> int:
+        num_nodes = self.graph.num_nodes
+        size = self.batch_size or num_nodes
+        return num_nodes // size if self.drop_last else -(-num_nodes // size)
+
+    def __iter__(self) -> Iterator[PairBatch]:
+        num_nodes = self.graph.num_nodes
+        if self.batch_size is None or self.batch_size >= num_nodes:
+            yield self.graph.pair_batch(self.x, self.y, self.generator)
+            return
+        order = torch.randperm(num_nodes, generator=self.generator, device="cpu")
+        for chunk in order.split(self.batch_size)[: len(self)]:
+            yield self.graph.pair_batch(self.x, self.y, self.generator, chunk=chunk)

@@ -1,0 +1,21 @@
+"""Model and guide pairs: a conditional density model, and the site of it that is fused."""
+
+from pyro_probmix.models.density_model import DensityModel, Guide
+from pyro_probmix.models.methods import ERM, ManifoldMixup, ManifoldProbMix, Mixup, ProbMix
+from pyro_probmix.models.mix import MixedModel, Mixing, MixMessenger, mix
+from pyro_probmix.models.seeding import seeded
+
+__all__ = [
+    "ERM",
+    "DensityModel",
+    "Guide",
+    "ManifoldMixup",
+    "ManifoldProbMix",
+    "MixMessenger",
+    "MixedModel",
+    "Mixing",
+    "Mixup",
+    "ProbMix",
+    "mix",
+    "seeded",
+]

@@ -1,0 +1,264 @@
+"""A conditional density model x → embedding → y, its risk and its predictive."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from itertools import count
+from typing import Any, Literal
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro.nn import PyroModule
+from torch import Tensor, nn
+
+from pyro_probmix.distributions import linear_pool
+from pyro_probmix.mixing import PairBatch
+from pyro_probmix.models.lazy import LazyDistribution
+from pyro_probmix.models.mix import Labels, Mixing, MixMessenger, check_labels
+from pyro_probmix.models.seeding import seeded
+
+__all__ = ["DensityModel", "Guide"]
+
+PLATE = "data"
+_instances = count()
+
+
+class DensityModel(PyroModule):
+    """Conditional density model with named stages, x → embedding → y, and one of them fused or none.
+
+    Calling it with a batch runs the Pyro model: plate ``data``, in it ``mixing_coefficient``, ``embedding`` where
+    there is an encoder, and ``y``. :meth:`risk` evaluates the same statements without Pyro's machinery.
+
+    Args:
+        encoder: x → embedding, a tensor or a distribution; None for the identity.
+        decoder: embedding → raw outputs of the likelihood.
+        likelihood: raw outputs → distribution of y.
+        mixing: what is fused and how; None for nothing.
+        propagate: ``"sample"`` draws a stochastic embedding, ``"mean"`` hands its mean on (Theorem 4.7).
+
+    Raises:
+        TypeError: if ``likelihood`` does not tell the shape and the support of y.
+        ValueError: if ``propagate`` is neither.
+    """
+
+    encoder: Any
+    decoder: Any
+    likelihood: Any
+
+    def __init__(
+        self,
+        encoder: nn.Module | None,
+        decoder: nn.Module,
+        likelihood: nn.Module,
+        mixing: Mixing | None = None,
+        propagate: Literal["sample", "mean"] = "sample",
+    ) -> None:
+        super().__init__(_unique_name(type(self)))
+        if propagate not in ("sample", "mean"):
+            raise ValueError(f'propagate: expected "sample" or "mean", got {propagate!r}')
+        if not (hasattr(likelihood, "event_shape") and hasattr(likelihood, "support")):
+            raise TypeError(
+                "likelihood: expected a module with event_shape and support, such as NormalLikelihood, "
+                f"got {type(likelihood).__name__}"
+            )
+        self.encoder, self.decoder, self.likelihood = encoder, decoder, likelihood
+        self.mixing, self.propagate = mixing, propagate
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # A copy is another model: under a name of its own it never meets the original in Pyro's parameter store.
+        super().__setstate__(state)
+        old, new = self._pyro_name, _unique_name(type(self))
+        for module in self.modules():
+            if isinstance(module, PyroModule):
+                module._pyro_name = new + module._pyro_name.removeprefix(old)
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether the embedding is a distribution."""
+        return hasattr(self._modules.get("encoder"), "event_shape")
+
+    # The model, stage by stage. `sample` and `deterministic` are Pyro's statements, or the plain ones of `risk`.
+
+    def _embed(self, x: Tensor, sample: Any, deterministic: Any) -> tuple[Tensor, int]:
+        """The embedding and its number of event dimensions."""
+        event_dim = x.dim() - 1
+        if self.mixing is not None and self.mixing.at == "x":
+            x = deterministic("x", x, event_dim=event_dim)
+        # To Pyro, reading `self.encoder` is a statement that registers its parameters: only where it is called.
+        encoder = self._modules.get("encoder")
+        if encoder is None:
+            return x, event_dim
+        if self.stochastic:
+            shape: Any = encoder.event_shape
+            q = LazyDistribution(lambda: self.encoder(x), x.shape[:1], shape, self.propagate)
+            # Model and guide draw the embedding alike: the two terms cancel, and neither is computed.
+            return sample("embedding", q.mask(False)), len(q.event_shape)
+        z = self.encoder(x)
+        return deterministic("embedding", z, event_dim=z.dim() - 1), z.dim() - 1
+
+    def _generate(self, x: Tensor, y: Tensor | None, sample: Any, deterministic: Any) -> Tensor:
+        z, event_dim = self._embed(x, sample, deterministic)
+        p = self.likelihood(_apply(self.decoder, z, event_dim))
+        return sample("y", p, obs=y)
+
+    def forward(self, batch: PairBatch, latent_only: bool = False) -> Tensor | None:
+        """The generative model (eqs. 12-13, 21-22) as a Pyro program.
+
+        Args:
+            batch: nodes and partners; without ``y`` the model samples it from the fused predictive (eq. 13).
+            latent_only: stop before y, as the guide does.
+
+        Returns:
+            y, of shape ``(B,) + event_shape``.
+        """
+        if not latent_only:
+            self._check(batch)
+        mixing = self.mixing
+        messenger = MixMessenger(mixing, batch, PLATE, latent_only) if mixing is not None else None
+        with messenger or nullcontext(), pyro.plate(PLATE, len(batch), dim=-1):
+            if messenger is not None:
+                messenger.draw()
+            if latent_only:
+                if self.stochastic:
+                    self._embed(batch.x, pyro.sample, pyro.deterministic)
+                return None
+            return self._generate(batch.x, batch.y, pyro.sample, pyro.deterministic)
+
+    @property
+    def guide(self) -> Guide:
+        """The guide that draws λ and the embedding exactly as the model does."""
+        return Guide(self)
+
+    def risk(
+        self,
+        batch: PairBatch,
+        num_samples: int = 1,
+        labels: Labels | None = None,
+        coefficient: Tensor | None = None,
+    ) -> Tensor:
+        r"""Monte-Carlo risk of eq. 16 (eq. 23 with an embedding), the mean over the batch in nats.
+
+        The same number as the loss of ``Trace_ELBO(num_particles=num_samples, vectorize_particles=True,
+        max_plate_nesting=1)`` divided by the number of nodes, for the same draws, without Pyro's machinery: for
+        ``torch.optim``, ``torch.compile`` and ``torch.func``.
+
+        Args:
+            batch: nodes and partners, with ``y``.
+            num_samples: K ≥ 1, samples of λ, of the embedding and of the label.
+            labels: ``"exact"`` or ``"sample"``; default: the model's own setting.
+            coefficient: λ of shape ``(B,)`` or ``(K, B)``, the same for all samples or one each; default: drawn.
+
+        Raises:
+            ValueError: if ``y`` is missing or its shape is not the likelihood's, ``num_samples`` < 1, ``labels`` is
+                unknown, or the shape of ``coefficient`` is neither.
+        """
+        if num_samples < 1:
+            raise ValueError(f"num_samples: expected at least 1, got {num_samples}")
+        if batch.y is None:
+            raise ValueError("batch: expected labels y, got None")
+        if labels is not None:
+            check_labels(labels)
+        if coefficient is not None and coefficient.shape not in ((len(batch),), (num_samples, len(batch))):
+            raise ValueError(
+                f"coefficient: expected shape {(len(batch),)} or {(num_samples, len(batch))}, "
+                f"got {tuple(coefficient.shape)}"
+            )
+        self._check(batch)
+        statements = _PlainStatements(self.mixing, batch, num_samples, labels, coefficient)
+        self._generate(batch.x, batch.y, statements.sample, statements.deterministic)
+        return -statements.log_prob.mean()
+
+    def predictive(self, x: Tensor, num_samples: int = 100, seed: int | None = 0) -> Any:
+        """The predictive density p(y|x) as a Pyro distribution of batch shape ``(N,)``.
+
+        Without a stochastic embedding it is the likelihood itself; with one, the equal-weight mixture over embedding
+        samples, or the likelihood at the embedding's mean if the model propagates means.
+
+        Args:
+            x: inputs, of shape ``(N, ...)``.
+            num_samples: S ≥ 1, embedding samples a point.
+            seed: seed of the embedding noise, the global random state being left alone; None draws from that state.
+
+        Raises:
+            ValueError: if ``num_samples`` < 1.
+        """
+        if num_samples < 1:
+            raise ValueError(f"num_samples: expected at least 1, got {num_samples}")
+        if not self.stochastic:
+            z = x if self.encoder is None else self.encoder(x)
+            return self.likelihood(self.decoder(z))
+        q = self.encoder(x)
+        if self.propagate == "mean":
+            return self.likelihood(self.decoder(q.mean))
+        with seeded(seed, x.device):
+            z = q.rsample((num_samples,)).transpose(0, 1)
+        return linear_pool(self.likelihood(_apply(self.decoder, z, len(q.event_shape))))
+
+    def _check(self, batch: PairBatch) -> None:
+        expected = (len(batch), *self.likelihood.event_shape)
+        if batch.y is not None and batch.y.shape != expected:
+            raise ValueError(f"y: expected shape {expected}, got {tuple(batch.y.shape)}")
+
+
+class Guide(PyroModule):
+    """Draws the latent sites of a :class:`DensityModel` as the model does; it has no parameters of its own."""
+
+    def __init__(self, model: DensityModel) -> None:
+        super().__init__()
+        self.__dict__["_model"] = model  # not a child: its parameters are the model's
+
+    def forward(self, batch: PairBatch) -> None:
+        """Draws ``mixing_coefficient`` and a stochastic ``embedding``."""
+        self._model(batch, latent_only=True)
+
+
+class _PlainStatements:
+    """Pyro's statements as the risk needs them: mix, draw, and keep the observed log-probability."""
+
+    def __init__(
+        self,
+        mixing: Mixing | None,
+        batch: PairBatch,
+        num_samples: int,
+        labels: Labels | None,
+        coefficient: Tensor | None,
+    ) -> None:
+        self.mixing, self.partner, self.labels = mixing, batch.partner, labels
+        self.shape = (len(batch),) if num_samples == 1 else (num_samples, len(batch))
+        self.coefficient: Any = None
+        if mixing is not None:
+            drawn = mixing.law(batch.x).expand(self.shape).sample() if coefficient is None else coefficient
+            self.coefficient = drawn.expand(self.shape)
+
+    def deterministic(self, name: str, value: Tensor, event_dim: int) -> Tensor:
+        if self.mixing is None or self.mixing.at != name:
+            return value
+        return self.mixing.interpolate(value, self.partner, self.coefficient, -1 - event_dim)
+
+    def sample(self, name: str, p: Any, obs: Tensor | None = None) -> Tensor:
+        if self.mixing is not None:
+            p = self.mixing.pair_mask(p, self.partner)
+        if self.mixing is not None and self.mixing.at == name:
+            p = self.mixing.fuse(p, self.partner, self.coefficient)
+        if obs is None:
+            return (p if p.batch_shape == self.shape else p.expand(self.shape)).rsample()
+        if self.mixing is not None:
+            p, obs = self.mixing.observe(p, obs, self.partner, self.coefficient, labels=self.labels)
+        # torch.compile cannot follow Pyro's Categorical, which asks whether the value is one it has enumerated.
+        cls = torch.distributions.Categorical if type(p) is dist.Categorical else type(p)
+        self.log_prob = cls.log_prob(p, obs)
+        return obs
+
+
+def _apply(network: nn.Module, value: Tensor, event_dim: int) -> Tensor:
+    """``network`` over any number of leading dimensions, for networks that take one."""
+    leading = value.shape[: value.dim() - event_dim]
+    if len(leading) == 1:
+        return network(value)
+    output = network(value.flatten(0, len(leading) - 1))
+    return output.unflatten(0, leading)
+
+
+def _unique_name(cls: type) -> str:
+    return f"{cls.__name__}_{next(_instances)}"

@@ -1,0 +1,85 @@
+"""A distribution that is computed when it is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from pyro.distributions import TorchDistribution
+from torch import Tensor
+from torch.distributions import constraints
+
+__all__ = ["LazyDistribution"]
+
+
+class LazyDistribution(TorchDistribution):
+    """A distribution of known shape whose parameters are computed when it is first sampled or scored.
+
+    At a masked site whose value is replayed from a guide they are never computed.
+
+    Args:
+        build: makes the distribution.
+        batch_shape: its batch shape.
+        event_shape: its event shape.
+        propagate: ``"sample"``, or ``"mean"`` to draw the mean always (Theorem 4.7).
+
+    Example:
+        >>> lazy = LazyDistribution(lambda: dist.Normal(torch.zeros(3), 1.0), (3,), ())
+        >>> lazy.batch_shape, lazy.log_prob(torch.zeros(3)).shape
+        (torch.Size([3]), torch.Size([3]))
+    """
+
+    arg_constraints: dict[str, constraints.Constraint] = {}
+    has_rsample = True
+
+    def __init__(self, build: Callable[[], Any], batch_shape: Any, event_shape: Any, propagate: str = "sample") -> None:
+        self._build: Callable[[], Any] | None = build
+        self._distribution: Any = None
+        self.propagate = propagate
+        super().__init__(torch.Size(batch_shape), torch.Size(event_shape), validate_args=False)
+
+    def force(self) -> Any:
+        """The distribution itself."""
+        if self._build is not None:
+            self._distribution, self._build = self._build(), None
+        return self._distribution
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> LazyDistribution:
+        """The lazy form of the expanded distribution."""
+        shape = torch.Size(batch_shape)
+        return LazyDistribution(lambda: self.force().expand(shape), shape, self.event_shape, self.propagate)
+
+    @constraints.dependent_property
+    def support(self) -> constraints.Constraint:
+        return self.force().support
+
+    @property
+    def mean(self) -> Tensor:
+        return self.force().mean
+
+    @property
+    def variance(self) -> Tensor:
+        return self.force().variance
+
+    def sample(self, sample_shape: Any = torch.Size()) -> Tensor:
+        with torch.no_grad():
+            return self.rsample(sample_shape)
+
+    def rsample(self, sample_shape: Any = torch.Size()) -> Tensor:
+        if self.propagate == "mean":
+            mean = self.force().mean
+            return mean.expand(torch.Size(sample_shape) + mean.shape)
+        return _rsample(self.force(), torch.Size(sample_shape))
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        return self.force().log_prob(value)
+
+
+def _rsample(p: Any, sample_shape: torch.Size) -> Tensor:
+    """``p.rsample``; for Normals the same numbers drawn in a way that ``torch.func.vmap`` can follow."""
+    normal = p.base_dist if isinstance(p, torch.distributions.Independent) else p
+    if not isinstance(normal, torch.distributions.Normal):
+        return p.rsample(sample_shape)
+    shape = sample_shape + normal.batch_shape
+    return normal.loc + normal.scale * torch.randn(shape, dtype=normal.loc.dtype, device=normal.loc.device)

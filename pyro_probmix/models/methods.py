@@ -1,0 +1,202 @@
+"""The methods: one conditional density model, and the site of it that is fused."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import pyro.distributions as dist
+from torch import nn
+from torch.distributions import constraints
+
+from pyro_probmix.mixing import DiracVicinity, LabelVicinity, Vicinity
+from pyro_probmix.models.density_model import DensityModel
+from pyro_probmix.models.mix import Labels, Mixing
+
+__all__ = ["ERM", "ManifoldMixup", "ManifoldProbMix", "Mixup", "ProbMix"]
+
+
+class ERM(DensityModel):
+    r"""Empirical risk minimisation (eq. 4): nothing is fused, :math:`-\frac1n\sum_i \log p_\theta(y_i|x_i)`.
+
+    Args:
+        network: x → raw outputs of the likelihood.
+        likelihood: raw outputs → distribution of y.
+
+    Example:
+        >>> likelihood = pm.nn.NormalLikelihood()
+        >>> model = ERM(pm.nn.MLP(2, [8], likelihood.num_outputs), likelihood)
+        >>> model.predictive(torch.zeros(5, 2)).batch_shape
+        torch.Size([5])
+    """
+
+    def __init__(self, network: nn.Module, likelihood: nn.Module) -> None:
+        super().__init__(None, network, likelihood)
+
+
+class Mixup(DensityModel):
+    r"""Mixup (eqs. 8-10): the input is interpolated, :math:`\tilde x = \lambda x_i + (1-\lambda) x_j`.
+
+    Args:
+        network: x → raw outputs of the likelihood.
+        likelihood: raw outputs → distribution of y.
+        coefficient: distribution of λ; default Beta(0.2, 0.2).
+        vicinity: kernel of the labels; default: interpolated labels (eq. 9), or for classes and counts either
+            one of the pair's, λ being its probability (Assumption 4.2).
+        labels: ``"exact"`` or ``"sample"``.
+
+    Example:
+        >>> likelihood = pm.nn.CategoricalLikelihood(3)
+        >>> model = Mixup(pm.nn.MLP(2, [8], likelihood.num_outputs), likelihood, coefficient=dist.Beta(0.2, 0.2))
+        >>> batch = pm.CompleteGraph(4).pair_batch(torch.randn(4, 2), torch.tensor([0, 1, 2, 0]))
+        >>> model.risk(batch).shape
+        torch.Size([])
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        likelihood: nn.Module,
+        coefficient: Any = None,
+        vicinity: Vicinity | None = None,
+        labels: Labels = "exact",
+    ) -> None:
+        super().__init__(None, network, likelihood, _mixing("x", likelihood, coefficient, vicinity, labels))
+
+
+class ManifoldMixup(DensityModel):
+    r"""Manifold mixup (eqs. 27-28): a deterministic embedding is interpolated.
+
+    :math:`\tilde z = \lambda h(x_i) + (1-\lambda) h(x_j)`.
+
+    Args:
+        encoder: x → embedding.
+        decoder: embedding → raw outputs of the likelihood.
+        likelihood: raw outputs → distribution of y.
+        coefficient: distribution of λ; default Beta(0.2, 0.2).
+        vicinity: kernel of the labels; default as for :class:`Mixup`.
+        labels: ``"exact"`` or ``"sample"``.
+
+    Raises:
+        TypeError: if ``encoder`` gives a distribution.
+
+    Example:
+        >>> likelihood = pm.nn.NormalLikelihood()
+        >>> encoder = torch.nn.Sequential(torch.nn.Linear(2, 16), torch.nn.ReLU())
+        >>> model = ManifoldMixup(encoder, pm.nn.MLP(16, [8], likelihood.num_outputs), likelihood)
+        >>> model.predictive(torch.zeros(5, 2)).batch_shape
+        torch.Size([5])
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        decoder: nn.Module,
+        likelihood: nn.Module,
+        coefficient: Any = None,
+        vicinity: Vicinity | None = None,
+        labels: Labels = "exact",
+    ) -> None:
+        if hasattr(encoder, "event_shape"):
+            raise TypeError(
+                "encoder: expected a network whose output is the embedding, got a density of embeddings, "
+                f"{type(encoder).__name__}; ManifoldProbMix takes it"
+            )
+        mixing = _mixing("embedding", likelihood, coefficient, vicinity, labels)
+        super().__init__(encoder, decoder, likelihood, mixing)
+
+
+class ProbMix(DensityModel):
+    r"""ProbMix (eqs. 12-18): the likelihoods are pooled.
+
+    :math:`\tilde p(y) \propto p_\theta(y|x_i)^\lambda p_\theta(y|x_j)^{1-\lambda}`.
+
+    Args:
+        network: x → raw outputs of the likelihood.
+        likelihood: raw outputs → distribution of y, of an exponential family.
+        coefficient: distribution of λ; default Beta(0.2, 0.2).
+        vicinity: kernel of the labels; default as for :class:`Mixup`.
+        labels: ``"exact"`` or ``"sample"`` (eq. 16).
+
+    Example:
+        >>> likelihood = pm.nn.NormalLikelihood()
+        >>> model = ProbMix(pm.nn.MLP(2, [8], likelihood.num_outputs), likelihood, vicinity=pm.NormalVicinity(0.01))
+        >>> batch = pm.CompleteGraph(4).pair_batch(torch.randn(4, 2), torch.randn(4))
+        >>> svi = SVI(model, model.guide, pyro.optim.Adam({"lr": 5e-3}), Trace_ELBO())
+        >>> loss = svi.step(batch)
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        likelihood: nn.Module,
+        coefficient: Any = None,
+        vicinity: Vicinity | None = None,
+        labels: Labels = "exact",
+    ) -> None:
+        super().__init__(None, network, likelihood, _mixing("y", likelihood, coefficient, vicinity, labels))
+
+
+class ManifoldProbMix(DensityModel):
+    r"""M-ProbMix (eqs. 19-24): embedding densities are pooled.
+
+    :math:`\tilde q(z) \propto q(z|x_i)^\lambda q(z|x_j)^{1-\lambda}`.
+
+    Args:
+        embedding: x → distribution of the embedding, such as :class:`~pyro_probmix.nn.NormalEmbedding`.
+        decoder: embedding → raw outputs of the likelihood.
+        likelihood: raw outputs → distribution of y.
+        coefficient: distribution of λ; default Beta(0.2, 0.2).
+        vicinity: kernel of the labels; default as for :class:`Mixup`.
+        labels: ``"exact"`` or ``"sample"`` (eq. 16).
+        propagate: ``"sample"`` draws the embedding, ``"mean"`` hands its mean on, in training and prediction.
+
+    Raises:
+        TypeError: if ``embedding`` has no ``event_shape``, being no module that gives a distribution.
+
+    Example:
+        >>> likelihood = pm.nn.NormalLikelihood()
+        >>> encoder = torch.nn.Sequential(torch.nn.Linear(2, 16), torch.nn.ReLU())
+        >>> decoder = pm.nn.MLP(16, [8], likelihood.num_outputs)
+        >>> model = ManifoldProbMix(pm.nn.NormalEmbedding(encoder, 16), decoder, likelihood)
+        >>> model.predictive(torch.zeros(5, 2), num_samples=20)
+        LinearPool(batch_shape: (5,), components: 20)
+    """
+
+    def __init__(
+        self,
+        embedding: nn.Module,
+        decoder: nn.Module,
+        likelihood: nn.Module,
+        coefficient: Any = None,
+        vicinity: Vicinity | None = None,
+        labels: Labels = "exact",
+        propagate: Literal["sample", "mean"] = "sample",
+    ) -> None:
+        if not hasattr(embedding, "event_shape"):
+            raise TypeError(
+                "embedding: expected a module with an event_shape whose call gives a distribution, such as "
+                f"NormalEmbedding, got {type(embedding).__name__}"
+            )
+        mixing = _mixing("embedding", likelihood, coefficient, vicinity, labels)
+        super().__init__(embedding, decoder, likelihood, mixing, propagate)
+
+
+def _mixing(at: str, likelihood: Any, coefficient: Any, vicinity: Vicinity | None, labels: Labels) -> Mixing:
+    coefficient = dist.Beta(0.2, 0.2) if coefficient is None else coefficient
+    return Mixing(at, coefficient, _default_vicinity(likelihood) if vicinity is None else vicinity, labels)
+
+
+def _default_vicinity(likelihood: Any) -> Vicinity:
+    support = likelihood.support
+    if not support.is_discrete:
+        return DiracVicinity("log-linear")
+    while isinstance(support, constraints.independent):
+        support = support.base_constraint
+    # Where the classes are known, the same law as a soft-label cross-entropy.
+    if support is constraints.boolean:
+        return LabelVicinity(0.0, 2)
+    if support is constraints.one_hot:
+        return LabelVicinity(0.0, likelihood.event_shape[-1])
+    if hasattr(likelihood, "num_classes"):
+        return LabelVicinity(0.0, likelihood.num_classes)
+    return DiracVicinity("linear")

@@ -1,0 +1,56 @@
+"""The ArviZ export holds what the model predicts, and ArviZ can work with it."""
+
+import arviz
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import pyro_probmix as pm
+
+X, Y = torch.linspace(-1, 1, 12).reshape(6, 2), torch.linspace(0, 1, 6)
+
+
+def _models():
+    torch.manual_seed(0)
+    likelihood = pm.nn.NormalLikelihood()
+    encoder = nn.Sequential(nn.Linear(2, 4), nn.Tanh())
+    yield "erm", pm.ERM(pm.nn.MLP(2, [4], likelihood.num_outputs), likelihood)
+    embedding = pm.nn.NormalEmbedding(encoder, 4, initial_scale=0.5)
+    yield "manifold", pm.ManifoldProbMix(embedding, nn.Linear(4, likelihood.num_outputs), likelihood)
+
+
+@pytest.mark.parametrize(("name", "model"), list(_models()), ids=lambda v: v if isinstance(v, str) else "")
+def test_groups_agree_with_the_predictive(name, model):
+    idata = pm.to_inference_data(model, X, Y, num_samples=400, seed=3)
+    p = model.predictive(X, 400, seed=3)
+    draws = idata.posterior_predictive["y"].values
+    assert draws.shape == (1, 400, 6)
+    standard_error = p.variance.sqrt().detach().numpy() / 20
+    assert np.all(np.abs(draws[0].mean(0) - p.mean.detach().numpy()) < 5 * standard_error)
+    log_likelihood = torch.as_tensor(idata.log_likelihood["y"].values[0])
+    torch.testing.assert_close(log_likelihood.logsumexp(0) - np.log(400), p.log_prob(Y).detach())
+    np.testing.assert_array_equal(idata.observed_data["y"].values, Y.numpy())
+    np.testing.assert_array_equal(idata.constant_data["x"].values, X.numpy())
+
+
+def test_arviz_computes_with_it():
+    _, model = list(_models())[1]
+    idata = pm.to_inference_data(model, X, Y, num_samples=50)
+    score = arviz.r2_score(Y.numpy(), idata.posterior_predictive["y"].values[0])
+    assert np.isfinite(score["r2"])
+
+
+def test_global_random_state_is_left_alone_and_the_seed_decides():
+    _, model = list(_models())[1]
+    state = torch.random.get_rng_state()
+    first, again, other = (pm.to_inference_data(model, X, Y, num_samples=5, seed=s) for s in (1, 1, 2))
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert (first.posterior_predictive["y"] == again.posterior_predictive["y"]).all()
+    assert not (first.posterior_predictive["y"] == other.posterior_predictive["y"]).all()
+
+
+def test_labels_of_another_shape_are_refused():
+    _, model = next(_models())
+    with pytest.raises(ValueError, match=r"y: expected shape \(6,\), got \(6, 1\)"):
+        pm.to_inference_data(model, X, Y.unsqueeze(-1))

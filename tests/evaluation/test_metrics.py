@@ -1,0 +1,195 @@
+"""``pm.evaluate`` against scikit-learn and SciPy."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pyro.distributions as dist
+import pytest
+import scipy.stats
+import torch
+from sklearn.metrics import accuracy_score, log_loss, mean_squared_error
+from torch import Tensor
+
+import pyro_probmix as pm
+
+N, CLASSES = 12, 3
+
+
+def normals(*shape: int) -> Tensor:
+    return torch.randn(*shape, dtype=torch.float64)
+
+
+def rmse(y: Tensor, mean: Any) -> float:
+    return math.sqrt(mean_squared_error(y.reshape(-1), np.asarray(mean).reshape(-1)))
+
+
+def test_normal() -> None:
+    loc, scale, y = normals(N), normals(N).exp(), normals(N)
+    scores = pm.evaluate(dist.Normal(loc, scale), y)
+    nll = -scipy.stats.norm(loc.numpy(), scale.numpy()).logpdf(y.numpy()).mean()
+    assert scores == pytest.approx({"nll": nll, "rmse": rmse(y, loc)}, rel=1e-12)
+
+
+def test_several_outputs() -> None:
+    """The log-likelihood of a row is the sum over its outputs, the squared error their mean."""
+    loc, scale, y = normals(N, 2), normals(N, 2).exp(), normals(N, 2)
+    scores = pm.evaluate(dist.Normal(loc, scale).to_event(1), y)
+    nll = -scipy.stats.norm(loc.numpy(), scale.numpy()).logpdf(y.numpy()).sum(-1).mean()
+    assert scores == pytest.approx({"nll": nll, "rmse": rmse(y, loc)}, rel=1e-12)
+
+
+def test_mixture_of_normals() -> None:
+    loc, scale, y = normals(N, 5), normals(N, 5).exp(), normals(N)
+    scores = pm.evaluate(pm.linear_pool(dist.Normal(loc, scale)), y)
+    density = scipy.stats.norm(loc.numpy(), scale.numpy()).pdf(y.numpy()[:, None]).mean(-1)
+    assert scores == pytest.approx({"nll": -np.log(density).mean(), "rmse": rmse(y, loc.mean(-1))}, rel=1e-12)
+
+
+def test_poisson() -> None:
+    rate, y = normals(N).exp(), torch.randint(5, (N,)).double()
+    scores = pm.evaluate(dist.Poisson(rate), y)
+    nll = -scipy.stats.poisson(rate.numpy()).logpmf(y.numpy()).mean()
+    assert scores == pytest.approx({"nll": nll, "rmse": rmse(y, rate)}, rel=1e-12)
+
+
+def test_binomial_counts_are_not_classes() -> None:
+    """Over 0..C-1 as class labels are, but with a mean."""
+    probs, y = torch.rand(N, dtype=torch.float64), torch.randint(CLASSES, (N,)).double()
+    scores = pm.evaluate(dist.Binomial(CLASSES - 1, probs), y)
+    nll = -scipy.stats.binom(CLASSES - 1, probs.numpy()).logpmf(y.numpy()).mean()
+    assert scores == pytest.approx({"nll": nll, "rmse": rmse(y, 2 * probs)}, rel=1e-12)
+
+
+def class_scores(probabilities: Tensor, y: Tensor) -> Any:
+    labels = list(range(probabilities.shape[-1]))
+    accuracy = accuracy_score(y, probabilities.argmax(-1))
+    return pytest.approx({"nll": log_loss(y, probabilities, labels=labels), "accuracy": accuracy}, rel=1e-9)
+
+
+def test_categorical() -> None:
+    probabilities, y = normals(N, CLASSES).softmax(-1), torch.randint(CLASSES, (N,))
+    assert pm.evaluate(dist.Categorical(probabilities), y) == class_scores(probabilities, y)
+
+
+def test_one_hot() -> None:
+    probabilities, y = normals(N, CLASSES).softmax(-1), torch.randint(CLASSES, (N,))
+    vectors = torch.eye(CLASSES, dtype=torch.float64)[y]
+    assert pm.evaluate(dist.OneHotCategorical(probabilities), vectors) == class_scores(probabilities, y)
+
+
+def test_bernoulli() -> None:
+    p, y = torch.rand(N, dtype=torch.float64), torch.randint(2, (N,))
+    assert pm.evaluate(dist.Bernoulli(p), y.double()) == class_scores(torch.stack([1 - p, p], -1), y)
+
+
+def test_mixture_of_categoricals() -> None:
+    probabilities, y = normals(N, 5, CLASSES).softmax(-1), torch.randint(CLASSES, (N,))
+    scores = pm.evaluate(pm.linear_pool(dist.Categorical(probabilities)), y)
+    assert scores == class_scores(probabilities.mean(-2), y)
+
+
+def test_mixture_of_one_hot() -> None:
+    probabilities, y = normals(N, 5, CLASSES).softmax(-1), torch.randint(CLASSES, (N,))
+    vectors = torch.eye(CLASSES, dtype=torch.float64)[y]
+    scores = pm.evaluate(pm.linear_pool(dist.OneHotCategorical(probabilities)), vectors)
+    assert scores == class_scores(probabilities.mean(-2), y)
+
+
+def test_several_labels() -> None:
+    """Log-likelihoods add up over the labels of a row; the accuracy is the share of single labels."""
+    p, y = torch.rand(N, 4, dtype=torch.float64), torch.randint(2, (N, 4))
+    scores = pm.evaluate(dist.Bernoulli(p).to_event(1), y.double())
+    nll = 4 * log_loss(y.reshape(-1), p.reshape(-1))
+    assert scores == pytest.approx(
+        {"nll": nll, "accuracy": accuracy_score(y.reshape(-1), (p > 0.5).reshape(-1))}, rel=1e-9
+    )
+    probabilities, classes = normals(N, 2, CLASSES).softmax(-1), torch.randint(CLASSES, (N, 2))
+    scores = pm.evaluate(dist.Categorical(probabilities).to_event(1), classes)
+    nll = 2 * log_loss(classes.reshape(-1), probabilities.reshape(-1, CLASSES), labels=[0, 1, 2])
+    accuracy = accuracy_score(classes.reshape(-1), probabilities.argmax(-1).reshape(-1))
+    assert scores == pytest.approx({"nll": nll, "accuracy": accuracy}, rel=1e-9)
+
+
+def test_mixture_over_several_labels() -> None:
+    """The most probable value of each label under its own marginal."""
+    p, y = torch.rand(N, 5, 4, dtype=torch.float64), torch.randint(2, (N, 4))
+    scores = pm.evaluate(pm.linear_pool(dist.Bernoulli(p).to_event(1)), y.double())
+    assert scores["accuracy"] == accuracy_score(y.reshape(-1), (p.mean(1) > 0.5).reshape(-1))
+
+
+@pytest.mark.parametrize("method", ["ERM", "ManifoldProbMix"])
+def test_predictive_of_a_model(method: str) -> None:
+    likelihood = pm.nn.CategoricalLikelihood(CLASSES)
+    if method == "ERM":
+        model: Any = pm.ERM(torch.nn.Linear(2, CLASSES), likelihood)
+    else:
+        embedding = pm.nn.NormalEmbedding(torch.nn.Linear(2, 4), 4)
+        model = pm.ManifoldProbMix(embedding, torch.nn.Linear(4, CLASSES), likelihood)
+    x, y = torch.randn(N, 2), torch.randint(CLASSES, (N,))
+    p = model.predictive(x)
+    log_probs = torch.stack([p.log_prob(torch.full((N,), k)).detach() for k in range(CLASSES)], -1)
+    probabilities = log_probs.double().softmax(-1)
+    assert pm.evaluate(p, y) == {
+        "nll": pytest.approx(log_loss(y, probabilities, labels=[0, 1, 2]), rel=1e-5),
+        "accuracy": accuracy_score(y, probabilities.argmax(-1)),
+    }
+
+
+def test_nan_is_shown() -> None:
+    p = dist.Normal(torch.tensor([0.0, math.nan]), 1.0, validate_args=False)
+    scores = pm.evaluate(p, torch.zeros(2))
+    assert math.isnan(scores["nll"])
+    assert math.isnan(scores["rmse"])
+
+
+def test_single_precision_sums_in_double() -> None:
+    p = dist.Normal(torch.zeros(200_000), 1.0)
+    y = torch.full((200_000,), 0.1)
+    expected = 0.5 * math.log(2 * math.pi) + 0.5 * 0.1**2
+    assert pm.evaluate(p, y) == pytest.approx({"nll": expected, "rmse": 0.1}, rel=1e-6)
+
+
+def test_no_gradient_is_kept() -> None:
+    loc = torch.zeros(N, requires_grad=True)
+    assert all(type(score) is float for score in pm.evaluate(dist.Normal(loc, 1.0), torch.zeros(N)).values())
+
+
+@pytest.mark.parametrize(
+    ("p", "y", "error", "message"),
+    [
+        (
+            dist.Normal(torch.zeros(3), 1.0),
+            torch.zeros(3, 1),
+            ValueError,
+            r"y: expected shape \(3,\), got \(3, 1\)",
+        ),
+        (
+            dist.Normal(torch.zeros(3), 1.0),
+            torch.zeros(4),
+            ValueError,
+            r"y: expected shape \(3,\), got \(4,\)",
+        ),
+        (
+            dist.Normal(torch.zeros(3, 2), 1.0).to_event(1),
+            torch.zeros(3),
+            ValueError,
+            r"y: expected shape \(3, 2\), got \(3,\)",
+        ),
+        (
+            dist.Normal(torch.zeros(0), 1.0),
+            torch.zeros(0),
+            ValueError,
+            "y: expected at least one label, got none",
+        ),
+        (torch.zeros(3), torch.zeros(3), TypeError, "p: expected a distribution, got Tensor"),
+        (dist.Normal(torch.zeros(3), 1.0), [0.0] * 3, TypeError, "y: expected a tensor, got list"),
+        (dist.Categorical(logits=torch.zeros(2, 3)), torch.tensor([0, 3]), ValueError, "within the support"),
+    ],
+    ids=["column", "rows", "outputs", "empty", "no distribution", "no tensor", "class"],
+)
+def test_bad_input(p: Any, y: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        pm.evaluate(p, y)

@@ -1,0 +1,198 @@
+"""A comparison depends on its seed alone, reports own units, and keeps what is finished."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pyro.distributions as dist
+import pytest
+import torch
+from matplotlib.image import imread
+from rich.console import Console
+from scipy import stats
+
+from pyro_probmix.datasets import load
+from pyro_probmix.experiments import (
+    FIGURE,
+    METHODS,
+    RESULTS,
+    Comparison,
+    ExperimentSettings,
+    compare,
+    settings_for,
+)
+from pyro_probmix.experiments import cells as cells_module
+from pyro_probmix.experiments.cells import CellResult
+from pyro_probmix.experiments.protocol import make_split
+
+THREE = ("erm", "local_mixup", "manifold_probmix")
+SMALL = {"splits": 2, "epochs": 2, "num_samples": 3, "hidden_features": (8, 4)}
+
+
+def small(name: str, methods=THREE, **options) -> Comparison:
+    data = load(name)
+    return compare(data, methods, replace(settings_for(data), **SMALL), progress=False, **options)
+
+
+def numbers(comparison: Comparison) -> dict:
+    return comparison.to_json()["methods"]
+
+
+def test_results_depend_on_the_seed_alone():
+    one = numbers(small("diabetes"))
+    before = torch.get_rng_state(), torch.get_num_threads()
+    assert numbers(small("diabetes")) == one
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert torch.get_num_threads() == before[1]
+    assert numbers(small("diabetes", ("manifold_probmix",)))["manifold_probmix"] == one["manifold_probmix"]
+    assert numbers(small("diabetes", seed=1)) != one
+
+
+def test_splits_and_methods_have_their_own_random_numbers():
+    found = numbers(small("diabetes", ("probmix", "local_probmix")))
+    values = [value for metrics in found.values() for value in metrics["nll"]]
+    assert len(set(values)) == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "metrics"),
+    [
+        ("toy-regression", ["nll", "rmse", "mse"]),
+        ("toy-classification", ["nll", "accuracy"]),
+        ("diabetes", ["nll", "rmse"]),
+        ("iris", ["nll", "accuracy"]),
+    ],
+)
+def test_files_of_a_comparison(name, metrics, tmp_path):
+    comparison = small(name, out=tmp_path / "new" / "folder")
+    folder = tmp_path / "new" / "folder"
+    assert sorted(path.name for path in folder.iterdir()) == [FIGURE, RESULTS]
+    found = json.loads((folder / RESULTS).read_text())
+    assert list(found) == ["dataset", "settings", "methods"]
+    assert found["dataset"] == name
+    assert list(found["methods"]) == list(THREE)
+    for values in found["methods"].values():
+        assert list(values) == metrics
+        assert all(len(v) == 2 and all(math.isfinite(number) for number in v) for v in values.values())
+    assert found["settings"]["epochs"] == 2
+    assert found["settings"]["seed"] == 0
+    assert {"alpha", "beta", "learning_rate", "num_neighbors", "hidden_features", "versions"} <= set(found["settings"])
+    assert (folder / FIGURE).read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+    height, width, _ = imread(folder / FIGURE).shape
+    assert 1000 < width < 3000
+    assert 300 < height < 1500
+    assert np.ptp(imread(folder / FIGURE)) > 0.5
+    assert set(comparison.pictures) == (set(THREE) if name.startswith("toy") else set())
+
+
+def test_the_first_split_of_a_toy_is_pictured_in_its_own_units():
+    picture = small("toy-regression", ("manifold_probmix",)).pictures["manifold_probmix"]
+    assert picture.grid.shape == (401, 1)
+    assert picture.mean.shape == picture.deviation.shape == (401,)
+    assert (picture.deviation > 0).all()
+    assert len(picture.train[0]) == len(picture.test[0]) == 100
+    assert np.abs(picture.train[1] - picture.train[0][:, 0] ** 3).max() < 15
+    picture = small("toy-classification", ("erm",)).pictures["erm"]
+    np.testing.assert_allclose(picture.mean.sum(axis=1), 1, atol=1e-5)
+
+
+def test_metrics_are_in_the_units_of_the_data():
+    data = load("diabetes")
+    split = make_split(data, 0, seed=0)
+    model = SimpleNamespace(predictive=lambda x, num_samples: dist.Normal(torch.zeros(len(x)), 1.5))
+    found = cells_module._metrics(model, split, ExperimentSettings(), data)
+    y = split.own_units(*split.test)[1]
+    loc, scale = split.y_scaler.mean_[0], split.y_scaler.scale_[0]
+    np.testing.assert_allclose(found["nll"], -stats.norm(loc, 1.5 * scale).logpdf(y).mean(), rtol=1e-5)
+    np.testing.assert_allclose(found["rmse"], np.sqrt(np.mean((y - loc) ** 2)), rtol=1e-5)
+
+
+def test_what_is_finished_is_kept_when_a_cell_fails(tmp_path, monkeypatch):
+    fit = cells_module.fit
+    calls = []
+
+    def fail_at_fourth(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == 4:
+            raise ValueError("loss is NaN")
+        return fit(*args, **kwargs)
+
+    monkeypatch.setattr(cells_module, "fit", fail_at_fourth)
+    with pytest.raises(ValueError, match="erm on split 2: loss is NaN"):
+        small("diabetes", out=tmp_path)
+    found = json.loads((tmp_path / RESULTS).read_text())["methods"]
+    assert all(math.isfinite(found[method]["nll"][0]) and found[method]["nll"][1] is None for method in THREE)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [RESULTS]
+
+
+def test_saving_is_atomic(tmp_path, monkeypatch):
+    comparison = small("diabetes", ("erm",), out=tmp_path)
+    before = (tmp_path / RESULTS).read_bytes()
+    monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        comparison.save(tmp_path / RESULTS)
+    assert (tmp_path / RESULTS).read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == [FIGURE, RESULTS]
+
+
+def filled(name: str, values: dict[str, list[dict[str, float]]]) -> Comparison:
+    data = load(name)
+    comparison = Comparison(data, ExperimentSettings(splits=2), tuple(values), seed=0)
+    for method, found in values.items():
+        for split, metrics in enumerate(found):
+            comparison.add(CellResult(method, split, metrics))
+    return comparison
+
+
+def test_the_table_has_mean_deviation_and_bold_best():
+    comparison = filled(
+        "iris",
+        {
+            "erm": [{"nll": 0.1, "accuracy": 0.8}, {"nll": 0.3, "accuracy": 1.0}],
+            "local_probmix": [{"nll": 0.12, "accuracy": 0.7}, {"nll": 0.14, "accuracy": 0.9}],
+        },
+    )
+    console = Console(record=True, width=80, force_terminal=True, file=io.StringIO())
+    console.print(comparison.table())
+    text = console.export_text(clear=False)
+    assert "iris" in text
+    assert "2 splits" in text
+    assert "NLL (nats)" in text
+    assert "0.200 ± 0.141" in text
+    assert "0.130 ± 0.014" in text
+    assert "5 nearest" in text
+    assert "…" not in text
+    bold = console.export_text(styles=True)
+    assert "\x1b[1m0.130 ± 0.014" in bold
+    assert "\x1b[1m0.900 ± 0.141" in bold
+    assert "\x1b[1m0.200" not in bold
+
+
+def test_the_table_of_all_methods_fits_a_terminal():
+    rows = [{"nll": -1234.5, "rmse": 1234.5, "mse": 123456.7}, {"nll": 10.0, "rmse": 2.0, "mse": 4.0}]
+    console = Console(record=True, width=80, file=io.StringIO())
+    console.print(filled("toy-regression", dict.fromkeys(METHODS, rows)).table())
+    assert "…" not in console.export_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"methods": ["erm", "mixop"]}, "unknown methods: mixop"),
+        ({"jobs": 0}, "jobs must be at least 1"),
+        ({"seed": -1}, "seed not negative"),
+        (
+            {"settings": ExperimentSettings(num_neighbors=80)},
+            "num_neighbors must be below the 80 training rows; got 80",
+        ),
+    ],
+)
+def test_bad_arguments_are_refused_before_anything_is_written(arguments, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        compare(load("toy-regression"), out=tmp_path / "out", progress=False, **arguments)
+    assert not (tmp_path / "out").exists()

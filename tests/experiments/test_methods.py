@@ -1,0 +1,63 @@
+"""The nine columns: their names and order, the graph of each, and that nothing else differs."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import pyro_probmix as pm
+from pyro_probmix.datasets import load
+from pyro_probmix.experiments import METHODS, ExperimentSettings, select_methods
+from pyro_probmix.experiments.methods import make_parts
+
+MODELS = {
+    "erm": pm.ERM,
+    "mixup": pm.Mixup,
+    "local_mixup": pm.Mixup,
+    "manifold_mixup": pm.ManifoldMixup,
+    "local_manifold_mixup": pm.ManifoldMixup,
+    "probmix": pm.ProbMix,
+    "local_probmix": pm.ProbMix,
+    "manifold_probmix": pm.ManifoldProbMix,
+    "local_manifold_probmix": pm.ManifoldProbMix,
+}
+
+
+def test_names_and_order_are_those_of_the_tables():
+    assert list(METHODS) == list(MODELS)
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize(("data", "beta"), [("diabetes", 0.01), ("diabetes", 0.0), ("iris", 0.01), ("iris", 0.0)])
+def test_every_method_trains_on_its_graph(name, data, beta):
+    method, dataset = METHODS[name], load(data)
+    model = method.build(make_parts(dataset, ExperimentSettings(beta=beta)))
+    assert type(model) is MODELS[name]
+    x = torch.randn(20, dataset.num_features)
+    y = torch.randn(20) if data == "diabetes" else torch.arange(20) % 3
+    graph = method.graph(x, 3)
+    assert isinstance(graph, pm.NearestNeighborGraph if name.startswith("local_") else pm.CompleteGraph)
+    risk = model.risk(graph.pair_batch(x, y))
+    risk.backward()
+    assert risk.isfinite()
+    assert model.predictive(x, num_samples=2).log_prob(y).shape == (20,)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_methods_share_one_architecture(name):
+    parts = make_parts(load("diabetes"), ExperimentSettings(hidden_features=(7, 5)))
+    model = METHODS[name].build(parts)
+    shapes = {tuple(p.shape) for p in model.parameters()}
+    assert {(7, 10), (5, 7), (2, 5)} <= shapes
+    extra = shapes - {(7, 10), (7,), (5, 7), (5,), (2, 5), (2,)}
+    assert extra == ({(7, 7)} if "manifold_probmix" in name else set())
+
+
+def test_methods_are_selected_in_the_order_of_the_tables():
+    assert select_methods("probmix,,erm , probmix") == ("erm", "probmix")
+
+
+@pytest.mark.parametrize(("names", "got"), [("erm,mixop", "mixop"), ("", "none"), (" , ", "none")])
+def test_unknown_methods_list_the_legal_ones(names, got):
+    with pytest.raises(ValueError, match=f"unknown methods: {got}; expected some of {', '.join(METHODS)}"):
+        select_methods(names)

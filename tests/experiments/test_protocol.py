@@ -1,0 +1,116 @@
+"""The protocol leaks nothing from test rows, loses no row, and is the paper's."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from pyro_probmix.datasets import TOY_REGIONS, Dataset, load, uci_splits
+from pyro_probmix.experiments import ExperimentSettings, settings_for
+from pyro_probmix.experiments.protocol import make_split
+
+
+def rows(*parts: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    table = np.concatenate([np.column_stack(part) for part in parts])
+    return table[np.lexsort(table.T)]
+
+
+@pytest.mark.parametrize("name", ["diabetes", "iris"])
+@pytest.mark.parametrize("index", [0, 3])
+def test_every_row_is_in_its_part_and_comes_back_in_its_units(name, index):
+    data = load(name)
+    split = make_split(data, index, seed=0)
+    train, test = uci_splits(len(data))[index]
+    own = [split.own_units(*part) for part in (split.train, split.validation, split.test)]
+    np.testing.assert_allclose(rows(*own[:2]), rows((data.x[train], data.y[train])), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(rows(own[2]), rows((data.x[test], data.y[test])), rtol=1e-5, atol=1e-5)
+    assert len(split.validation[0]) == round(0.2 * len(train))
+
+
+def test_training_rows_alone_decide_the_scale():
+    data = load("diabetes")
+    train, test = uci_splits(len(data))[0]
+    outlier = data.x.copy()
+    outlier[test] += 1e4
+    split = make_split(replace(data, x=outlier), 0, seed=0)
+    np.testing.assert_allclose(split.x_scaler.mean_, data.x[train].mean(axis=0))
+    np.testing.assert_allclose(split.x_scaler.scale_, data.x[train].std(axis=0))
+    np.testing.assert_allclose(split.y_scale, data.y[train].std())
+
+
+def test_constant_columns_have_scale_one():
+    data = load("diabetes")
+    x = np.column_stack([data.x, np.full(len(data), 0.998)])
+    split = make_split(Dataset("constant", x, data.y, "regression"), 0, seed=0)
+    assert split.train[0].isfinite().all()
+    assert split.train[0][:, -1].abs().max() < 1e-6
+    assert split.x_scaler.scale_[-1] == 1
+
+
+def test_dtypes_and_labels():
+    split = make_split(load("iris"), 0, seed=0)
+    assert split.train[0].dtype == torch.float32
+    assert split.train[1].dtype == torch.int64
+    assert split.y_scaler is None
+    assert split.y_scale == 1
+    assert make_split(load("diabetes"), 0, seed=0).train[1].dtype == torch.float32
+
+
+def test_the_seed_moves_validation_rows_but_not_test_rows():
+    first, second = (make_split(load("diabetes"), 0, seed) for seed in (0, 1))
+    assert torch.equal(first.test[0], second.test[0])
+    assert not torch.equal(first.validation[0], second.validation[0])
+
+
+def test_every_split_of_a_toy_is_a_new_draw_with_its_own_test_region():
+    data = load("toy-regression")
+    first, again, second, other = (make_split(data, *key) for key in [(0, 0), (0, 0), (1, 0), (0, 1)])
+    assert torch.equal(first.train[0], again.train[0])
+    for different in (second, other):
+        assert not torch.equal(first.train[0], different.train[0])
+    x_test = first.own_units(*first.test)[0]
+    low, high = TOY_REGIONS["test"]
+    assert x_test.min() >= low - 1e-4
+    assert x_test.max() <= high + 1e-4
+    assert len(first.train[0]) == 80
+
+
+def test_too_few_rows_are_refused():
+    tiny = Dataset("tiny", np.arange(3.0)[:, None], np.arange(3.0), "regression")
+    with pytest.raises(ValueError, match="tiny: 2 training rows are too few to hold back 20%"):
+        make_split(tiny, 0, seed=0)
+
+
+def test_defaults_are_the_papers():
+    toy = settings_for(load("toy-classification"))
+    assert (toy.hidden_features, toy.epochs, toy.learning_rate) == ((128, 64), 500, 0.01)
+    small = Dataset("yacht", np.zeros((308, 6)), np.zeros(308), "regression")
+    uci = settings_for(small)
+    assert (uci.hidden_features, uci.epochs, uci.learning_rate, uci.splits) == ((128, 32), 1000, 0.005, 20)
+    assert (uci.alpha, uci.beta, uci.num_neighbors, uci.batch_size) == (0.2, 0.01, 5, None)
+    large = settings_for(Dataset("kin8nm", np.zeros((8192, 8)), np.zeros(8192), "regression"))
+    assert (large.batch_size, large.epochs, large.splits) == (256, 200, 20)
+    assert settings_for(load("iris")).splits == 5
+
+
+REFUSED = {
+    "splits": (0, "splits must be at least 1"),
+    "epochs": (0, "epochs must be at least 1"),
+    "num_neighbors": (0, "num_neighbors must be at least 1"),
+    "num_samples": (0, "num_samples must be at least 1"),
+    "learning_rate": (float("nan"), "learning_rate must be positive"),
+    "alpha": (0.0, "alpha must be positive"),
+    "beta": (-0.1, "beta must not be negative"),
+    "batch_size": (1, "batch_size must be at least 2"),
+    "validation_fraction": (1.0, "validation_fraction must be in"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_settings_out_of_range_are_refused(name):
+    value, message = REFUSED[name]
+    with pytest.raises(ValueError, match=message):
+        ExperimentSettings(**{name: value})

@@ -1,0 +1,482 @@
+"""Vicinity kernels and their fusion (eq. 14): laws, and expectations without sampling."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pyro.distributions as dist
+import pytest
+import scipy.stats
+import torch
+from torch import Tensor
+from torch.distributions import constraints
+
+from pyro_probmix import DiracVicinity, LabelVicinity, LogLinearPool, NormalVicinity, linear_pool
+
+CLASSES = 3
+FUSIONS = ["linear", "log-linear"]
+COEFFICIENT = torch.tensor([0.0, 0.25, 0.5, 0.9, 1.0], dtype=torch.float64)
+SIZE = len(COEFFICIENT)
+
+
+def normals(*shape: int) -> Tensor:
+    return torch.randn(*shape, dtype=torch.float64)
+
+
+# The fused density is the pool of the two kernels.
+
+
+@pytest.mark.parametrize("event_dim", [0, 1])
+def test_log_linear_normal_kernels(event_dim: int) -> None:
+    """N(m, β) whatever λ: the variance is not that of an average."""
+    y, partner_y = normals(SIZE, 2)[:, : 1 + event_dim], normals(SIZE, 2)[:, : 1 + event_dim]
+    if event_dim == 0:
+        y, partner_y = y[:, 0], partner_y[:, 0]
+    support = constraints.independent(constraints.real, event_dim)
+    fused = NormalVicinity(0.3).fused(y, partner_y, COEFFICIENT, support)
+    kernels = [dist.Normal(label, 0.3**0.5).to_event(event_dim) for label in (y, partner_y)]
+    pool = LogLinearPool(kernels, [COEFFICIENT, 1 - COEFFICIENT])
+    value = normals(4, *y.shape)
+    torch.testing.assert_close(fused.log_prob(value), pool.log_prob(value), rtol=1e-12, atol=1e-12)
+    weight = COEFFICIENT[:, None] if event_dim else COEFFICIENT
+    torch.testing.assert_close(fused.mean, weight * y + (1 - weight) * partner_y)
+    torch.testing.assert_close(fused.variance, torch.full_like(y, 0.3))
+
+
+def test_linear_normal_kernels() -> None:
+    y, partner_y = normals(SIZE), normals(SIZE)
+    fused = NormalVicinity(0.3, fusion="linear").fused(y, partner_y, COEFFICIENT)
+    value = normals(4, SIZE)
+    densities = (scipy.stats.norm(label.numpy(), 0.3**0.5).pdf(value.numpy()) for label in (y, partner_y))
+    ours, theirs = densities
+    expected = COEFFICIENT.numpy() * ours + (1 - COEFFICIENT.numpy()) * theirs
+    np.testing.assert_allclose(fused.log_prob(value).exp(), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_normal_draws(fusion: Any) -> None:
+    fused = NormalVicinity(0.3, fusion).fused(*torch.tensor([[0.0], [2.0]]), torch.tensor([0.25]))
+    draws = fused.sample((4000,)).squeeze(-1).double()
+    if fusion == "log-linear":
+        cdf = scipy.stats.norm(1.5, 0.3**0.5).cdf
+    else:
+        cdf = lambda v: sum(  # noqa: E731
+            w * scipy.stats.norm(m, 0.3**0.5).cdf(v) for w, m in ((0.25, 0), (0.75, 2))
+        )
+    assert scipy.stats.kstest(draws.numpy(), cdf).pvalue > 1e-6
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+@pytest.mark.parametrize("beta", [1e-3, 0.4])
+def test_label_kernels(fusion: Any, beta: float) -> None:
+    """s(k|y) ∝ 1[y = k] + β, pooled class by class."""
+    y, partner_y = torch.tensor([0, 1, 2, 2, 0]), torch.tensor([0, 2, 1, 2, 1])
+    kernels = [(np.eye(CLASSES)[label.numpy()] + beta) / (1 + CLASSES * beta) for label in (y, partner_y)]
+    weight = COEFFICIENT.numpy()[:, None]
+    if fusion == "linear":
+        expected = weight * kernels[0] + (1 - weight) * kernels[1]
+    else:
+        expected = kernels[0] ** weight * kernels[1] ** (1 - weight)
+        expected /= expected.sum(-1, keepdims=True)
+    vicinity = LabelVicinity(beta, CLASSES, fusion)
+    support = constraints.integer_interval(0, CLASSES - 1)
+    np.testing.assert_allclose(vicinity.probabilities(y, partner_y, COEFFICIENT), expected, rtol=1e-12)
+    np.testing.assert_allclose(vicinity.fused(y, partner_y, COEFFICIENT, support).probs, expected, rtol=1e-12)
+    # The same labels as one-hot vectors.
+    vectors = [torch.eye(CLASSES)[label] for label in (y, partner_y)]
+    one_hot = vicinity.fused(*vectors, COEFFICIENT, constraints.one_hot)
+    assert one_hot.event_shape == (CLASSES,)
+    np.testing.assert_allclose(one_hot.probs, expected, rtol=1e-12)
+
+
+def test_log_linear_label_kernels_at_a_tiny_beta() -> None:
+    """β below the smallest number of the dtype: almost all mass on the two labels, and no NaN."""
+    y, partner_y = torch.tensor([0, 0]), torch.tensor([1, 0])
+    for beta in (1e-50, 5e-324):
+        probabilities = LabelVicinity(beta, 3, "log-linear").probabilities(y, partner_y, torch.tensor([0.5, 0.25]))
+        torch.testing.assert_close(probabilities, torch.tensor([[0.5, 0.5, 0.0], [1.0, 0.0, 0.0]]))
+
+
+def test_integers_in_a_row_are_not_taken_for_a_one_hot_vector() -> None:
+    """Three labels of three classes, and two binary ones: as many numbers in a row as classes."""
+    y, partner_y = torch.tensor([[1, 0, 0]]), torch.tensor([[2, 2, 0]])
+    fused = LabelVicinity(0.0, 3).fused(
+        y, partner_y, torch.tensor([0.25]), constraints.independent(constraints.integer_interval(0, 2), 1)
+    )
+    assert (fused.batch_shape, fused.event_shape) == ((1,), (3,))
+    expected = torch.tensor([[[0.0, 0.25, 0.75], [0.25, 0.0, 0.75], [1.0, 0.0, 0.0]]])
+    torch.testing.assert_close(fused.base_dist.probs, expected)
+    binary = LabelVicinity(0.0, 2).fused(
+        torch.tensor([[1.0, 0.0]]),
+        torch.tensor([[1.0, 1.0]]),
+        torch.tensor([0.25]),
+        constraints.independent(constraints.boolean, 1),
+    )
+    torch.testing.assert_close(binary.base_dist.probs[..., 1], torch.tensor([[1.0, 0.75]]))
+
+
+@pytest.mark.parametrize("event_dim", [0, 1])
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_dirac(fusion: Any, event_dim: int) -> None:
+    support = constraints.independent(constraints.real, event_dim)
+    shape = (SIZE, 2)[: 1 + event_dim]
+    y, partner_y = normals(*shape), normals(*shape)
+    draws = DiracVicinity(fusion).fused(y, partner_y, COEFFICIENT, support).sample((2000,))
+    weight = COEFFICIENT[:, None] if event_dim else COEFFICIENT
+    if fusion == "log-linear":
+        torch.testing.assert_close(draws, (weight * y + (1 - weight) * partner_y).expand(draws.shape))
+        return
+    ours, theirs = ((draws == label).reshape(2000, SIZE, -1).all(-1) for label in (y, partner_y))
+    assert bool((ours ^ theirs).all())
+    assert bool((ours.double().mean(0) - COEFFICIENT).abs().max() < 5 * (0.25 / 2000) ** 0.5)
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_many_coefficients_a_pair(fusion: Any) -> None:
+    """K samples of λ: shape (K, B) against labels of shape (B,)."""
+    coefficient = torch.rand(7, SIZE, dtype=torch.float64)
+    y, partner_y = normals(SIZE), normals(SIZE)
+    for vicinity in (NormalVicinity(0.1, fusion), DiracVicinity(fusion)):
+        assert vicinity.fused(y, partner_y, coefficient).sample().shape == (7, SIZE)
+    labels = torch.randint(CLASSES, (2, SIZE))
+    support = constraints.integer_interval(0, CLASSES - 1)
+    fused = LabelVicinity(0.1, CLASSES, fusion).fused(*labels, coefficient, support)
+    assert fused.sample().shape == (7, SIZE)
+
+
+# β = 0.
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_normal_kernel_without_variance_is_dirac(fusion: Any) -> None:
+    y, partner_y = normals(SIZE), normals(SIZE)
+    p = dist.Normal(normals(SIZE), 0.7)
+    at_zero, dirac = (
+        v.expected_log_prob(p, y, partner_y, COEFFICIENT) for v in (NormalVicinity(0.0, fusion), DiracVicinity(fusion))
+    )
+    assert torch.equal(at_zero, dirac)
+    near = NormalVicinity(1e-12, fusion).expected_log_prob(p, y, partner_y, COEFFICIENT)
+    torch.testing.assert_close(near, dirac, rtol=1e-10, atol=1e-10)
+    if fusion == "log-linear":
+        assert NormalVicinity(0.0).fused(y, partner_y, COEFFICIENT).variance.max() == 0
+
+
+def test_linear_label_kernel_without_beta_is_dirac() -> None:
+    """Assumption 4.2: λ log p(yᵢ) + (1 - λ) log p(yⱼ)."""
+    y, partner_y = torch.randint(CLASSES, (2, SIZE))
+    p = dist.Categorical(logits=normals(SIZE, CLASSES))
+    ours = LabelVicinity(0.0, CLASSES).expected_log_prob(p, y, partner_y, COEFFICIENT)
+    expected = COEFFICIENT * p.log_prob(y) + (1 - COEFFICIENT) * p.log_prob(partner_y)
+    torch.testing.assert_close(ours, expected, rtol=1e-13, atol=1e-13)
+    dirac = DiracVicinity("linear").expected_log_prob(p, y, partner_y, COEFFICIENT)
+    torch.testing.assert_close(dirac, expected, rtol=1e-13, atol=1e-13)
+
+
+# E[log p(ỹ)] without sampling, for every pair of a vicinity and a likelihood.
+
+
+def lower_triangle() -> Tensor:
+    return torch.tensor([[1.0, 0.0], [0.5, 0.8]], dtype=torch.float64)
+
+
+def integers(high: int, *shape: int) -> Tensor:
+    return torch.randint(high, shape)
+
+
+MASK = torch.tensor([True, False, True, True, False])
+
+# name -> the distribution that scores the label, and labels for it
+REAL: dict[str, tuple[Callable[[], Any], Callable[[], Tensor]]] = {
+    "normal": (lambda: dist.Normal(normals(SIZE), 0.5 + normals(SIZE).square()), lambda: normals(SIZE)),
+    "independent": (
+        lambda: dist.Normal(normals(SIZE, 2), 0.5 + normals(SIZE, 2).square()).to_event(1),
+        lambda: normals(SIZE, 2),
+    ),
+    "matrix": (
+        lambda: dist.Normal(normals(SIZE, 2, 3), 0.5 + normals(SIZE, 2, 3).square()).to_event(2),
+        lambda: normals(SIZE, 2, 3),
+    ),
+    "multivariate": (
+        lambda: dist.MultivariateNormal(normals(SIZE, 2), scale_tril=lower_triangle()),
+        lambda: normals(SIZE, 2),
+    ),
+    "masked": (lambda: dist.Normal(normals(SIZE), 0.7).mask(MASK), lambda: normals(SIZE)),
+    "masked independent": (
+        lambda: dist.Normal(normals(SIZE, 2), 0.7).to_event(1).mask(MASK),
+        lambda: normals(SIZE, 2),
+    ),
+    "masked for good": (lambda: dist.Normal(normals(SIZE), 0.7).mask(False), lambda: normals(SIZE)),
+}
+CLASS: dict[str, tuple[Callable[[], Any], Callable[[], Tensor]]] = {
+    "categorical": (lambda: dist.Categorical(logits=normals(SIZE, 3)), lambda: integers(3, SIZE)),
+    "one-hot": (
+        lambda: dist.OneHotCategorical(logits=normals(SIZE, 3)),
+        lambda: torch.eye(3, dtype=torch.float64)[integers(3, SIZE)],
+    ),
+    "independent": (
+        lambda: dist.Categorical(logits=normals(SIZE, 3, 3)).to_event(1),
+        lambda: integers(3, SIZE, 3),
+    ),
+    "independent one-hot": (
+        lambda: dist.OneHotCategorical(logits=normals(SIZE, 2, 3)).to_event(1),
+        lambda: torch.eye(3, dtype=torch.float64)[integers(3, SIZE, 2)],
+    ),
+    "masked": (lambda: dist.Categorical(logits=normals(SIZE, 3)).mask(MASK), lambda: integers(3, SIZE)),
+    "bernoulli": (lambda: dist.Bernoulli(logits=normals(SIZE)), lambda: integers(2, SIZE).double()),
+    "bernoullis": (
+        lambda: dist.Bernoulli(logits=normals(SIZE, 2)).to_event(1),
+        lambda: integers(2, SIZE, 2).double(),
+    ),
+}
+OTHER: dict[str, tuple[Callable[[], Any], Callable[[], Tensor]]] = {
+    "gamma": (
+        lambda: dist.Gamma(1 + normals(SIZE).square(), 1.0 + normals(SIZE).square()),
+        lambda: normals(SIZE).exp(),
+    ),
+    "student-t": (lambda: dist.StudentT(3.0, normals(SIZE), 1.0), lambda: normals(SIZE)),
+}
+
+
+def gauss_hermite(p: Any, mean: Tensor, beta: float) -> Tensor:
+    """E[log p(ỹ)], ỹ ~ N(mean, βI), by quadrature: exact for quadratic log-densities, coordinate by coordinate."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(3)
+    event_dim = len(p.event_shape)
+    flat = mean.flatten(mean.dim() - event_dim) if event_dim else mean.unsqueeze(-1)
+    grids = torch.cartesian_prod(*[torch.from_numpy(nodes)] * flat.shape[-1]).reshape(-1, flat.shape[-1])
+    grid_weights = torch.cartesian_prod(*[torch.from_numpy(weights)] * flat.shape[-1])
+    grid_weights = grid_weights.reshape(-1, flat.shape[-1]).prod(-1)
+    values = (flat + beta**0.5 * grids[:, None, :]).reshape(-1, *mean.shape)
+    return (p.log_prob(values) * grid_weights[:, None]).sum(0) / grid_weights.sum()
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+@pytest.mark.parametrize("case", REAL)
+def test_normal_vicinity_against_quadrature(case: str, fusion: Any) -> None:
+    p, y, partner_y = REAL[case][0](), REAL[case][1](), REAL[case][1]()
+    vicinity = NormalVicinity(0.3, fusion)
+    weight = COEFFICIENT.reshape((SIZE,) + (1,) * len(p.event_shape))
+    if fusion == "log-linear":
+        expected = gauss_hermite(p, weight * y + (1 - weight) * partner_y, 0.3)
+    else:
+        ours, theirs = (gauss_hermite(p, label, 0.3) for label in (y, partner_y))
+        expected = COEFFICIENT * ours + (1 - COEFFICIENT) * theirs
+    torch.testing.assert_close(
+        vicinity.expected_log_prob(p, y, partner_y, COEFFICIENT), expected, rtol=1e-11, atol=1e-11
+    )
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+@pytest.mark.parametrize("case", CLASS)
+def test_label_vicinity_against_summation(case: str, fusion: Any) -> None:
+    """Σ over all labels of P(ỹ) log p(ỹ), label by label where a row has several."""
+    p, y, partner_y = CLASS[case][0](), CLASS[case][1](), CLASS[case][1]()
+    classes = 2 if case.startswith("bernoulli") else CLASSES
+    vicinity = LabelVicinity(0.2, classes, fusion)
+    fused = vicinity.fused(y, partner_y, COEFFICIENT, p.support)
+    base, fused_base = p, fused
+    masked = isinstance(base, dist.MaskedDistribution)
+    if masked:
+        base = base.base_dist
+    while isinstance(base, torch.distributions.Independent):
+        base, fused_base = base.base_dist, fused_base.base_dist
+    labels = base.enumerate_support(expand=True)
+    probability = fused_base.log_prob(labels.to(y.dtype)).exp()
+    expected = (probability * base.log_prob(labels)).sum(0)
+    expected = expected.reshape(SIZE, -1).sum(-1)
+    if masked:
+        expected = expected * MASK
+    torch.testing.assert_close(probability.sum(0), torch.ones_like(probability[0]))
+    torch.testing.assert_close(
+        vicinity.expected_log_prob(p, y, partner_y, COEFFICIENT), expected, rtol=1e-12, atol=1e-12
+    )
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+@pytest.mark.parametrize("case", {**REAL, **OTHER})
+def test_dirac_vicinity_against_the_definition(case: str, fusion: Any) -> None:
+    make, labels = {**REAL, **OTHER}[case]
+    p, y, partner_y = make(), labels(), labels()
+    weight = COEFFICIENT.reshape((SIZE,) + (1,) * len(p.event_shape))
+    if fusion == "log-linear":
+        expected = p.log_prob(weight * y + (1 - weight) * partner_y)
+    else:
+        expected = COEFFICIENT * p.log_prob(y) + (1 - COEFFICIENT) * p.log_prob(partner_y)
+    ours = DiracVicinity(fusion).expected_log_prob(p, y, partner_y, COEFFICIENT)
+    torch.testing.assert_close(ours, expected, rtol=1e-13, atol=1e-13)
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_expectation_is_that_of_the_draws(fusion: Any) -> None:
+    """The sampled and the exact label of one vicinity, at K (λ) by B (pairs)."""
+    coefficient = torch.rand(3, SIZE, dtype=torch.float64)
+    for vicinity, p, (y, partner_y) in (
+        (NormalVicinity(0.3, fusion), dist.Normal(normals(SIZE), 0.7), (normals(SIZE), normals(SIZE))),
+        (
+            LabelVicinity(0.3, CLASSES, fusion),
+            dist.Categorical(logits=normals(SIZE, CLASSES)),
+            torch.randint(CLASSES, (2, SIZE)),
+        ),
+    ):
+        draws = p.log_prob(vicinity.fused(y, partner_y, coefficient, p.support).sample((4000,)))
+        exact = vicinity.expected_log_prob(p, y, partner_y, coefficient)
+        assert exact.shape == (3, SIZE)
+        assert bool(((draws.mean(0) - exact).abs() < 5 * draws.std(0) / 4000**0.5 + 1e-12).all())
+
+
+def test_soft_labels_of_a_one_hot_likelihood() -> None:
+    """Class probabilities for labels are scored as such, not as their largest entry."""
+    y = torch.tensor([[0.2, 0.3, 0.5]], dtype=torch.float64)
+    p = dist.OneHotCategorical(logits=normals(1, 3))
+    value = LabelVicinity(0.0, 3).expected_log_prob(p, y, y, torch.tensor([0.4], dtype=torch.float64))
+    torch.testing.assert_close(value, (y * p.logits).sum(-1))
+
+
+# Infinite logits.
+
+
+@pytest.mark.parametrize("kind", ["categorical", "one-hot", "bernoulli"])
+def test_impossible_class_of_probability_zero(kind: str) -> None:
+    """A logit of -∞ whose class the label cannot be: nothing of it in the value, nor NaN in any gradient."""
+    coefficient = torch.tensor([0.25, 1.0], dtype=torch.float64, requires_grad=True)
+    if kind == "bernoulli":
+        logits = torch.tensor([math.inf, 0.3], dtype=torch.float64, requires_grad=True)
+        p: Any = dist.Bernoulli(logits=logits)
+        y, partner_y = torch.tensor([1.0, 0.0]).double(), torch.tensor([1.0, 1.0]).double()
+        expected = torch.tensor([0.0, -math.log1p(math.exp(0.3))], dtype=torch.float64)
+    else:
+        logits = torch.tensor([[0.0, 0.0, -math.inf], [0.0, 1.0, 2.0]], dtype=torch.float64, requires_grad=True)
+        p = dist.Categorical(logits=logits) if kind == "categorical" else dist.OneHotCategorical(logits=logits)
+        y, partner_y = torch.tensor([0, 1]), torch.tensor([1, 2])
+        expected = torch.stack([torch.tensor(-math.log(2.0)).double(), logits.detach()[1].log_softmax(-1)[1]])
+        if kind == "one-hot":
+            y, partner_y = (torch.eye(3, dtype=torch.float64)[label] for label in (y, partner_y))
+    value = LabelVicinity(0.0, p.logits.shape[-1] if kind != "bernoulli" else 2).expected_log_prob(
+        p, y, partner_y, coefficient
+    )
+    torch.testing.assert_close(value, expected)
+    for gradient in torch.autograd.grad(value.sum(), [logits, coefficient]):
+        assert bool(gradient.isfinite().all())
+
+
+@pytest.mark.parametrize("vicinity", [LabelVicinity(0.0, 3), DiracVicinity("linear")], ids=str)
+def test_impossible_label_at_weight_zero(vicinity: Any) -> None:
+    logits = torch.tensor([[0.0, 0.0, -math.inf]] * 2, dtype=torch.float64, requires_grad=True)
+    p = dist.Categorical(logits=logits)
+    y, partner_y = torch.tensor([0, 2]), torch.tensor([2, 1])
+    value = vicinity.expected_log_prob(p, y, partner_y, torch.tensor([1.0, 0.0], dtype=torch.float64))
+    torch.testing.assert_close(value, torch.full((2,), -math.log(2.0), dtype=torch.float64))
+    assert bool(torch.autograd.grad(value.sum(), logits)[0].isfinite().all())
+
+
+@pytest.mark.parametrize("vicinity", [LabelVicinity(0.0, 3), DiracVicinity("linear")], ids=str)
+def test_impossible_label_of_positive_probability_is_minus_infinity(vicinity: Any) -> None:
+    p = dist.Categorical(logits=torch.tensor([[0.0, 0.0, -math.inf]]))
+    value = vicinity.expected_log_prob(p, torch.tensor([0]), torch.tensor([2]), torch.tensor([0.5]))
+    assert value.tolist() == [-math.inf]
+
+
+# Gradients, dtypes.
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_dtype_is_kept(dtype: torch.dtype) -> None:
+    coefficient = torch.rand(4, dtype=dtype)
+    p = dist.Normal(torch.zeros(4, dtype=dtype), torch.ones(4, dtype=dtype))
+    y = torch.randn(4, dtype=dtype)
+    assert NormalVicinity(0.1).expected_log_prob(p, y, y.flip(0), coefficient).dtype == dtype
+    assert NormalVicinity(0.1).fused(y, y.flip(0), coefficient).sample().dtype == dtype
+    q = dist.Categorical(logits=torch.zeros(4, 3, dtype=dtype))
+    labels = torch.tensor([0, 1, 2, 0])
+    for fusion in FUSIONS:
+        value = LabelVicinity(0.1, 3, fusion).expected_log_prob(q, labels, labels.flip(0), coefficient)
+        assert value.dtype == dtype
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_gradients_of_the_likelihoods_parameters(fusion: Any) -> None:
+    y, partner_y = normals(SIZE), normals(SIZE)
+    loc, scale = normals(SIZE).requires_grad_(), (0.5 + normals(SIZE).square()).requires_grad_()
+    assert torch.autograd.gradcheck(
+        lambda m, s: NormalVicinity(0.3, fusion).expected_log_prob(
+            dist.Normal(m, s, validate_args=False), y, partner_y, COEFFICIENT
+        ),
+        (loc, scale),
+    )
+    labels = torch.randint(CLASSES, (2, SIZE))
+    assert torch.autograd.gradcheck(
+        lambda logits: LabelVicinity(0.3, CLASSES, fusion).expected_log_prob(
+            dist.Categorical(logits=logits, validate_args=False), *labels, COEFFICIENT
+        ),
+        (normals(SIZE, CLASSES).requires_grad_(),),
+    )
+
+
+# Bad input.
+
+
+@pytest.mark.parametrize(
+    ("build", "error", "message"),
+    [
+        (lambda: NormalVicinity(-0.1), ValueError, "beta: expected a finite number of at least 0, got -0.1"),
+        (lambda: NormalVicinity(math.nan), ValueError, "beta: .*got nan"),
+        (lambda: NormalVicinity(math.inf), ValueError, "beta: .*got inf"),
+        (lambda: LabelVicinity(-1e-9, 3), ValueError, "beta: .*got -1e-09"),
+        (lambda: LabelVicinity(math.nan, 3), ValueError, "beta: .*got nan"),
+        (
+            lambda: LabelVicinity(0.0, 3, fusion="log-linear"),
+            ValueError,
+            r'beta: expected beta > 0 with log-linear fusion, got 0.*fusion="linear"',
+        ),
+        (lambda: LabelVicinity(0.1, 1), ValueError, "num_classes: expected at least 2, got 1"),
+        (lambda: LabelVicinity(0.1, 0), ValueError, "num_classes: expected at least 1, got 0"),
+        (lambda: LabelVicinity(0.1, 2.0), TypeError, "num_classes: expected an integer, got 2.0"),
+        (
+            lambda: NormalVicinity(0.1, fusion="log"),
+            ValueError,
+            'fusion: expected "linear" or "log-linear", got \'log\'',
+        ),
+        (lambda: LabelVicinity(0.1, 3, fusion="loglinear"), ValueError, "fusion: expected"),
+        (lambda: DiracVicinity("mean"), ValueError, "fusion: expected"),
+    ],
+)
+def test_bad_arguments(build: Callable[[], Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        build()
+
+
+@pytest.mark.parametrize(
+    ("vicinity", "p", "message"),
+    [
+        (NormalVicinity(0.1), dist.Gamma(torch.ones(2), 1.0), 'labels: expected "sample" for Gamma'),
+        (NormalVicinity(0.1), dist.LogNormal(torch.ones(2), 1.0), 'labels: expected "sample" for LogNormal'),
+        (
+            NormalVicinity(0.1),
+            linear_pool(dist.Normal(torch.ones(2, 3), 1.0)),
+            'labels: expected "sample" for LinearPool',
+        ),
+        (LabelVicinity(0.1, 3), dist.Poisson(torch.ones(2)), 'labels: expected "sample" for Poisson'),
+        (
+            LabelVicinity(0.1, 3),
+            dist.Categorical(logits=torch.zeros(2, 4)),
+            "num_classes: expected the likelihood's 4 classes, got 3",
+        ),
+        (LabelVicinity(0.1, 3), dist.Bernoulli(torch.zeros(2)), "num_classes: .* 2 classes, got 3"),
+    ],
+    ids=["gamma", "log-normal", "mixture", "poisson", "classes", "binary"],
+)
+def test_expectations_without_a_closed_form(vicinity: Any, p: Any, message: str) -> None:
+    y = torch.ones(2)
+    with pytest.raises(ValueError, match=message):
+        vicinity.expected_log_prob(p, y, y, torch.tensor([0.5, 0.5]))
+
+
+def test_representation_is_the_call_that_builds_it() -> None:
+    for text in (
+        'DiracVicinity(fusion="linear")',
+        'NormalVicinity(0.01, fusion="log-linear")',
+        'LabelVicinity(0.1, 3, fusion="linear")',
+    ):
+        assert repr(eval(text)) == text

@@ -1,0 +1,183 @@
+"""The command: what it prints and writes, and every mistake as one line and exit code 2."""
+
+from __future__ import annotations
+
+import json
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from pyro_probmix.cli import app
+from pyro_probmix.datasets import DATA_VARIABLE, NAMES
+from pyro_probmix.experiments import METHODS
+
+ROOT = Path(__file__).resolve().parents[1]
+QUICK = ["--splits", "2", "--epochs", "2", "--methods", "erm,local_probmix,manifold_probmix", "--jobs", "1"]
+
+
+def run(*arguments: str):
+    return CliRunner().invoke(app, list(arguments))
+
+
+def test_compare_prints_a_table_and_says_where_the_files_are(tmp_path):
+    done = run("compare", "toy-regression", *QUICK, "--out", str(tmp_path))
+    assert done.exit_code == 0, done.output
+    assert "NLL (nats)" in done.stdout
+    assert "Manifold ProbMix" in done.stdout
+    for name in ("results.json", "figure.png"):
+        assert str(tmp_path / name) in done.stdout
+        assert (tmp_path / name).is_file()
+
+
+def test_the_default_is_the_toy_regression_in_the_folder_results(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run("compare", *QUICK).exit_code == 0
+    found = json.loads((tmp_path / "results" / "toy-regression" / "results.json").read_text())
+    assert found["dataset"] == "toy-regression"
+
+
+def test_options_reach_the_settings(tmp_path):
+    options = {
+        "alpha": 0.5,
+        "beta": 0.1,
+        "batch-size": 32,
+        "learning-rate": 0.001,
+        "num-neighbors": 3,
+        "seed": 7,
+    }
+    flags = [part for name, value in options.items() for part in (f"--{name}", str(value))]
+    assert run("compare", "iris", *QUICK, *flags, "--out", str(tmp_path)).exit_code == 0
+    settings = json.loads((tmp_path / "results.json").read_text())["settings"]
+    for name, value in options.items():
+        assert settings[name.replace("-", "_")] == value
+
+
+def test_a_table_of_ones_own(tmp_path):
+    rows = [f"{i},{'ab'[i % 2]},{i * i}" for i in range(40)]
+    (tmp_path / "my.csv").write_text("\n".join(["size,kind,price", *rows]))
+    done = run("compare", str(tmp_path / "my.csv"), "--target", "price", *QUICK, "--out", str(tmp_path / "out"))
+    assert done.exit_code == 0, done.output
+    assert json.loads((tmp_path / "out" / "results.json").read_text())["settings"]["features"] == 3
+
+
+def test_real_data_from_a_folder(data_dir, tmp_path):
+    done = run("compare", "yacht", "--data", str(data_dir), *QUICK, "--out", str(tmp_path))
+    assert done.exit_code == 0, done.output
+    assert len(json.loads((tmp_path / "results.json").read_text())["methods"]["erm"]["rmse"]) == 2
+
+
+MISTAKES = {
+    "data set": (["toy-regresion"], ["unknown data set 'toy-regresion'", *NAMES]),
+    "method": (["--methods", "erm,mixop"], ["unknown methods: mixop", *METHODS]),
+    "data folder": (
+        ["yacht", "--data", "nowhere"],
+        ["nowhere", "uci/yacht/data.txt", "https://", DATA_VARIABLE],
+    ),
+    "csv": (["nowhere.csv", "--target", "y"], ["there is no file nowhere.csv"]),
+    "target": (["my.csv"], ["--target"]),
+    "alpha": (["--alpha", "0"], ["alpha must be positive; got 0"]),
+    "beta": (["--beta", "-1"], ["beta must not be negative; got -1"]),
+    "neighbours": (["--num-neighbors", "80"], ["num_neighbors must be below the 80 training rows"]),
+    "splits": (["--splits", "0"], ["splits must be at least 1"]),
+    "epochs": (["--epochs", "0"], ["epochs must be at least 1"]),
+    "jobs": (["--jobs", "0"], ["jobs must be at least 1"]),
+    "seed": (["--seed", "-1"], ["seed not negative"]),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_one_line_and_exit_code_2(mistake, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    arguments, expected = MISTAKES[mistake]
+    done = run("compare", *arguments)
+    assert done.exit_code == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+    assert all(text in done.stderr for text in expected)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_sub_command_is_needed():
+    assert run("toy-regression").exit_code == 2
+    assert "compare" in run("--help").stdout
+
+
+def test_version():
+    assert run("--version").stdout.startswith("pyro-probmix ")
+
+
+def spawn(*arguments: str, **options) -> subprocess.Popen:
+    command = [sys.executable, "-m", "pyro_probmix.cli", *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True, **options)
+
+
+@pytest.mark.slow
+def test_a_process_of_its_own_with_two_workers_finds_the_same_numbers(tmp_path):
+    process = spawn("compare", *QUICK[:-1], "2", "--out", "two", cwd=tmp_path)
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert "Traceback" not in errors
+    assert run("compare", *QUICK, "--out", str(tmp_path / "one")).stdout.replace(str(tmp_path / "one"), "two") == output
+    two, one = ((tmp_path / folder / "results.json").read_text() for folder in ("two", "one"))
+    assert two == one
+
+
+@pytest.mark.parametrize("package", ["typer", "rich", "matplotlib"])
+def test_a_missing_extra_is_named(package, monkeypatch, capsys):
+    for name in list(sys.modules):
+        if name.startswith("pyro_probmix.experiments"):
+            monkeypatch.delitem(sys.modules, name)
+        if name.partition(".")[0] == package:
+            monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(SystemExit) as caught:
+        runpy.run_path(str(ROOT / "pyro_probmix" / "cli.py"))
+    assert caught.value.code == 2
+    expected = f'error: the command needs {package}: pip install "pyro-probmix[experiments]"\n'
+    assert capsys.readouterr().err == expected
+
+
+def wait_for(condition, seconds: float = 90.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
+
+
+def alive(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("signal_sent", [signal.SIGINT, signal.SIGKILL])
+def test_an_end_before_its_time_keeps_finished_cells_and_leaves_no_process(signal_sent, tmp_path):
+    results = tmp_path / "results.json"
+    options = ["--methods", "erm", "--splits", "500", "--epochs", "20", "--jobs", "2", "--out", str(tmp_path)]
+    process = spawn("compare", *options, start_new_session=True)
+
+    def values() -> list[float | None]:
+        return json.loads(results.read_text())["methods"]["erm"]["nll"]
+
+    wait_for(lambda: results.is_file() and any(value is not None for value in values()))
+    process.send_signal(signal_sent)
+    _, errors = process.communicate(timeout=60)
+    wait_for(lambda: not alive(process.pid), 30.0)
+    done = sum(value is not None for value in values())
+    assert 1 <= done < 500
+    if signal_sent is signal.SIGINT:
+        assert process.returncode == 130
+        assert "stopped; the finished cells are in results.json" in errors
+        assert "Traceback" not in errors

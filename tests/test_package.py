@@ -1,0 +1,30 @@
+"""What an installed package promises: its version, its types, its public names."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from pathlib import Path
+
+import pytest
+
+import pyro_probmix as pm
+
+
+def test_version_is_that_of_the_installed_package() -> None:
+    try:
+        installed = importlib.metadata.version("pyro-probmix")
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip("pyro-probmix is not installed; the tests run from its source")
+    assert pm.__version__ == installed
+
+
+def test_types_are_shipped() -> None:
+    assert (Path(pm.__file__).parent / "py.typed").is_file()
+
+
+@pytest.mark.parametrize("name", pm.__all__)
+def test_public_name_is_documented(name: str) -> None:
+    value = getattr(pm, name)
+    if name != "__version__":
+        assert value.__doc__
+        assert value.__doc__.strip()
