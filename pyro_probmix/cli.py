@@ -36,7 +36,7 @@ def _plain_errors() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        typer.echo("stopped; the finished cells are in results.json", err=True)
+        typer.echo("stopped; finished cells are kept in results.json", err=True)
         raise typer.Exit(130) from None
     except (ValueError, OSError, ImportError) as error:
         typer.echo(f"error: {error}", err=True)

@@ -172,6 +172,7 @@ def ones_for(shape: torch.Size) -> torch.Size:
 LOGIT_NORMAL = [transforms.AffineTransform(0.5, 2.0), transforms.SigmoidTransform()]
 AFFINE = [transforms.AffineTransform(torch.tensor([1.0, -1.0]), 0.5, event_dim=1)]
 RECIPROCAL = [transforms.PowerTransform(torch.tensor(-1.0))]
+COLUMN = [transforms.AffineTransform(0.5, 0.5), transforms.ReshapeTransform((2,), (2, 1))]
 TORCH = torch.distributions
 INF = math.inf
 
@@ -326,6 +327,12 @@ CASES: dict[str, Case] = {
         make=lambda loc, scale: dist.TransformedDistribution(dist.Normal(loc, scale).to_event(1), AFFINE),
         grid=plane,
         half=False,  # the location of the transform is float32
+    ),
+    "reshaped Normal": Case(
+        types=(dist.TransformedDistribution,),
+        parameters=uniform((-2, 2), (0.5, 2.0), event=(2,)),
+        make=lambda loc, scale: dist.TransformedDistribution(dist.Normal(loc, scale).to_event(1), COLUMN),
+        grid=lambda: (plane()[0].unsqueeze(-1), plane()[1]),
     ),
 }
 

@@ -15,6 +15,7 @@ from pyro_probmix.distributions.exponential_family import broadcast_equal, held_
 
 __all__ = [
     "broadcast_batch",
+    "broadcast_shapes",
     "check_support",
     "reference_tensor",
     "split_weights",
@@ -49,6 +50,11 @@ def unmask(members: Sequence[Any]) -> tuple[list[Any], Any]:
     return bases, mask
 
 
+def broadcast_shapes(*shapes: torch.Size) -> torch.Size:
+    """What the shapes broadcast to; ``torch.broadcast_shapes`` is slow Python, asked only where they differ."""
+    return shapes[0] if all(s == shapes[0] for s in shapes) else torch.broadcast_shapes(*shapes)
+
+
 def broadcast_batch(members: Sequence[Distribution]) -> torch.Size:
     """The batch shape of components with equal event shapes and batch shapes that broadcast."""
     for k, member in enumerate(members):
@@ -58,7 +64,7 @@ def broadcast_batch(members: Sequence[Distribution]) -> torch.Size:
                 f"at index {k}, {tuple(member.event_shape)}"
             )
     try:
-        return torch.broadcast_shapes(*[m.batch_shape for m in members])
+        return broadcast_shapes(*[m.batch_shape for m in members])
     except RuntimeError:
         shapes = ", ".join(str(tuple(m.batch_shape)) for m in members)
         raise ValueError(f"components: expected batch shapes that broadcast, got {shapes}") from None
@@ -110,7 +116,7 @@ def split_weights(weights: Any, size: int, batch_shape: torch.Size, reference: T
             raise TypeError(f"weights: expected numbers or tensors, got {type(value).__name__} at index {k}")
     tensors = [value for value in values if isinstance(value, Tensor)]
     try:
-        torch.broadcast_shapes(batch_shape, *[t.shape for t in tensors])
+        broadcast_shapes(batch_shape, *[t.shape for t in tensors])
     except RuntimeError:
         shapes = ", ".join(str(tuple(t.shape)) for t in tensors)
         raise ValueError(

@@ -84,7 +84,6 @@ def compare(
     folder = None if out is None else Path(out)
     if folder:
         folder.mkdir(parents=True, exist_ok=True)
-        comparison.save(folder / RESULTS)
     cells = [Cell(data, settings, method, split, seed) for split in range(settings.splits) for method in methods]
     with _bar(progress) as bar, closing(_run(cells, jobs)) as results:
         task = bar.add_task("", total=len(cells))

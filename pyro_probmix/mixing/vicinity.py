@@ -267,7 +267,7 @@ def _curvature(p: Any) -> Tensor:
         return _curvature(p.base_dist).flatten(-p.reinterpreted_batch_ndims).sum(-1)
     family = exponential_family(p) if is_exponential_family(p) else None
     if type(family) is NormalFamily:
-        return natural_parameters(p)[1]
+        return -0.5 / p.variance
     if type(family) is MultivariateNormalFamily:
         return natural_parameters(p)[1].diagonal(dim1=-2, dim2=-1).sum(-1)
     raise ValueError(

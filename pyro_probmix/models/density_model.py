@@ -57,7 +57,8 @@ class DensityModel(PyroModule):
         super().__init__(_unique_name(type(self)))
         if propagate not in ("sample", "mean"):
             raise ValueError(f'propagate: expected "sample" or "mean", got {propagate!r}')
-        if not (hasattr(likelihood, "event_shape") and hasattr(likelihood, "support")):
+        is_module = isinstance(likelihood, nn.Module)
+        if not (is_module and hasattr(likelihood, "event_shape") and hasattr(likelihood, "support")):
             raise TypeError(
                 "likelihood: expected a module with event_shape and support, such as NormalLikelihood, "
                 f"got {type(likelihood).__name__}"
@@ -196,7 +197,8 @@ class DensityModel(PyroModule):
         return linear_pool(self.likelihood(_apply(self.decoder, z, len(q.event_shape))))
 
     def _check(self, batch: PairBatch) -> None:
-        expected = (len(batch), *self.likelihood.event_shape)
+        likelihood: Any = self._modules["likelihood"]
+        expected = (len(batch), *likelihood.event_shape)
         if batch.y is not None and batch.y.shape != expected:
             raise ValueError(f"y: expected shape {expected}, got {tuple(batch.y.shape)}")
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.distributions import constraints
 
 from pyro_probmix.distributions import index_select, log_linear_pool
+from pyro_probmix.distributions._arguments import broadcast_shapes
 from pyro_probmix.mixing import DiracVicinity, PairBatch, Vicinity, as_coefficient, coefficient_to
 from pyro_probmix.models.lazy import LazyDistribution
 
@@ -75,7 +76,7 @@ class Mixing:
         if isinstance(p, MaskedDistribution):
             return self.fuse(p.base_dist, partner, coefficient, dim).mask(p._mask)
         if isinstance(p, LazyDistribution):
-            shape = torch.broadcast_shapes(p.batch_shape, coefficient.shape)
+            shape = broadcast_shapes(p.batch_shape, coefficient.shape)
             return LazyDistribution(
                 lambda: self.fuse(p.force(), partner, coefficient, dim), shape, p.event_shape, p.propagate
             )
@@ -140,7 +141,7 @@ class ExpectedLikelihood(TorchDistribution):
     def __init__(self, base_dist: Any, vicinity: Vicinity, y: Tensor, partner_y: Tensor, coefficient: Tensor) -> None:
         self.base_dist = base_dist
         self._label = (vicinity, y, partner_y, coefficient)
-        shape = torch.broadcast_shapes(base_dist.batch_shape, coefficient.shape)
+        shape = broadcast_shapes(base_dist.batch_shape, coefficient.shape)
         super().__init__(shape, base_dist.event_shape, validate_args=False)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> ExpectedLikelihood:
@@ -307,7 +308,8 @@ def mix(
     plate, draws λ at the site ``mixing_coefficient``; replaces the distribution at the site ``at`` by the
     log-linear pool with its partner's (eqs. 18, 22), or interpolates the value if the site is deterministic
     (eqs. 8, 28); and scores each observed label under its vicinal density (eq. 14). The loss of ``Trace_ELBO``,
-    divided by the number of nodes, is the Monte-Carlo risk of eq. 16 (eq. 23 if the fused site is latent).
+    divided by the number of nodes, is the Monte-Carlo risk of eq. 16 (eq. 23 if the fused site is latent). Where
+    the model masks a node, its edges are masked.
 
     Args:
         fn: model or guide ``fn(x, y)``; a module stays one. ``y`` may be None: the model then samples it.

@@ -1,7 +1,7 @@
-"""What one optimiser step costs: each method under SVI, through its risk, and written by hand in plain torch.
+"""What one optimiser step costs: each method under SVI, through its risk, and by hand in plain torch.
 
-The data are Boston's first split, 364 rows in one batch, and the network is 13-128-32-2. The steps take turns, so that
-a busy machine slows all of them alike, and on the CPU the clock is the process's own time.
+The data are Boston's first split, 364 rows in one batch, and the network is 13-128-32-2. The steps take turns,
+so that a busy machine slows all of them alike, and on the CPU the clock is the process's own time.
 
     python tests/benchmarks/steps.py --data DIR [--device cuda] [--rounds 200]
 """
@@ -156,7 +156,7 @@ def _law(device: torch.device) -> LogSpaceBeta:
 
 def matrix_products(problem: Problem) -> Step:
     """The products of the network's forward and backward pass, nothing else."""
-    shapes = [layer.weight.shape for layer in problem.make_model("erm").decoder if isinstance(layer, nn.Linear)]
+    shapes = _weight_shapes(problem)
     weights = [torch.randn(shape, device=problem.x.device) for shape in shapes]
     inputs = [torch.randn(len(problem.x), shape[1], device=problem.x.device) for shape in shapes]
     outputs = [torch.randn(len(problem.x), shape[0], device=problem.x.device) for shape in shapes]
@@ -172,13 +172,13 @@ def matrix_products(problem: Problem) -> Step:
 
 
 def arithmetic(problem: Problem) -> tuple[int, int]:
-    """Floating-point operations and bytes of the ERM step written by hand, at the very least.
+    """Floating-point operations and bytes that an ERM step cannot do without.
 
-    Operations: 2·B·in·out a layer and pass; forward, weight gradient and, but for the first layer, input gradient.
-    Bytes: parameter, gradient and Adam's two moments each read and written once; activations of each layer written
-    forward, read and written as gradients backward.
+    Operations: 2·B·in·out a layer and pass; the passes are forward, weight gradient and, but for the first layer,
+    input gradient. Bytes: parameter, gradient and Adam's two moments each read and written once; the outputs of
+    each layer written forward, read and written as gradients backward.
     """
-    shapes = [layer.weight.shape for layer in problem.make_model("erm").decoder if isinstance(layer, nn.Linear)]
+    shapes = _weight_shapes(problem)
     rows, itemsize = len(problem.x), problem.x.element_size()
     operations = sum(2 * rows * s.numel() * (3 if i else 2) for i, s in enumerate(shapes))
     parameters = sum(s.numel() + s[0] for s in shapes)
@@ -202,6 +202,10 @@ def report(seconds: dict[str, float]) -> Iterator[str]:
             yield f"{numerator} / {denominator}: {ratio:.2f}" + (f" (target {target})" if target else "")
 
 
+def _weight_shapes(problem: Problem) -> list[torch.Size]:
+    return [layer.weight.shape for layer in problem.make_model("erm").decoder if hasattr(layer, "weight")]
+
+
 # The script.
 
 
@@ -223,7 +227,8 @@ def _measure(problem: Problem, rounds: int) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    formatter = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=formatter)
     parser.add_argument("--data", type=Path, help="folder of uci/; default: download")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--rounds", type=int, default=200)

@@ -1,7 +1,7 @@
-"""One optimiser step of every method: all descriptions of it compute one loss, and what each costs is reported.
+"""One optimiser step of every method: all descriptions of it have one loss, and what each costs is reported.
 
-Measure with ``pytest tests/benchmarks --benchmark-enable``; otherwise each step is taken once, untimed. No test fails
-on time.
+Measure with ``pytest tests/benchmarks --benchmark-enable``; otherwise each step is taken once, untimed. No test
+fails on time.
 """
 
 from __future__ import annotations

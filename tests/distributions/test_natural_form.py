@@ -88,6 +88,16 @@ def test_natural_parameters_lead_back(name: str) -> None:
     assert q.event_shape == p.event_shape
 
 
+@pytest.mark.parametrize("name", [name for name in NAMES if "Categorical" in name])
+def test_logits_need_not_be_normalised(name: str) -> None:
+    p = CASES[name].draw(BATCH)
+    y = p.sample()
+    (logits,) = natural_parameters(p)
+    q = from_natural_parameters(p, (logits + 3,))
+    torch.testing.assert_close(q.log_prob(y), p.log_prob(y))
+    torch.testing.assert_close(natural_parameters(q)[0], logits)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_mean_parameters_are_the_gradient_of_the_log_normalizer(name: str) -> None:
     p = plain(CASES[name].draw(BATCH))

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.distributions.transforms import PowerTransform
 
 from pyro_probmix.distributions import LogLinearPool, exponential_family, log_linear_pool
 from pyro_probmix.distributions.exponential_family import plain, set_validation, validates
@@ -215,3 +216,35 @@ def test_validation_is_of_values_too(validate: bool) -> None:
                 p.log_prob(value)
         else:
             assert p.log_prob(value).isnan().all()
+
+
+def test_the_tensors_of_a_transform_do_not_set_the_dtype() -> None:
+    exponent = PowerTransform(torch.tensor(-1.0, dtype=torch.float64))
+    p = dist.TransformedDistribution(dist.Gamma(torch.tensor(2.0), torch.tensor(1.0)), [exponent])
+    pool = LogLinearPool([LogLinearPool([p, p], [0.5, 0.5]), p], [0.5, 0.5])
+    assert pool.weights.dtype == pool.fused.base_dist.rate.dtype == torch.float32
+
+
+def test_weights_of_low_precision_may_sum_to_one_in_low_precision() -> None:
+    p = CASES["Normal"].draw((3,))
+    weights = torch.full((3,), 1 / 3, dtype=torch.bfloat16)
+    assert abs(float(weights.double().sum()) - 1) > 1e-4
+    assert log_linear_pool([p, p, p], weights).loc.dtype == torch.float64
+    with pytest.raises(ValueError, match="weights: expected a sum of 1"):
+        log_linear_pool([p, p, p], weights.double())
+
+
+def test_a_pool_counts_where_every_component_does() -> None:
+    p, q = (CASES["Normal"].draw((3,), seed) for seed in range(2))
+    y = p.sample()
+    some, others = torch.tensor([True, True, False]), torch.tensor([True, False, True])
+    value = log_linear_pool([p, q], [0.5, 0.5]).log_prob(y)
+    for members, mask in (
+        ([p.mask(some), q.mask(others)], some & others),
+        ([p.mask(some), q], some),
+        ([p, q.mask(others)], others),
+        ([p.mask(some), q.mask(True)], some),
+        ([p.mask(some).mask(others), q], some & others),
+        ([p.mask(some), q.mask(False)], some & False),
+    ):
+        torch.testing.assert_close(log_linear_pool(members, [0.5, 0.5]).log_prob(y), value * mask)

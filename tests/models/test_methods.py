@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
 import pyro_probmix as pm
+from pyro_probmix.models import DensityModel
 from tests.models.cases import (
     CLASSES,
     FEATURES,
@@ -74,6 +75,30 @@ def test_loss_over_batch_size_is_the_risk(
     ours, theirs = (torch.autograd.grad(value, parameters) for value in (loss, risk))
     for one, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(one, other, rtol=10 * tolerance, atol=10 * tolerance)
+
+
+@pytest.mark.parametrize("method", MIXING_METHODS)
+def test_one_coefficient_an_edge_serves_all_samples(method: str) -> None:
+    """λ of shape (B,) is λ of shape (K, B) with equal rows: embedding and label still have K draws."""
+    model, batch = make_model(method, vicinity=pm.NormalVicinity(0.3), labels="sample"), make_batch()
+    coefficient = torch.rand(6, dtype=torch.float64)
+    risks = []
+    for given in (coefficient, coefficient.expand(4, 6)):
+        pyro.set_rng_seed(2)
+        risks.append(model.risk(batch, 4, coefficient=given).item())
+    assert risks[0] == risks[1]
+
+
+@pytest.mark.parametrize("num_samples", [1, 3])
+def test_stochastic_embedding_without_mixing(num_samples: int) -> None:
+    """The plain latent variable model that M-ProbMix mixes."""
+    mixing = make_model("ManifoldProbMix")
+    model = DensityModel(mixing.encoder, mixing.decoder, mixing.likelihood)
+    batch = make_batch()
+    pyro.set_rng_seed(1)
+    loss = Trace_ELBO(**particles(num_samples)).loss(model, model.guide, batch) / 6
+    pyro.set_rng_seed(1)
+    assert loss == pytest.approx(model.risk(batch, num_samples).item(), rel=1e-13)
 
 
 @pytest.mark.parametrize("method", MIXING_METHODS)
@@ -466,6 +491,29 @@ def test_absent_labels_are_drawn_from_the_fused_predictive() -> None:
         fused = pm.log_linear_pool([p, partner], [0.25, 0.75])
         y = poutine.trace(model).get_trace(batch).nodes["y"]["value"]
     assert scipy.stats.kstest(((y - fused.loc) / fused.scale).numpy(), "norm").pvalue > 1e-6
+
+
+class SomeMissing(pm.nn.NormalLikelihood):
+    """A likelihood that counts some nodes only."""
+
+    def _distribution(self, raw: Tensor) -> Any:
+        return super()._distribution(raw).mask(torch.tensor([True, True, False, True, True, True]))
+
+
+@pytest.mark.parametrize("method", ["ERM", "Mixup", "ProbMix"])
+def test_masked_likelihood(method: str) -> None:
+    """An edge counts where both its nodes do, in the loss of Pyro and in the risk."""
+    model = getattr(pm, method)(pm.nn.MLP(FEATURES, [5], 2), SomeMissing()).double()
+    batch = make_batch()
+    batch = pm.PairBatch(batch.x, batch.y, torch.tensor([1, 2, 3, 4, 5, 0]))
+    pyro.set_rng_seed(1)
+    loss = Trace_ELBO().differentiable_loss(model, model.guide, batch) / 6
+    pyro.set_rng_seed(1)
+    torch.testing.assert_close(loss, model.risk(batch), rtol=1e-13, atol=0)
+    trace = poutine.trace(model).get_trace(batch)
+    trace.compute_log_prob()
+    counted = [True, method == "ERM", False, True, True, True]
+    assert (trace.nodes["y"]["log_prob"] != 0).tolist() == counted
 
 
 # What the methods are in special cases.

@@ -191,9 +191,9 @@ def _bounded_scales(parameters: Sequence[Sequence[Tensor]], weights: Sequence[Te
     """The smallest scale that takes part, and all scales, those of weight zero held within reach of it."""
     scales = [scale for _, scale in parameters]
     with torch.no_grad():
-        # Infinite at weight zero; a broadcast selection would take several times as long as this division.
-        active = [scale / (w != 0).to(scale.dtype) for w, scale in zip(weights, scales, strict=True)]
-        unit = reduce(torch.minimum, active)
+        # Infinity, added at weight zero: a selection that broadcasts would take several times as long.
+        absent = [torch.zeros_like(w).masked_fill(w == 0, math.inf) for w in weights]
+        unit = reduce(torch.minimum, [scale + a for scale, a in zip(scales, absent, strict=True)])
         bound = unit / torch.finfo(unit.dtype).max ** 0.25
         missing = [(bound - scale).clamp(min=0) for scale in scales]
     return unit, [scale + m for scale, m in zip(scales, missing, strict=True)]
