@@ -1,13 +1,24 @@
 """Exponential families in natural form, their pools and divergences."""
 
 from pyro_probmix.distributions import families
-from pyro_probmix.distributions.divergences import bhattacharyya_distance, cross_entropy, renyi_divergence
+from pyro_probmix.distributions.divergences import (
+    bhattacharyya_distance,
+    chernoff_coefficient,
+    chernoff_information,
+    cross_entropy,
+    entropy,
+    kl_divergence,
+    renyi_divergence,
+)
+from pyro_probmix.distributions.expanded_beta import ExpandedBeta
 from pyro_probmix.distributions.exponential_family import (
     ExponentialFamily,
     exponential_family,
     is_exponential_family,
     register_family,
 )
+from pyro_probmix.distributions.holder import HolderPool
+from pyro_probmix.distributions.log_space_beta import LogSpaceBeta
 from pyro_probmix.distributions.natural_form import (
     from_natural_parameters,
     index_select,
@@ -17,19 +28,28 @@ from pyro_probmix.distributions.natural_form import (
     natural_parameters,
     sufficient_statistics,
 )
+from pyro_probmix.distributions.numerical import NumericalPool
 from pyro_probmix.distributions.pooling import LinearPool, LogLinearPool, linear_pool, log_linear_pool
 
 __all__ = [
+    "ExpandedBeta",
     "ExponentialFamily",
+    "HolderPool",
     "LinearPool",
     "LogLinearPool",
+    "LogSpaceBeta",
+    "NumericalPool",
     "bhattacharyya_distance",
+    "chernoff_coefficient",
+    "chernoff_information",
     "cross_entropy",
+    "entropy",
     "exponential_family",
     "families",
     "from_natural_parameters",
     "index_select",
     "is_exponential_family",
+    "kl_divergence",
     "linear_pool",
     "log_base_measure",
     "log_linear_pool",

@@ -19,6 +19,7 @@ __all__ = [
     "check_support",
     "reference_tensor",
     "split_weights",
+    "sum_tolerance",
     "tuple_of_distributions",
     "unmask",
 ]
@@ -93,8 +94,15 @@ def _innermost(p: Any) -> Any:
     return _innermost(p.base_dist) if hasattr(p, "base_dist") else p
 
 
-def split_weights(weights: Any, size: int, batch_shape: torch.Size, reference: Tensor, validate: bool) -> list[Tensor]:
-    """One tensor a component, on the simplex and of the dtype and device of ``reference``.
+def split_weights(
+    weights: Any,
+    size: int,
+    batch_shape: torch.Size,
+    reference: Tensor,
+    validate: bool,
+    simplex: bool = True,
+) -> list[Tensor]:
+    """One tensor a component, on the simplex or only finite, of the dtype and device of ``reference``.
 
     Plain numbers are always checked, the values of tensors only where ``validate`` says so.
     """
@@ -123,25 +131,37 @@ def split_weights(weights: Any, size: int, batch_shape: torch.Size, reference: T
             f"weights: expected shapes that broadcast with batch shape {tuple(batch_shape)}, got {shapes}"
         ) from None
     dtypes = [reference.dtype, *(t.dtype for t in tensors if t.is_floating_point())]
-    tolerance = max(1e-6, 8 * size * max(torch.finfo(dtype).eps for dtype in dtypes))
+    tolerance = sum_tolerance(size, *dtypes) if simplex else None
     split = [torch.as_tensor(v, dtype=reference.dtype, device=reference.device) for v in values]
     if not tensors:
-        if not (all(v >= 0 for v in values) and abs(sum(values) - 1) <= tolerance):
-            _check_simplex(torch.tensor([float(v) for v in values], dtype=torch.float64), tolerance)
+        on_simplex = tolerance is not None and all(v >= 0 for v in values) and abs(sum(values) - 1) <= tolerance
+        if not on_simplex:
+            _check_values(torch.tensor([float(v) for v in values], dtype=torch.float64), tolerance)
     elif validate:
-        _check_simplex(torch.stack(torch.broadcast_tensors(*split), -1).detach(), tolerance)
+        _check_values(torch.stack(torch.broadcast_tensors(*split), -1).detach(), tolerance)
     return split
 
 
-def _check_simplex(weights: Tensor, tolerance: float) -> None:
+def sum_tolerance(size: int, *dtypes: torch.dtype) -> float:
+    """How far from one the sum of that many weights may be by rounding."""
+    return max(1e-6, 8 * size * max(torch.finfo(dtype).eps for dtype in dtypes))
+
+
+def _check_values(weights: Tensor, tolerance: float | None) -> None:
+    """Raises ValueError unless the weights are finite and, with a tolerance, on the simplex."""
     off = (weights.sum(-1) - 1).abs()
-    if bool((weights >= 0).all() & (off <= tolerance).all()):
+    if tolerance is not None and bool((weights >= 0).all() & (off <= tolerance).all()):
         return
-    for problem, bad in (("finite", ~weights.isfinite()), ("non-negative", weights < 0)):
+    problems = {"finite": ~weights.isfinite()}
+    if tolerance is not None:
+        problems["non-negative"] = weights < 0
+    for problem, bad in problems.items():
         if bad.any():
             index = bad.nonzero()[0].tolist()
             value = weights[tuple(index)].item()
             raise ValueError(f"weights: expected {problem} numbers, got {value:g} at index {_index(index)}")
+    if tolerance is None:
+        return
     index = (off > tolerance).nonzero()[0].tolist()
     at = f" at batch index {_index(index)}" if index else ""
     value = off[tuple(index)].item()

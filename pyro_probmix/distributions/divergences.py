@@ -1,47 +1,78 @@
-"""Divergences in closed form from the log-normalizer."""
+"""Divergences in closed form from the log-normalizer, differentiable in both arguments."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+import pyro.distributions as dist
 import torch
 from torch import Tensor
-from torch.distributions import Distribution
+from torch.distributions import Distribution, TransformedDistribution
 
 from pyro_probmix.distributions._arguments import unmask
-from pyro_probmix.distributions.exponential_family import exponential_family, validates
+from pyro_probmix.distributions.exponential_family import ExponentialFamily, exponential_family, validates
 from pyro_probmix.distributions.pooling import LogLinearPool
 
-__all__ = ["bhattacharyya_distance", "cross_entropy", "renyi_divergence"]
+__all__ = [
+    "bhattacharyya_distance",
+    "chernoff_coefficient",
+    "chernoff_information",
+    "cross_entropy",
+    "entropy",
+    "kl_divergence",
+    "renyi_divergence",
+]
+
+# The Gauss–Legendre rule of five points on [0, 1].
+_INNER, _OUTER = math.sqrt(5 - 2 * math.sqrt(10 / 7)) / 6, math.sqrt(5 + 2 * math.sqrt(10 / 7)) / 6
+LEGENDRE_POINTS = (0.5, 0.5 - _INNER, 0.5 + _INNER, 0.5 - _OUTER, 0.5 + _OUTER)
+_INNER_WEIGHT, _OUTER_WEIGHT = (322 + 13 * math.sqrt(70)) / 1800, (322 - 13 * math.sqrt(70)) / 1800
+LEGENDRE_WEIGHTS = (64 / 225, _INNER_WEIGHT, _INNER_WEIGHT, _OUTER_WEIGHT, _OUTER_WEIGHT)
+
+CHERNOFF_STEPS = 40
 
 
 def renyi_divergence(p: Distribution, q: Distribution, alpha: float | Tensor) -> Tensor:
     r"""Rényi divergence :math:`D_\alpha(p\|q) = \frac{1}{\alpha-1}\log\int p^\alpha q^{1-\alpha}`.
 
-    It is the pooling normaliser of the pair, :math:`\xi = (1-\alpha) D_\alpha(p\|q)`.
+    It is the pooling normaliser of the pair, :math:`\xi = (1-\alpha) D_\alpha(p\|q)`; at α = 1 it is the
+    Kullback–Leibler divergence. Near there ξ is nearly 0, and the divergence is found as the mean of
+    :math:`\mathbb{E}_{p_a}[\log p/q]` over the pools :math:`p_a \propto p^a q^{1-a}` between a = 1 and α.
 
     Args:
         p: a member of an exponential family, of batch shape ``(...)``.
         q: a member of the same family.
-        alpha: order, in (0, 1); a number or a tensor that broadcasts with the batch.
+        alpha: order, positive; a number or a tensor that broadcasts with the batch.
 
     Returns:
         Nats, of the batch shape.
 
     Raises:
         TypeError: if p and q are not of one exponential family.
-        ValueError: if ``alpha`` is outside (0, 1); the values of a tensor are checked where p or q validates.
+        ValueError: if ``alpha`` is not positive, or above 1 and so large that the integral has no closed form
+            as the pool leaves its domain; the values of tensors are checked where p or q validates.
 
     Example:
         >>> renyi_divergence(dist.Normal(0.0, 1.0), dist.Normal(2.0, 1.0), 0.5)
         tensor(1.)
+        >>> renyi_divergence(dist.Normal(0.0, 1.0), dist.Normal(2.0, 1.0), 1.0)
+        tensor(2.)
     """
+    _check_order(p, q, alpha)
+    p, q, family = _pair(p, q)
+    eps = torch.finfo(_dtype(family, p)).eps
+    near_one = eps**0.25  # the error of the quotient, eps / |1 − α|, and that of the mean are small there
     if not isinstance(alpha, Tensor):
-        if not 0 < alpha < 1:
-            raise ValueError(f"alpha: expected a number in (0, 1), got {alpha}")
-    elif (validates(p) or validates(q)) and not bool((inside := (alpha > 0) & (alpha < 1)).all()):
-        raise ValueError(f"alpha: expected values in (0, 1), got {alpha[~inside].flatten()[0].item():g}")
-    return LogLinearPool([p, q], [alpha, 1 - alpha]).log_normalizer / (1 - alpha)
+        close = abs(alpha - 1) < near_one
+        result = _mean_log_ratio(p, q, alpha) if close else _log_normalizer(p, q, alpha) / (1 - alpha)
+    else:
+        near = (alpha - 1).abs() < near_one
+        apart = torch.where(near, 0.5, alpha)
+        quotient = _log_normalizer(p, q, apart) / (1 - apart)
+        result = torch.where(near, _mean_log_ratio(p, q, torch.where(near, alpha, 1)), quotient)
+    # Rounding alone takes it below zero; the gradient is left as it is.
+    return torch.where(result < 0, result - result.detach(), result)
 
 
 def bhattacharyya_distance(p: Distribution, q: Distribution) -> Tensor:
@@ -62,6 +93,57 @@ def bhattacharyya_distance(p: Distribution, q: Distribution) -> Tensor:
         tensor(0.5000)
     """
     return LogLinearPool([p, q], [0.5, 0.5]).log_normalizer
+
+
+def chernoff_coefficient(p: Distribution, q: Distribution, alpha: float | Tensor) -> Tensor:
+    r"""Chernoff coefficient :math:`\int p^\alpha q^{1-\alpha} = e^{-\xi}`; at α = ½ that of Bhattacharyya.
+
+    Args:
+        p: a member of an exponential family, of batch shape ``(...)``.
+        q: a member of the same family.
+        alpha: order, positive; a number or a tensor that broadcasts with the batch.
+
+    Returns:
+        The coefficient, of the batch shape: at most 1 for orders in [0, 1], at least 1 above.
+
+    Raises:
+        TypeError: if p and q are not of one exponential family.
+        ValueError: as for :func:`renyi_divergence`.
+
+    Example:
+        >>> chernoff_coefficient(dist.Exponential(1.0), dist.Exponential(4.0), 0.5)
+        tensor(0.8000)
+    """
+    _check_order(p, q, alpha)
+    p, q, _ = _pair(p, q)
+    return (-_log_normalizer(p, q, alpha)).exp()
+
+
+def chernoff_information(p: Distribution, q: Distribution) -> Tensor:
+    r"""Chernoff information :math:`\max_{0\le\alpha\le 1} -\log\int p^\alpha q^{1-\alpha}`.
+
+    The best exponent of the error of telling p from q. The maximum is where the pool is equally far from
+    both, :math:`\mathrm{KL}(p_\alpha\|p) = \mathrm{KL}(p_\alpha\|q)`; by the envelope theorem the gradient is
+    that of ξ at fixed α.
+
+    Args:
+        p: a member of an exponential family, of batch shape ``(...)``.
+        q: a member of the same family.
+
+    Returns:
+        Nats, of the batch shape.
+
+    Raises:
+        TypeError: if p and q are not of one exponential family.
+
+    Source: Chernoff (1952); Nielsen, "An information-geometric characterization of Chernoff information" (2013).
+
+    Example:
+        >>> chernoff_information(dist.Normal(0.0, 1.0), dist.Normal(2.0, 1.0))
+        tensor(0.5000)
+    """
+    p, q, _ = _pair(p, q)
+    return _log_normalizer(p, q, _chernoff_order(p, q))
 
 
 def cross_entropy(p: Any, q: Any) -> Tensor:
@@ -85,6 +167,58 @@ def cross_entropy(p: Any, q: Any) -> Tensor:
         >>> cross_entropy(dist.Bernoulli(0.5), dist.Bernoulli(0.5))
         tensor(0.6931)
     """
+    p, q, family = _members(p, q)
+    return family.cross_entropy(p, q).expand(torch.broadcast_shapes(p.batch_shape, q.batch_shape))
+
+
+def entropy(p: Any) -> Tensor:
+    r"""Entropy :math:`-\mathbb{E}_p[\log p] = A(\eta) - \langle\eta, \nabla A(\eta)\rangle - \mathbb{E}_p[\log h]`.
+
+    Args:
+        p: a member of an exponential family, of batch shape ``(...)``.
+
+    Returns:
+        Nats, of the batch shape; differentiable in the parameters of ``p``.
+
+    Raises:
+        TypeError: if p is in no exponential family.
+        NotImplementedError: for TransformedDistribution, as for :func:`cross_entropy`.
+
+    Example:
+        >>> entropy(dist.Exponential(1.0))
+        tensor(1.)
+    """
+    return cross_entropy(p, p)
+
+
+def kl_divergence(p: Any, q: Any) -> Tensor:
+    r"""Kullback–Leibler divergence :math:`\mathbb{E}_p[\log p/q]` in nats.
+
+    .. math:: A(\eta_q) - A(\eta_p) - \langle \eta_q - \eta_p, \nabla A(\eta_p) \rangle
+
+    Unlike that of PyTorch it is there for every family here, and for equal bijections of them.
+
+    Args:
+        p: a member of an exponential family, of batch shape ``(...)``.
+        q: a member of the same family.
+
+    Returns:
+        Nats, of the batch shape; differentiable in the parameters of both.
+
+    Raises:
+        TypeError: if p and q are not of one exponential family.
+        ValueError: if event shapes or fixed parameters differ.
+
+    Example:
+        >>> kl_divergence(dist.Poisson(1.0), dist.Poisson(2.0))
+        tensor(0.3069)
+    """
+    p, q, _ = _pair(p, q)
+    return cross_entropy(p, q) - cross_entropy(p, p)
+
+
+def _members(p: Any, q: Any) -> tuple[Any, Any, ExponentialFamily]:
+    """Both without masks, and their family, or what is raised where it is not one."""
     (p, q), _ = unmask([p, q])
     family = exponential_family(q)
     if exponential_family(p) is not family:
@@ -94,4 +228,66 @@ def cross_entropy(p: Any, q: Any) -> Tensor:
     reason = family.same(p, q)
     if reason:
         raise ValueError(f"p, q: expected {reason}")
-    return family.cross_entropy(p, q).expand(torch.broadcast_shapes(p.batch_shape, q.batch_shape))
+    return p, q, family
+
+
+def _pair(p: Any, q: Any) -> tuple[Any, Any, ExponentialFamily]:
+    """Both without the equal bijections on their outside, which no divergence depends on, and their family."""
+    p, q, family = _members(p, q)
+    while type(p) in (TransformedDistribution, dist.TransformedDistribution):
+        p, q, family = _members(p.base_dist, q.base_dist)
+    return p, q, family
+
+
+def _dtype(family: ExponentialFamily, p: Any) -> torch.dtype:
+    return family.parameters(p)[0].dtype
+
+
+def _check_order(p: Any, q: Any, alpha: float | Tensor) -> None:
+    if not isinstance(alpha, Tensor):
+        if not 0 < alpha < math.inf:
+            raise ValueError(f"alpha: expected a positive number, got {alpha}")
+    elif (validates(p) or validates(q)) and not bool((good := (alpha > 0) & alpha.isfinite()).all()):
+        raise ValueError(f"alpha: expected positive values, got {alpha[~good].flatten()[0].item():g}")
+
+
+def _log_normalizer(p: Any, q: Any, alpha: float | Tensor) -> Tensor:
+    """ξ = −log ∫ p^α q^(1−α)."""
+    simplex = not isinstance(alpha, Tensor) and alpha <= 1
+    return LogLinearPool([p, q], [alpha, 1 - alpha], simplex=simplex).log_normalizer
+
+
+def _log_ratio(p: Any, q: Any, alpha: float | Tensor) -> Tensor:
+    """E[log p/q] under the pool p^α q^(1−α)."""
+    between = LogLinearPool([p, q], [alpha, 1 - alpha], simplex=False)
+    return cross_entropy(between, q) - cross_entropy(between, p)
+
+
+def _mean_log_ratio(p: Any, q: Any, alpha: float | Tensor) -> Tensor:
+    if not isinstance(alpha, Tensor) and alpha == 1:
+        return kl_divergence(p, q)
+    terms = [
+        weight * _log_ratio(p, q, 1 + point * (alpha - 1))
+        for weight, point in zip(LEGENDRE_WEIGHTS, LEGENDRE_POINTS, strict=True)
+    ]
+    return torch.stack(terms).sum(0)
+
+
+@torch.no_grad()
+def _chernoff_order(p: Any, q: Any) -> Tensor:
+    """Where ξ is largest: the root of its falling derivative, by secants that are halved where they stall."""
+    shape = torch.broadcast_shapes(p.batch_shape, q.batch_shape)
+    family = exponential_family(p)
+    low = torch.zeros(shape, dtype=_dtype(family, p), device=family.parameters(p)[0].device)
+    high = torch.ones_like(low)
+    slope_low, slope_high = kl_divergence(q, p).expand(shape), -kl_divergence(p, q).expand(shape)
+    alpha = torch.full_like(low, 0.5)
+    for step in range(CHERNOFF_STEPS):
+        slope = -_log_ratio(p, q, alpha)
+        rises = slope > 0
+        low, slope_low = torch.where(rises, alpha, low), torch.where(rises, slope, slope_low)
+        high, slope_high = torch.where(rises, high, alpha), torch.where(rises, slope_high, slope)
+        secant = low + (high - low) * slope_low / (slope_low - slope_high)
+        inside = (secant > low) & (secant < high) & (step % 2 == 0)
+        alpha = torch.where(inside, secant, 0.5 * (low + high))
+    return alpha

@@ -73,6 +73,10 @@ class ExponentialFamily:
 
     # What follows from the hooks. Wrappers and families with a better formula override these.
 
+    def constant_base(self, p: Distribution) -> bool:
+        """Whether h = 1, so that powers of members stay in the family."""
+        return type(self).base_measure is ExponentialFamily.base_measure
+
     def check(self, p: Distribution) -> None:
         """Raises TypeError if ``p``, though of a registered type, has no natural form."""
 
@@ -146,6 +150,27 @@ class ExponentialFamily:
         """ξ = Σₖ wₖ A(ηₖ) − A(η̃), arguments as for :meth:`pool`."""
         total = masked_sum([self.normalizer(p, *component) for component in parameters], weights)
         return total - self.normalizer(p, *self.pool(p, parameters, weights))
+
+    def product(
+        self, p: Distribution, parameters: Sequence[Sequence[Tensor]], weights: Sequence[Tensor]
+    ) -> tuple[Tensor, ...]:
+        """Usual parameters at η̃ = Σₖ wₖ ηₖ as :meth:`pool` takes them, for weights off the simplex, too.
+
+        They are outside the domain, or NaN, where the product cannot be normalised.
+        """
+        etas = [self.to_natural(p, *component) for component in parameters]
+        sums = [
+            masked_sum([eta[i] for eta in etas], [unsqueeze_right(w, dim) for w in weights])
+            for i, dim in enumerate(self.natural_dims)
+        ]
+        return self.from_natural(p, *sums)
+
+    def product_normalizer(
+        self, p: Distribution, parameters: Sequence[Sequence[Tensor]], weights: Sequence[Tensor]
+    ) -> Tensor:
+        """Σₖ wₖ A(ηₖ) − A(η̃), for weights off the simplex, too."""
+        total = masked_sum([self.normalizer(p, *component) for component in parameters], weights)
+        return total - self.normalizer(p, *self.product(p, parameters, weights))
 
     def cross_entropy(self, p: Distribution, q: Distribution) -> Tensor:
         """−E_p[log q(y)] = A(η_q) − ⟨η_q, E_p[T]⟩ − E_p[log h]."""
@@ -331,7 +356,8 @@ def exponential_family(p: Distribution) -> ExponentialFamily:
         known = sorted({f.constructor.__name__ for f, _ in _FAMILIES.values() if hasattr(f, "constructor")})
         raise TypeError(
             f"{type(p).__name__} has no natural form here, so no log-linear pool in closed form: expected "
-            f"one of {', '.join(known)}, or one of them under Independent, expand, mask or equal bijections"
+            f"one of {', '.join(known)}, or one of them under Independent, expand, mask or equal bijections; "
+            "for scalars of any families use NumericalPool"
         )
     family.check(p)
     return family

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import partial
+from functools import partial, reduce
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from pyro_probmix.distributions._arguments import (
     check_support,
     reference_tensor,
     split_weights,
+    sum_tolerance,
     tuple_of_distributions,
     unmask,
 )
@@ -47,12 +48,15 @@ class LogLinearPool(TorchDistribution):
         components: distributions of one family with equal event shapes and broadcasting batch shapes; or one
             distribution whose last batch dimension counts the components.
         weights: a tensor whose last dimension counts the components, or a sequence of numbers or tensors that
-            broadcast with the batch; non-negative, summing to one.
+            broadcast with the batch; non-negative, summing to one, unless ``simplex`` is False.
         validate_args: whether values are checked; default: where a component's are.
+        simplex: False for any finite weights: products of experts (all weights one), tempered members, ratios.
+            Such a pool stays in families with base measure h = 1, and in others where the weights sum to one.
 
     Raises:
         TypeError: if a component is in no exponential family, or they are of different families.
-        ValueError: if shapes do not match, fixed parameters differ, or the weights are off the simplex.
+        ValueError: if shapes do not match, fixed parameters differ, or the weights are off the simplex; with
+            ``simplex=False``, if the pool leaves the family or the domain of its parameters.
 
     Example:
         >>> pool = LogLinearPool([dist.Normal(0.0, 1.0), dist.Normal(3.0, 2.0)], weights=[0.3, 0.7])
@@ -64,11 +68,18 @@ class LogLinearPool(TorchDistribution):
 
     arg_constraints: dict[str, constraints.Constraint] = {}
 
-    def __init__(self, components: Components, weights: Weights, validate_args: bool | None = None) -> None:
+    def __init__(
+        self,
+        components: Components,
+        weights: Weights,
+        validate_args: bool | None = None,
+        simplex: bool = True,
+    ) -> None:
         self.components = _components(components)
         if validate_args is None:
             validate_args = any(map(validates, self.components))
-        self.fused, self._weights = _fuse(self.components, weights, validate_args)
+        self._simplex = simplex
+        self.fused, self._weights = _fuse(self.components, weights, validate_args, simplex)
         super().__init__(self.fused.batch_shape, self.fused.event_shape, validate_args=validate_args)
 
     @property
@@ -78,10 +89,13 @@ class LogLinearPool(TorchDistribution):
 
     @property
     def log_normalizer(self) -> Tensor:
-        r"""Pooling normaliser :math:`\xi = \sum_k w_k A(\eta_k) - A(\tilde\eta) \ge 0`, in nats."""
+        r"""Pooling normaliser :math:`\xi = \sum_k w_k A(\eta_k) - A(\tilde\eta)`, in nats; ≥ 0 on the simplex."""
         bases, _ = unmask(self.components)
         family = exponential_family(bases[0])
-        xi = family.pooling_normalizer(bases[0], [family.parameters(b) for b in bases], self._weights)
+        parameters = [family.parameters(b) for b in bases]
+        if not self._simplex:
+            return family.product_normalizer(bases[0], parameters, self._weights).expand(self.batch_shape)
+        xi = family.pooling_normalizer(bases[0], parameters, self._weights)
         # Rounding alone takes it below zero; the gradient is left as it is.
         return torch.where(xi < 0, xi - xi.detach(), xi).expand(self.batch_shape)
 
@@ -90,7 +104,7 @@ class LogLinearPool(TorchDistribution):
         new = self._get_checked_instance(LogLinearPool, _instance)
         batch_shape = torch.Size(batch_shape)
         new.components = self.components
-        new._weights = self._weights
+        new._weights, new._simplex = self._weights, self._simplex
         new.fused = self.fused.expand(batch_shape)
         super(LogLinearPool, new).__init__(batch_shape, self.event_shape, validate_args=False)
         new._validate_args = self._validate_args
@@ -145,27 +159,30 @@ class LogLinearPool(TorchDistribution):
         return f"LogLinearPool(fused: {self.fused}, components: {len(self.components)})"
 
 
-def log_linear_pool(components: Components, weights: Weights) -> Any:
+def log_linear_pool(components: Components, weights: Weights, simplex: bool = True) -> Any:
     r"""The fused :math:`\tilde p(y) \propto \prod_k p_k(y)^{w_k}` (eqs. 18, 38) as a plain Pyro distribution.
 
     Args:
         components: as for :class:`LogLinearPool`.
         weights: as for :class:`LogLinearPool`.
+        simplex: as for :class:`LogLinearPool`.
 
     Returns:
         The member of the components' family that is their pool. A weight of zero removes its component; a
         weight of one returns it.
 
     Raises:
-        TypeError: if a component is in no exponential family, or they are of different families.
-        ValueError: if shapes do not match, fixed parameters differ, or the weights are off the simplex.
+        TypeError: as for :class:`LogLinearPool`.
+        ValueError: as for :class:`LogLinearPool`.
 
     Example:
         >>> log_linear_pool([dist.Gamma(2.0, 1.0), dist.Gamma(4.0, 3.0)], [0.5, 0.5])
         Gamma(concentration: 3.0, rate: 2.0)
+        >>> log_linear_pool([dist.Gamma(2.0, 1.0), dist.Gamma(4.0, 3.0)], [1, 1], simplex=False)
+        Gamma(concentration: 5.0, rate: 4.0)
     """
     members = _components(components)
-    fused, _ = _fuse(members, weights, any(map(validates, members)))
+    fused, _ = _fuse(members, weights, any(map(validates, members)), simplex)
     return fused
 
 
@@ -347,8 +364,9 @@ def _component(tensor: Tensor, event_dim: int, index: int) -> Tensor:
     return tensor.select(-1 - event_dim, index)
 
 
-def _as_weights(weights: Weights, members: Sequence[Any], validate: bool) -> list[Tensor]:
-    return split_weights(weights, len(members), broadcast_batch(members), reference_tensor(members), validate)
+def _as_weights(weights: Weights, members: Sequence[Any], validate: bool, simplex: bool) -> list[Tensor]:
+    batch_shape, reference = broadcast_batch(members), reference_tensor(members)
+    return split_weights(weights, len(members), batch_shape, reference, validate, simplex)
 
 
 def _one_family(members: Sequence[Any]) -> ExponentialFamily:
@@ -359,7 +377,7 @@ def _one_family(members: Sequence[Any]) -> ExponentialFamily:
         if exponential_family(member) is not family:
             raise TypeError(
                 f"components: expected one family, got {type(first).__name__} and, "
-                f"at index {k}, {type(member).__name__}"
+                f"at index {k}, {type(member).__name__}; for scalars of different families use NumericalPool"
             )
         reason = family.same(first, member)
         if reason:
@@ -367,18 +385,56 @@ def _one_family(members: Sequence[Any]) -> ExponentialFamily:
     return family
 
 
-def _fuse(members: Sequence[Any], weights: Weights, validate: bool) -> tuple[Any, list[Tensor]]:
+def _fuse(members: Sequence[Any], weights: Weights, validate: bool, simplex: bool) -> tuple[Any, list[Tensor]]:
     """The pool of the components, and their weights, one tensor each."""
     bases, mask = unmask(members)
     family, first = _one_family(bases), bases[0]
-    split = _as_weights(weights, members, validate)
-    parameters = family.pool(first, [family.parameters(b) for b in bases], split)
-    reason = family.outside(first, parameters) if validate else None
-    if reason:
-        raise ValueError(f"components: expected a common support, got a pool with {reason}")
+    split = _as_weights(weights, members, validate, simplex)
+    each = [family.parameters(b) for b in bases]
+    if simplex:
+        parameters = family.pool(first, each, split)
+        reason = family.outside(first, parameters) if validate else None
+        if reason:
+            raise ValueError(f"components: expected a common support, got a pool with {reason}")
+    else:
+        parameters = _product(family, first, each, split, validate)
     fused = family.build(first, parameters)
     set_validation(fused, validate)
     return (fused if mask is True else fused.mask(mask)), split
+
+
+def _product(
+    family: ExponentialFamily,
+    first: Any,
+    parameters: Sequence[Sequence[Tensor]],
+    weights: Sequence[Tensor],
+    validate: bool,
+) -> tuple[Tensor, ...]:
+    """Usual parameters of the pool for weights off the simplex, where it is a member of the family."""
+    name = _name(first)
+    if validate and not family.constant_base(first):
+        surplus = reduce(torch.add, weights).detach() - 1
+        leaves = surplus.abs() > sum_tolerance(len(weights), surplus.dtype)
+        if leaves.any():
+            rows = leaves.nonzero().tolist()[:5]
+            at = f" at batch index {rows}" if leaves.dim() else ""
+            value = 1 + surplus[leaves].flatten()[0].item()
+            raise ValueError(
+                f"weights: expected a sum of 1, got {value:g}{at}: the base measure h of {name} is not constant, "
+                "so the pool, with h to the power of the sum, is in no family here; for scalars use NumericalPool"
+            )
+    try:
+        pooled = family.canonical(first, *family.product(first, parameters, weights))
+        reason = family.outside(first, pooled) if validate else None
+    except RuntimeError as error:
+        reason = str(error)
+    if reason:
+        raise ValueError(f"weights: expected a pool within the domain of {name}, got {reason}")
+    return pooled
+
+
+def _name(p: Any) -> str:
+    return f"{type(p).__name__}({_name(p.base_dist)})" if hasattr(p, "base_dist") else type(p).__name__
 
 
 @register_kl(LogLinearPool, LogLinearPool)

@@ -7,13 +7,23 @@ from typing import Any
 
 import pyro.distributions as dist
 import pytest
+import scipy.optimize
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.distributions import kl_divergence
 
-from pyro_probmix.distributions import LogLinearPool, bhattacharyya_distance, cross_entropy, renyi_divergence
+from pyro_probmix.distributions import (
+    LogLinearPool,
+    bhattacharyya_distance,
+    chernoff_coefficient,
+    chernoff_information,
+    cross_entropy,
+    entropy,
+    renyi_divergence,
+)
+from pyro_probmix.distributions import kl_divergence as pm_kl
 from pyro_probmix.distributions.exponential_family import plain, set_validation
 from tests.cases import CASES, NAMES, unmasked
 
@@ -151,3 +161,131 @@ def test_normals_far_from_the_origin_lose_nothing(far: float) -> None:
     ]
     for function in (cross_entropy, bhattacharyya_distance):
         torch.testing.assert_close(function(*vectors[:2]).double(), function(*vectors[2:]), rtol=1e-5, atol=0)
+
+
+# Orders at and above one, Chernoff, entropy and KL.
+
+
+def exact_renyi(name: str, p: Any, q: Any, alpha: float) -> Tensor:
+    laws = unmasked(p), unmasked(q)
+    if alpha == 1:
+        return CASES[name].expectation(p, lambda y: laws[0].log_prob(y) - laws[1].log_prob(y))
+    log_integral = CASES[name].log_integral(
+        lambda y: alpha * laws[0].log_prob(y) + (1 - alpha) * laws[1].log_prob(y), 1
+    )
+    return log_integral / (alpha - 1)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_renyi_at_and_above_one(name: str) -> None:
+    p, q = pair(name)
+    for alpha in (0.999, 1.0, 1.05):
+        expected = exact_renyi(name, p, q, alpha)
+        torch.testing.assert_close(renyi_divergence(p, q, alpha), expected, atol=1e-7, rtol=1e-7)
+        orders = torch.tensor([alpha, 0.5, 1.0], dtype=torch.float64)
+        torch.testing.assert_close(renyi_divergence(p, q, orders)[0], expected[0], atol=1e-7, rtol=1e-7)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_renyi_is_smooth_and_rising_through_one(name: str) -> None:
+    p, q = pair(name, ())
+    for width in (3e-4, 1e-4, 1e-8):  # either side of where the formula changes
+        below, at, above = (renyi_divergence(p, q, 1 + k * width) for k in (-1, 0, 1))
+        assert below <= at + 1e-11
+        assert at <= above + 1e-11
+        assert (below + above) / 2 == pytest.approx(float(at), abs=1e3 * width**2 + 1e-10)
+
+
+def test_renyi_near_one_in_single_precision() -> None:
+    p, q = dist.Normal(0.0, 1.0), dist.Normal(2.0, 1.0)
+    for alpha in (0.95, 0.99, 0.9999, 1.0, 1.0001, 1.01, 1.05):
+        assert float(renyi_divergence(p, q, alpha)) == pytest.approx(2 * alpha, rel=3e-5)
+
+
+@pytest.mark.parametrize("alpha", [0.4, 1 - 1e-6, 1.0, 1.03])
+@pytest.mark.parametrize("name", ["Normal", "Gamma", "Categorical", "Poisson", "logit-Normal"])
+def test_renyi_is_differentiable_in_both_arguments_and_the_order(name: str, alpha: float) -> None:
+    case = CASES[name]
+    drawn = [case.parameters(torch.Size(), torch.Generator().manual_seed(seed)) for seed in range(2)]
+    count = len(drawn[0])
+
+    def divergence(order: Tensor, *parameters: Tensor) -> Tensor:
+        return renyi_divergence(case.make(*parameters[:count]), case.make(*parameters[count:]), order)
+
+    order = torch.tensor(alpha, dtype=torch.float64, requires_grad=True)
+    inputs = [order, *[t.requires_grad_() for parameters in drawn for t in parameters]]
+    # PyTorch's steps of 1e-6 cross from one formula to the other, whose rounding differs.
+    assert torch.autograd.gradcheck(divergence, inputs, atol=1e-4, rtol=1e-3, eps=1e-5)
+
+
+def test_order_beyond_the_domain_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"domain of Normal, got scale outside"):
+        renyi_divergence(dist.Normal(0.0, 2.0), dist.Normal(0.0, 1.0), 2.0)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_chernoff_coefficient_is_its_integral(name: str) -> None:
+    p, q = pair(name)
+    for alpha in (0.3, 1.02):
+        expected = ((alpha - 1) * exact_renyi(name, p, q, alpha)).exp()
+        torch.testing.assert_close(chernoff_coefficient(p, q, alpha), expected, atol=1e-8, rtol=1e-8)
+    half = (-bhattacharyya_distance(p, q)).exp()
+    torch.testing.assert_close(chernoff_coefficient(p, q, 0.5), half, atol=1e-10, rtol=1e-10)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_chernoff_information_is_the_largest_exponent(name: str) -> None:
+    p, q = pair(name)
+    value = chernoff_information(p, q)
+    assert value.shape == (3,)
+    for row in range(3):
+        member = [CASES[name].draw((3,), seed) for seed in range(2)]
+        exponents = scipy.optimize.minimize_scalar(
+            lambda a, member=member, row=row: float(chernoff_coefficient(*member, a)[row].log()),
+            bounds=(1e-6, 1 - 1e-6),
+            method="bounded",
+            options={"xatol": 1e-7},
+        )
+        assert float(value[row]) == pytest.approx(-exponents.fun, rel=1e-9, abs=1e-10)
+    torch.testing.assert_close(chernoff_information(q, p), value, atol=1e-10, rtol=1e-10)
+    torch.testing.assert_close(chernoff_information(p, p), torch.zeros(3).double(), atol=1e-10, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["Normal", "Gamma", "Categorical", "Poisson", "logit-Normal"])
+def test_chernoff_information_is_differentiable(name: str) -> None:
+    case = CASES[name]
+    drawn = [case.parameters(torch.Size(), torch.Generator().manual_seed(seed)) for seed in range(2)]
+    count = len(drawn[0])
+    inputs = [t.requires_grad_() for parameters in drawn for t in parameters]
+    assert torch.autograd.gradcheck(
+        lambda *t: chernoff_information(case.make(*t[:count]), case.make(*t[count:])), inputs
+    )
+
+
+@pytest.mark.parametrize("name", CLOSED)
+def test_entropy_is_its_integral(name: str) -> None:
+    p, _ = pair(name)
+    law = unmasked(p)
+    expected = CASES[name].expectation(p, lambda y: -law.log_prob(y))
+    torch.testing.assert_close(entropy(p), expected, atol=1e-7, rtol=1e-7)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_kl_is_its_integral(name: str) -> None:
+    p, q = pair(name)
+    torch.testing.assert_close(pm_kl(p, q), exact_renyi(name, p, q, 1.0), atol=1e-7, rtol=1e-7)
+    torch.testing.assert_close(pm_kl(p, LogLinearPool([q], [1])), pm_kl(p, q))
+
+
+@pytest.mark.parametrize(
+    "name", ["Normal", "MultivariateNormal", "Gamma", "Beta", "Dirichlet", "Categorical", "Poisson"]
+)
+def test_kl_is_that_of_pytorch_with_its_derivatives(name: str) -> None:
+    case = CASES[name]
+    drawn = [case.parameters(torch.Size([3]), torch.Generator().manual_seed(seed)) for seed in range(2)]
+    inputs = [t.requires_grad_() for parameters in drawn for t in parameters]
+    p, q = (case.make(*parameters) for parameters in drawn)
+    ours, theirs = pm_kl(p, q), kl_divergence(p, q)
+    torch.testing.assert_close(ours, theirs, atol=1e-9, rtol=1e-9)
+    gradients = [torch.autograd.grad(value.sum(), inputs, retain_graph=True) for value in (ours, theirs)]
+    torch.testing.assert_close(*gradients, atol=1e-8, rtol=1e-8)

@@ -41,6 +41,11 @@ class _LogitFamily(ExponentialFamily):
         log_masses = [self.log_masses(*component) for component in parameters]
         return -masked_sum(log_masses, [w.unsqueeze(-1) for w in weights]).logsumexp(-1)
 
+    def product_normalizer(
+        self, p: Distribution, parameters: Sequence[Sequence[Tensor]], weights: Sequence[Tensor]
+    ) -> Tensor:
+        return self.pooling_normalizer(p, parameters, weights)
+
     def cross_entropy(self, p: Distribution, q: Distribution) -> Tensor:
         ours, theirs = (self.log_masses(*self.parameters(member)) for member in (p, q))
         return -masked_sum([theirs], [ours.exp()]).sum(-1)

@@ -78,6 +78,18 @@ class NormalFamily(ExponentialFamily):
         ]
         return masked_sum(terms, weights)
 
+    def product(
+        self, p: Distribution, parameters: Sequence[Sequence[Tensor]], weights: Sequence[Tensor]
+    ) -> tuple[Tensor, ...]:
+        return self.pool(p, parameters, weights)
+
+    def product_normalizer(
+        self, p: Distribution, parameters: Sequence[Sequence[Tensor]], weights: Sequence[Tensor]
+    ) -> Tensor:
+        surplus = reduce(torch.add, weights) - 1
+        _, pooled = self.pool(p, parameters, weights)
+        return self.pooling_normalizer(p, parameters, weights) + surplus * (pooled.log() + 0.5 * LOG_2PI)
+
     def cross_entropy(self, p: Distribution, q: Distribution) -> Tensor:
         (p_loc, p_scale), (loc, scale) = self.parameters(p), self.parameters(q)
         squares = ((p_loc - loc) / scale).square() + (p_scale / scale).square()

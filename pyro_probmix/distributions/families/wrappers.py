@@ -87,6 +87,18 @@ class _WrapperFamily(ExponentialFamily):
         family, base = self.inner(p)
         return family.pooling_normalizer(base, parameters, weights)
 
+    def constant_base(self, p: Any) -> bool:
+        family, base = self.inner(p)
+        return family.constant_base(base)
+
+    def product(self, p: Any, parameters: Sequence[Sequence[Tensor]], weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        family, base = self.inner(p)
+        return family.product(base, parameters, weights)
+
+    def product_normalizer(self, p: Any, parameters: Sequence[Sequence[Tensor]], weights: Sequence[Tensor]) -> Tensor:
+        family, base = self.inner(p)
+        return family.product_normalizer(base, parameters, weights)
+
     def cross_entropy(self, p: Any, q: Any) -> Tensor:
         family, base = self.inner(p)
         return family.cross_entropy(base, plain(q.base_dist))
@@ -122,6 +134,14 @@ class IndependentFamily(_WrapperFamily):
     def pooling_normalizer(self, p: Any, parameters: Sequence[Sequence[Tensor]], weights: Sequence[Tensor]) -> Tensor:
         ndims = p.reinterpreted_batch_ndims
         normalizers = super().pooling_normalizer(p, parameters, [unsqueeze_right(w, ndims) for w in weights])
+        return sum_right(normalizers, ndims)
+
+    def product(self, p: Any, parameters: Sequence[Sequence[Tensor]], weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        return super().product(p, parameters, [unsqueeze_right(w, p.reinterpreted_batch_ndims) for w in weights])
+
+    def product_normalizer(self, p: Any, parameters: Sequence[Sequence[Tensor]], weights: Sequence[Tensor]) -> Tensor:
+        ndims = p.reinterpreted_batch_ndims
+        normalizers = super().product_normalizer(p, parameters, [unsqueeze_right(w, ndims) for w in weights])
         return sum_right(normalizers, ndims)
 
     def normalizer(self, p: Any, *parameters: Tensor) -> Tensor:
@@ -165,6 +185,9 @@ class TransformedFamily(_WrapperFamily):
                     f"TransformedDistribution has no natural form under {transform}: expected bijections only"
                 )
         super().check(p)
+
+    def constant_base(self, p: Any) -> bool:
+        return False
 
     def build(self, p: Any, parameters: Sequence[Tensor], **fixed: Any) -> Any:
         family, base = self.inner(p)

@@ -1,0 +1,140 @@
+"""Where a one-dimensional distribution has its support and its mass, of any kind and in any wrapper."""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from pyro.distributions.torch_distribution import ExpandedDistribution
+from torch import Tensor
+from torch.distributions import Distribution, Independent, MixtureSameFamily, TransformedDistribution
+
+from pyro_probmix.distributions._arguments import reference_tensor
+from pyro_probmix.distributions.exponential_family import plain
+from pyro_probmix.distributions.pooling import LinearPool
+
+__all__ = ["bounds", "in_double", "landmarks"]
+
+OFFSETS = [0.0, 0.75, -0.75, 1.5, -1.5, 3.0, -3.0, 6.0, -6.0, 12.0, -12.0, 30.0, -30.0]  # in units of the scale
+
+# What has no support of its own: PyTorch takes that of the last transform, whatever it is applied to.
+GENERAL = TransformedDistribution, dist.TransformedDistribution
+
+
+def in_double(part: Any) -> Any:
+    """A distribution with all its parameters in float64; transforms are left as they are."""
+    if isinstance(part, Tensor):
+        return part.double() if part.is_floating_point() else part
+    if isinstance(part, list | tuple):
+        return type(part)([in_double(item) for item in part])
+    if isinstance(part, Distribution):
+        copied = copy.copy(part)
+        vars(copied).update({name: in_double(value) for name, value in vars(part).items()})
+        return copied
+    return part
+
+
+def bounds(p: Any) -> tuple[Tensor, Tensor]:
+    """The ends of the support, infinite where there is none; both of ``p``'s batch shape, in float64.
+
+    Raises:
+        TypeError: if the support is not known to be an interval, or the integers of one.
+    """
+    p = plain(p)
+    if isinstance(p, MixtureSameFamily):
+        low, high = bounds(p.component_distribution)
+        return low.amin(-1), high.amax(-1)
+    if hasattr(p, "numerical_bounds"):
+        low, high = p.numerical_bounds
+    elif type(p) in GENERAL and all(t.bijective for t in p.transforms):
+        ends = torch.stack([end.expand(p.batch_shape) for end in bounds(p.base_dist)])
+        inside = landmarks(p.base_dist)[..., 0]
+        for transform in p.transforms:
+            with torch.no_grad():
+                limits, following = transform(ends), transform(inside)
+            # Only what is finite before and after moves with the parameters; no gradient may meet an infinity.
+            moves = ends.isfinite() & limits.isfinite()
+            ends, inside = torch.where(moves, transform(torch.where(moves, ends, inside)), limits), following
+        low, high = ends.amin(0), ends.amax(0)
+    else:
+        low, high = _bounds_of_constraint(p, p.support)
+    return low.expand(p.batch_shape), high.expand(p.batch_shape)
+
+
+def _bounds_of_constraint(p: Any, support: Any) -> tuple[Tensor, Tensor]:
+    support = getattr(support, "base_constraint", support)  # of independent constraints
+    name = type(support).__name__.lower().lstrip("_")
+    low, high = getattr(support, "lower_bound", None), getattr(support, "upper_bound", None)
+    if name == "boolean":
+        low, high = 0.0, 1.0
+    elif low is None and high is None and name != "real":
+        raise TypeError(f"components: expected an interval as support, got {type(p).__name__} on {support}")
+    reference = next((v for v in (low, high) if isinstance(v, Tensor)), None)
+    device = None if reference is None else reference.device
+    ends = (-math.inf if low is None else low), (math.inf if high is None else high)
+    low, high = (torch.as_tensor(end, dtype=torch.float64, device=device) for end in ends)
+    return low, high
+
+
+@torch.no_grad()
+def landmarks(p: Any) -> Tensor:
+    """Points about the mass and at the kinks of the density: batch shape + (number of points,), in float64."""
+    p = plain(p)
+    if hasattr(p, "numerical_landmarks"):
+        points: Tensor = p.numerical_landmarks
+    elif isinstance(p, LinearPool):
+        members = [p.components] if isinstance(p.components, Distribution) else list(p.components)
+        each = [landmarks(member) for member in members]
+        if isinstance(p.components, Distribution):
+            each = [each[0].flatten(-2)]
+        points = torch.cat([t.expand(p.batch_shape + t.shape[-1:]) for t in each], -1)
+    elif isinstance(p, MixtureSameFamily):
+        inner, (low, high) = p.component_distribution, bounds(p.component_distribution)
+        points = torch.cat([landmarks(inner), low.unsqueeze(-1), high.unsqueeze(-1)], -1).flatten(-2)
+    elif isinstance(p, ExpandedDistribution | Independent):
+        points = landmarks(p.base_dist)
+    elif isinstance(p, TransformedDistribution):
+        points = landmarks(p.base_dist)
+        for transform in p.transforms:
+            points = transform(points)
+    else:
+        center, scale = _center_and_scale(p)
+        offsets = torch.tensor(OFFSETS, dtype=torch.float64, device=center.device)
+        points = center.unsqueeze(-1) + scale.unsqueeze(-1) * offsets
+        if isinstance(getattr(p, "loc", None), Tensor):  # kinks are where the location is
+            points = torch.cat([points, p.loc.double().expand(p.batch_shape).unsqueeze(-1)], -1)
+    points = torch.where(points.isfinite(), points, points[..., :1])
+    return points.nan_to_num(0, 0, 0).expand(p.batch_shape + points.shape[-1:])
+
+
+def _center_and_scale(p: Any) -> tuple[Tensor, Tensor]:
+    """The median and the quartiles' distance, else mean and deviation, else location and scale, else the support."""
+    low, high = bounds(p)
+    center = torch.where(low.isfinite(), low, torch.where(high.isfinite(), high, 0))
+    scale = torch.where(low.isfinite() & high.isfinite(), (high - low) / 4, 1)
+    center = center + torch.where(low.isfinite(), scale, torch.where(high.isfinite(), -scale, 0))
+    for candidate in (_by_attributes, _by_moments, _by_quantiles):  # the last that is finite wins
+        try:
+            c, s = candidate(p)
+        except (AttributeError, NotImplementedError, TypeError):
+            continue
+        good = c.isfinite() & s.isfinite() & (s > 0)
+        center, scale = torch.where(good, c.double(), center), torch.where(good, s.double(), scale)
+    return center.expand(p.batch_shape), scale.expand(p.batch_shape)
+
+
+def _by_attributes(p: Any) -> tuple[Tensor, Tensor]:
+    return torch.as_tensor(p.loc), torch.as_tensor(p.scale)
+
+
+def _by_moments(p: Any) -> tuple[Tensor, Tensor]:
+    return p.mean, p.variance.sqrt()
+
+
+def _by_quantiles(p: Distribution) -> tuple[Tensor, Tensor]:
+    reference = reference_tensor([p])
+    first, median, third = (p.icdf(reference.new_full(p.batch_shape, q)) for q in (0.25, 0.5, 0.75))
+    return median, (third - first) / 1.35

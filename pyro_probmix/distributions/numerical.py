@@ -1,0 +1,326 @@
+"""Pools of one-dimensional distributions of any families, normalised numerically."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from pyro.distributions import MaskedDistribution, TorchDistribution
+from torch import Tensor
+from torch.distributions import Distribution, constraints
+
+from pyro_probmix.distributions._arguments import (
+    Weights,
+    broadcast_batch,
+    reference_tensor,
+    split_weights,
+    tuple_of_distributions,
+)
+from pyro_probmix.distributions._landmarks import bounds, in_double, landmarks
+from pyro_probmix.distributions._measures import Counting, Lebesgue
+from pyro_probmix.distributions.exponential_family import validates
+from pyro_probmix.distributions.pooling import Components
+
+__all__ = ["NumericalDistribution", "NumericalPool"]
+
+
+class NumericalDistribution(TorchDistribution):
+    r"""A law on the line or on the integers whose density is known from components, up to its normaliser.
+
+    A subclass says by :meth:`combine` what the unnormalised density f is. The rest follows by quadrature in
+    float64, over panels that are split until the accuracy is reached, for the whole batch at once; on the
+    integers, by summation. All of it is differentiable in the components' parameters and in the weights.
+    """
+
+    arg_constraints: dict[str, constraints.Constraint] = {}
+
+    def __init__(
+        self,
+        components: Components,
+        weights: Weights,
+        simplex: bool,
+        accuracy: float | None,
+        validate_args: bool | None,
+        batch_shape: torch.Size = torch.Size(),
+    ) -> None:
+        self._batched = isinstance(components, Distribution)
+        self._members: tuple[Any, ...] = (
+            (components,) if isinstance(components, Distribution) else tuple_of_distributions(components)
+        )
+        members_shape, size = self._check_members()
+        if validate_args is None:
+            validate_args = any(map(validates, self._members))
+        self._reference = reference_tensor(self._members)
+        if accuracy is None:
+            accuracy = 1e-10 if self._reference.dtype == torch.float64 else 1e-6
+        if not 0 < accuracy < 1:
+            raise ValueError(f"accuracy: expected a number in (0, 1), got {accuracy}")
+        split = split_weights(weights, size, members_shape, self._reference, validate_args, simplex)
+        self._weights = torch.stack(torch.broadcast_tensors(*split), -1)
+        batch_shape = torch.broadcast_shapes(batch_shape, members_shape, self._weights.shape[:-1])
+        super().__init__(batch_shape, validate_args=False)
+        self._validate_args = validate_args
+        self._precise = [in_double(member) for member in self._members]
+        self._ends = [bounds(member) for member in self._precise]
+        self._landmarks = [landmarks(member) for member in self._precise]
+        self._set_measure(accuracy)
+
+    def _check_members(self) -> tuple[torch.Size, int]:
+        """The batch shape and the number of components."""
+        for k, member in enumerate(self._members):
+            if member.event_shape or isinstance(member, MaskedDistribution):
+                got = "a mask" if isinstance(member, MaskedDistribution) else str(tuple(member.event_shape))
+                raise ValueError(
+                    f"components: expected scalars, event shape () and no mask, got {got} at index {k}; "
+                    "to_event and mask are for the pool"
+                )
+        if len({bool(member.support.is_discrete) for member in self._members}) == 2:
+            raise TypeError("components: expected densities only or laws on integers only, got both")
+        batch_shape = broadcast_batch(self._members)
+        if not self._batched:
+            return batch_shape, len(self._members)
+        if not batch_shape:
+            raise ValueError("components: expected a last batch dimension of components, got batch shape ()")
+        return batch_shape[:-1], batch_shape[-1]
+
+    def _set_measure(self, accuracy: float) -> None:
+        shape = self.batch_shape + self._weights.shape[-1:]
+        low, high = (self._stack(list(ends)).expand(shape) for ends in zip(*self._ends, strict=True))
+        points = [self._landmarks[0].flatten(-2)] if self._batched else self._landmarks
+        points = [p.expand(self.batch_shape + p.shape[-1:]) for p in points]
+        edges = torch.cat([low, high], -1).detach()
+        edges = torch.where(edges.isfinite(), edges, points[0][..., :1])
+        low, high = self.combined_bounds(low, high, self._weights.detach())
+        discrete = bool(self._members[0].support.is_discrete)
+        empty = ~(low <= high) if discrete else ~(low < high)
+        if empty.any():
+            at = f" at batch index {empty.nonzero().tolist()[:5]}" if empty.dim() else ""
+            raise ValueError(f"components: expected a common support, got none{at}")
+        measure = Counting if discrete else Lebesgue
+        self._measure = measure(low, high, torch.cat([*points, edges], -1), accuracy)
+
+    # What a subclass says.
+
+    @abstractmethod
+    def combine(self, log_probs: Tensor, weights: Tensor) -> Tensor:
+        """log f from the components' log-densities and the weights, components along the last dimension."""
+
+    @abstractmethod
+    def combined_bounds(self, low: Tensor, high: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """The ends of the support from those of the components, which are along the last dimension."""
+
+    # What it is.
+
+    @property
+    def components(self) -> Components:
+        """The components as they were given."""
+        return self._members[0] if self._batched else self._members
+
+    @property
+    def weights(self) -> Tensor:
+        """Weights, of shape ``batch_shape + (number of components,)``."""
+        return self._weights.expand(self.batch_shape + self._weights.shape[-1:])
+
+    @property
+    def accuracy(self) -> float:
+        """Relative error that the quadrature aims at."""
+        return self._measure.accuracy
+
+    @property
+    def numerical_bounds(self) -> tuple[Tensor, Tensor]:
+        """The ends of the support, in float64."""
+        return self._measure.low.expand(self.batch_shape), self._measure.high.expand(self.batch_shape)
+
+    @property
+    def numerical_landmarks(self) -> Tensor:
+        """Points about the mass, of shape ``batch_shape + (number of points,)``, in float64."""
+        return self._measure.points
+
+    @property
+    def has_rsample(self) -> bool:  # type: ignore[override]
+        return isinstance(self._measure, Lebesgue)
+
+    @property
+    def has_enumerate_support(self) -> bool:  # type: ignore[override]
+        low, high = self._measure.low, self._measure.high
+        ends_agree = bool((low == low.min()).all() & (high == high.max()).all())
+        return isinstance(self._measure, Counting) and ends_agree and bool(high.isfinite().all())
+
+    @constraints.dependent_property
+    def support(self) -> Any:
+        low, high = (end.to(self._reference.dtype) for end in (self._measure.low, self._measure.high))
+        bounded = bool(high.isfinite().any())
+        if isinstance(self._measure, Counting):
+            return constraints.integer_interval(low, high) if bounded else type(constraints.nonnegative_integer)(low)
+        if bounded:
+            return constraints.interval(low, high)
+        return constraints.greater_than_eq(low) if bool(low.isfinite().any()) else constraints.real
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> NumericalDistribution:
+        """The same law with this larger batch shape."""
+        new = self._get_checked_instance(type(self), _instance)
+        vars(new).update(vars(self))
+        super(NumericalDistribution, new).__init__(torch.Size(batch_shape), validate_args=False)
+        new._validate_args = self._validate_args
+        return new
+
+    def _stack(self, results: list[Tensor]) -> Tensor:
+        """Results of the members, the components along the last dimension."""
+        return results[0] if self._batched else torch.stack(torch.broadcast_tensors(*results), -1)
+
+    def _log_f(self, value: Tensor) -> Tensor:
+        """log f at values of shape (N,) + batch, in float64."""
+        value = value.unsqueeze(-1) if self._batched else value
+        results = []
+        for member, (low, high), points in zip(self._precise, self._ends, self._landmarks, strict=True):
+            outside = (value < low) | (value > high)
+            inner = torch.where(low.isfinite(), low, high) if member.support.is_discrete else points[..., 0]
+            log_prob = member.log_prob(torch.where(outside, inner.detach(), value))
+            results.append(log_prob.masked_fill(outside, -math.inf))
+        return self.combine(self._stack(results), self._weights.double())
+
+    def _log_total(self) -> Tensor:
+        """log ∫ f, of the batch shape, in float64: exactly 0 where one component alone has weight."""
+        log_total = self._measure.terms(self._log_f)[1].logsumexp(0)
+        alone = ((self._weights == 1).any(-1)) & ((self._weights != 0).sum(-1) == 1)
+        return log_total - torch.where(alone, log_total, 0).detach()
+
+    @property
+    def log_normalizer(self) -> Tensor:
+        r"""Pooling normaliser :math:`\xi = -\log \int f`, in nats."""
+        return (-self._log_total()).to(self._reference.dtype).expand(self.batch_shape)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        if self._validate_args:
+            self._validate_sample(value)
+        result = (self._log_f(value.double()) - self._log_total()).to(self._reference.dtype)
+        return result.expand(torch.broadcast_shapes(result.shape, self.batch_shape))
+
+    def enumerate_support(self, expand: bool = True) -> Tensor:
+        if not self.has_enumerate_support:
+            raise NotImplementedError(f"{type(self).__name__}: the support is not finite or differs in the batch")
+        values = self._measure.terms(self._log_f)[0][(slice(None),) + (0,) * self._measure.low.dim()]
+        values = values.to(self._reference.dtype).reshape((-1,) + (1,) * len(self.batch_shape))
+        return values.expand(values.shape[:1] + self.batch_shape) if expand else values
+
+    # Integrals.
+
+    def _expectation(self, function: Callable[[Tensor], Tensor], power: int) -> Tensor:
+        """E[function(y)], for what grows with that power of y at most; in float64."""
+        y, terms = self._measure.terms(self._log_f, power)
+        mass = (terms - self._log_total()).exp()
+        return (mass * torch.where(mass > 0, function(y), 0)).sum(0)
+
+    def _mean(self) -> Tensor:
+        y, terms = self._measure.terms(self._log_f)
+        center = y.gather(0, terms.argmax(0, keepdim=True))[0].detach()
+        mean = center + self._expectation(lambda y: y - center, 1)
+        return torch.where(self._measure.moment_exists(self._log_f, 1), mean, math.nan)
+
+    @property
+    def mean(self) -> Tensor:
+        """The mean; NaN where the tails are too heavy for one."""
+        return self._mean().to(self._reference.dtype).expand(self.batch_shape)
+
+    @property
+    def variance(self) -> Tensor:
+        """The variance; where the tails are too heavy for one it is infinite, or NaN without a mean."""
+        mean = self._mean()
+        variance = self._expectation(lambda y: (y - mean).square(), 2)
+        exists = self._measure.moment_exists(self._log_f, 2) | mean.isnan()
+        return torch.where(exists, variance, math.inf).to(self._reference.dtype).expand(self.batch_shape)
+
+    def entropy(self) -> Tensor:
+        log_total = self._log_total()
+        mass = (self._measure.terms(self._log_f)[1] - log_total).exp()
+        log_p = self._measure.log_values(self._log_f) - log_total
+        entropy = -(mass * torch.where(mass > 0, log_p, 0)).sum(0)
+        return entropy.to(self._reference.dtype).expand(self.batch_shape)
+
+    def _flat(self, value: Tensor) -> tuple[Tensor, torch.Size]:
+        """Values as (N,) + batch, and their shape."""
+        shape = torch.broadcast_shapes(value.shape, self.batch_shape)
+        core = self._measure.low.shape
+        count = len(shape) - len(core)
+        wide = value.double().expand(shape)
+        return wide.reshape((-1,) + shape[count:]), shape
+
+    def cdf(self, value: Tensor) -> Tensor:
+        if self._validate_args:
+            self._validate_sample(value)
+        flat, shape = self._flat(value)
+        return self._measure.cdf(self._log_f, flat).reshape(shape).to(self._reference.dtype)
+
+    def icdf(self, value: Tensor) -> Tensor:
+        flat, shape = self._flat(value)
+        return self._measure.icdf(self._log_f, flat).reshape(shape).to(self._reference.dtype)
+
+    def sample(self, sample_shape: Any = torch.Size()) -> Tensor:
+        with torch.no_grad():
+            shape = self._extended_shape(sample_shape)
+            return self.icdf(torch.rand(shape, dtype=torch.float64, device=self._reference.device))
+
+    def rsample(self, sample_shape: Any = torch.Size()) -> Tensor:
+        """Draws by the inverse cdf, differentiable by the implicit function theorem."""
+        if not self.has_rsample:
+            raise NotImplementedError(f"{type(self).__name__}: draws of integers are not differentiable")
+        shape = self._extended_shape(sample_shape)
+        return self.icdf(torch.rand(shape, dtype=torch.float64, device=self._reference.device))
+
+    def __repr__(self) -> str:
+        shape, size = tuple(self.batch_shape), self._weights.shape[-1]
+        return f"{type(self).__name__}(batch_shape: {shape}, components: {size})"
+
+
+class NumericalPool(NumericalDistribution):
+    r"""Log-linear pool :math:`\tilde p(y) = e^\xi \prod_k p_k(y)^{w_k}` (eq. 18) of scalars of any families.
+
+    For what is not closed under pooling: StudentT, Laplace or Logistic, mixtures, a Normal with a Laplace.
+    The support is that of all components with a weight. Sampling is by the inverse cdf, and reparametrised.
+    Where a family is closed, :class:`LogLinearPool` is exact and much faster.
+
+    Args:
+        components: distributions of scalars, event shape (), all of them densities or all of them on the
+            integers, with broadcasting batch shapes; or one distribution whose last batch dimension counts
+            the components.
+        weights: a tensor whose last dimension counts the components, or a sequence of numbers or tensors that
+            broadcast with the batch.
+        simplex: whether weights must be non-negative and sum to one.
+        accuracy: relative error of the normaliser aimed at; default: 1e-10, and 1e-6 for components in
+            single or half precision.
+        validate_args: whether values are checked; default: where a component's are.
+
+    Raises:
+        TypeError: if a component is not a distribution, or densities are mixed with laws on integers.
+        ValueError: if shapes do not match, the supports have nothing in common, the weights are off the
+            simplex, or, when it is first needed, the integral is infinite or the accuracy not reached.
+
+    Example:
+        >>> pool = NumericalPool([dist.Normal(0.0, 1.0), dist.Laplace(3.0, 1.0)], [0.5, 0.5])
+        >>> pool.mean, pool.log_normalizer
+        (tensor(0.9030), tensor(0.8227))
+    """
+
+    def __init__(
+        self,
+        components: Components,
+        weights: Weights,
+        simplex: bool = True,
+        accuracy: float | None = None,
+        validate_args: bool | None = None,
+    ) -> None:
+        super().__init__(components, weights, simplex, accuracy, validate_args)
+
+    def combine(self, log_probs: Tensor, weights: Tensor) -> Tensor:
+        # A weight of zero removes even a density of zero, and no gradient meets 0 · ∞.
+        infinite = log_probs.isinf()
+        product = weights * log_probs.masked_fill(infinite, 0)
+        at_infinity = infinite & (weights != 0)
+        return torch.where(at_infinity, log_probs.detach() * weights.detach().sign(), product).sum(-1)
+
+    def combined_bounds(self, low: Tensor, high: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        counts = weights != 0
+        return torch.where(counts, low, -math.inf).amax(-1), torch.where(counts, high, math.inf).amin(-1)

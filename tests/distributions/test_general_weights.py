@@ -1,0 +1,131 @@
+"""Weights off the simplex: products, temperatures and ratios stay in the family, or are refused with the reason."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from typing import Any
+
+import pyro.distributions as dist
+import pytest
+import torch
+from torch import Tensor
+
+from pyro_probmix.distributions import LogLinearPool, exponential_family, log_linear_pool
+from pyro_probmix.distributions.exponential_family import plain, set_validation
+from tests.cases import CASES, NAMES, unmasked
+
+CONSTANT = [name for name in NAMES if exponential_family(p := CASES[name].draw()).constant_base(plain(p))]
+OTHERS = [name for name in NAMES if name not in CONSTANT]
+WEIGHTS = [[1.0, 1.0], [0.5, 0.2], [0.9, -0.05], [2.0, 0.0]]
+
+
+def members(name: str, size: int = 2) -> list[Any]:
+    return [CASES[name].draw((3,), seed) for seed in range(size)]
+
+
+def log_f(components: list[Any], weights: Any, y: Tensor) -> Tensor:
+    return sum(w * unmasked(p).log_prob(y) for w, p in zip(weights, components, strict=True))
+
+
+@pytest.mark.parametrize("weights", WEIGHTS)
+@pytest.mark.parametrize("name", CONSTANT)
+def test_pool_is_the_normalised_product_of_powers(name: str, weights: list[float]) -> None:
+    components = members(name)
+    pool = LogLinearPool(components, weights, simplex=False)
+    log_total = CASES[name].log_integral(lambda y: log_f(components, weights, y), 1)
+    torch.testing.assert_close(pool.log_normalizer, -log_total, atol=1e-8, rtol=1e-8)
+    y = unmasked(components[0]).sample((4,))
+    expected = log_f(components, weights, y) - log_total
+    torch.testing.assert_close(unmasked(pool.fused).log_prob(y), expected, atol=1e-8, rtol=1e-8)
+    for other in (pool.expand([2, 3]), pickle.loads(pickle.dumps(pool)), copy.deepcopy(pool)):
+        torch.testing.assert_close(other.log_normalizer, pool.log_normalizer.expand(other.batch_shape))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_on_the_simplex_both_ways_agree(name: str) -> None:
+    components = members(name)
+    weights = torch.tensor([[0.3, 0.7], [0.0, 1.0], [1.0, 0.0]], dtype=torch.float64)
+    pool, general = LogLinearPool(components, weights), LogLinearPool(components, weights, simplex=False)
+    y = pool.sample((4,))
+    torch.testing.assert_close(general.log_prob(y), pool.log_prob(y), atol=1e-9, rtol=1e-9)
+    torch.testing.assert_close(general.log_normalizer, pool.log_normalizer, atol=1e-9, rtol=1e-9)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_families_with_a_base_measure_stay_where_weights_sum_to_one(name: str) -> None:
+    components, weights = members(name), [1.05, -0.05]
+    pool = LogLinearPool(components, weights, simplex=False)
+    log_total = CASES[name].log_integral(lambda y: log_f(components, weights, y), 1)
+    torch.testing.assert_close(pool.log_normalizer, -log_total, atol=1e-8, rtol=1e-8)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_families_with_a_base_measure_are_left_otherwise(name: str) -> None:
+    message = r"expected a sum of 1, got 2 at batch index \[\[1\]\]: the base measure .* not constant.*NumericalPool"
+    weights = torch.tensor([[0.5, 0.5], [1.0, 1.0], [0.0, 1.0]], dtype=torch.float64)
+    with pytest.raises(ValueError, match=message):
+        log_linear_pool(members(name), weights, simplex=False)
+
+
+@pytest.mark.parametrize("name", CONSTANT)
+def test_derivatives(name: str) -> None:
+    case = CASES[name]
+    drawn = [case.parameters(torch.Size(), torch.Generator().manual_seed(seed)) for seed in range(2)]
+    y, count = case.draw((), 7).sample(), len(drawn[0])
+
+    def function(weights: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor]:
+        components = [case.make(*parameters[:count]), case.make(*parameters[count:])]
+        for component in components:
+            set_validation(component, False)
+        pool = LogLinearPool(components, weights, simplex=False)
+        return unmasked(pool.fused).log_prob(y), pool.log_normalizer
+
+    weights = torch.tensor([0.8, 0.5], dtype=torch.float64, requires_grad=True)
+    inputs = [weights, *[t.requires_grad_() for parameters in drawn for t in parameters]]
+    assert torch.autograd.gradcheck(function, inputs, fast_mode=True)
+
+
+OUTSIDE = {
+    "Normal": (
+        [dist.Normal(torch.zeros(3), 1.0), dist.Normal(0.0, torch.tensor([2.0, 0.9, 0.5]))],
+        [1.0, -1.0],
+        r"domain of Normal, got scale outside GreaterThan.* at batch index \[1, 2\]",
+    ),
+    "Gamma": (
+        [dist.Gamma(2.0, 1.0), dist.Gamma(2.0, 3.0)],
+        [1.0, -0.5],
+        r"domain of Gamma, got rate outside GreaterThan",
+    ),
+    "Beta": ([dist.Beta(0.1, 1.0)], [2.0], r"domain of Beta, got concentration1 outside GreaterThan"),
+    "Independent": (
+        [dist.Exponential(torch.ones(2)).to_event(1), dist.Exponential(2 * torch.ones(2)).to_event(1)],
+        [1.0, -1.0],
+        r"domain of Independent\(Exponential\), got rate outside",
+    ),
+    "MultivariateNormal": (
+        [dist.MultivariateNormal(torch.zeros(2), torch.eye(2)), dist.MultivariateNormal(torch.zeros(2), torch.eye(2))],
+        [1.0, -2.0],
+        r"domain of MultivariateNormal, got .*positive-definite",
+    ),
+    "Categorical": (
+        [dist.Categorical(logits=torch.zeros(2)), dist.Categorical(logits=torch.tensor([-torch.inf, 0.0]))],
+        [1.0, -1.0],
+        r"domain of Categorical, got logits outside",
+    ),
+    "not a number": ([dist.Normal(0.0, 1.0)], [float("nan")], r"weights: expected finite numbers, got nan at index 0"),
+}
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_what_leaves_the_domain_is_named(name: str) -> None:
+    components, weights, message = OUTSIDE[name]
+    with pytest.raises(ValueError, match=message):
+        log_linear_pool(components, weights, simplex=False)
+
+
+def test_without_validation_it_is_nan_and_never_hidden() -> None:
+    components = [dist.Normal(0.0, 1.0, validate_args=False), dist.Normal(1.0, 1.0, validate_args=False)]
+    pool = LogLinearPool(components, torch.tensor([1.0, -2.0]), simplex=False)
+    assert pool.log_prob(torch.tensor(0.0)).isnan()
+    assert pool.log_normalizer.isnan()

@@ -1,0 +1,117 @@
+"""HolderPool: the pools between and beyond the linear and the log-linear one."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+import pickle
+
+import numpy as np
+import pyro.distributions as dist
+import pytest
+import scipy.integrate
+import scipy.stats
+import torch
+from torch import Tensor
+
+from pyro_probmix.distributions import HolderPool, LinearPool, NumericalPool
+
+FIRST, SECOND = scipy.stats.norm(0, 1), scipy.stats.laplace(3, 0.7)
+INPUTS = [0.3, 0.0, 1.0, 3.0, 0.7]
+
+
+def inputs() -> list[Tensor]:
+    return [torch.tensor(v, dtype=torch.float64, requires_grad=True) for v in INPUTS]
+
+
+def pool(exponent: float | Tensor, *values: Tensor) -> HolderPool:
+    w, loc, scale, m, b = values or [t.detach() for t in inputs()]
+    return HolderPool([dist.Normal(loc, scale), dist.Laplace(m, b)], [w, 1 - w], exponent)
+
+
+@pytest.mark.parametrize("exponent", [-3.0, -1.0, -0.2, 0.3, 1.0, 2.0, 8.0])
+def test_density_is_the_normalised_power_mean(exponent: float) -> None:
+    def f(y: float) -> float:
+        terms = math.log(0.3) + exponent * FIRST.logpdf(y), math.log(0.7) + exponent * SECOND.logpdf(y)
+        return math.exp(np.logaddexp(*terms) / exponent)
+
+    breaks = [-35, -12, -7, -3, 0, 1, 1.5, 2, 3, 4, 7, 12, 30]
+    total = sum(scipy.integrate.quad(f, a, b, epsrel=1e-11)[0] for a, b in itertools.pairwise(breaks))
+    p = pool(exponent)
+    y = torch.tensor([-2.0, 0.5, 1.4, 3.0, 5.0], dtype=torch.float64)
+    expected = torch.tensor([f(float(v)) / total for v in y], dtype=torch.float64)
+    torch.testing.assert_close(p.log_prob(y).exp(), expected, atol=1e-8, rtol=1e-8)
+    assert scipy.stats.kstest(p.cdf(p.sample((1000,))).numpy(), "uniform").pvalue > 1e-6
+
+
+def test_exponent_one_is_the_linear_pool() -> None:
+    components = [dist.Normal(torch.zeros(3).double(), 1.0), dist.Laplace(torch.arange(3.0).double(), 0.5)]
+    linear, p = LinearPool(components, [0.3, 0.7]), HolderPool(components, [0.3, 0.7], 1.0)
+    y = linear.sample((5,))
+    torch.testing.assert_close(p.log_prob(y), linear.log_prob(y), atol=1e-9, rtol=1e-9)
+    torch.testing.assert_close(p.mean, linear.mean, atol=1e-9, rtol=1e-9)
+    torch.testing.assert_close(p.log_normalizer, torch.zeros(3).double(), atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize("exponent", [0.0, 1e-300, -1e-12, 1e-9])
+def test_exponent_near_zero_is_the_log_linear_pool(exponent: float) -> None:
+    p = pool(exponent)
+    log_linear = NumericalPool(p.components, [0.3, 0.7])
+    y = log_linear.icdf(torch.tensor([0.01, 0.5, 0.99], dtype=torch.float64))
+    torch.testing.assert_close(p.log_prob(y), log_linear.log_prob(y), atol=1e-8, rtol=1e-8)
+
+
+def test_nothing_jumps_between_series_and_powers() -> None:
+    exponents = torch.tensor([0.5e-4, 1e-4, 2e-4, 4e-4, 8e-4], dtype=torch.float64)
+    values = pool(exponents).log_normalizer
+    second = values[[0, 2, 4]].diff() / exponents[[0, 2, 4]].diff()
+    assert second[0] == pytest.approx(float(second[1]), rel=1e-2)
+    (slope,) = torch.autograd.grad(
+        pool(a := torch.zeros((), dtype=torch.float64, requires_grad=True)).log_normalizer, a
+    )
+    assert float(slope) == pytest.approx(float(second[0]), rel=1e-2)
+
+
+@pytest.mark.parametrize("exponent", [-1.5, 0.0, 1e-4, 0.5, 3.0])
+def test_derivatives(exponent: float) -> None:
+    def values(a: Tensor, *parameters: Tensor) -> Tensor:
+        p, y = pool(a, *parameters), torch.tensor(0.4, dtype=torch.float64)
+        return torch.stack([p.log_prob(y), p.log_normalizer, p.mean, p.variance, p.entropy(), p.cdf(y), p.icdf(y)])
+
+    a = torch.tensor(exponent, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(values, [a, *inputs()], fast_mode=True)
+
+
+def test_support_is_the_union_or_the_intersection() -> None:
+    low, high = torch.tensor([0.0, 2.0], dtype=torch.float64)
+    components = [dist.Uniform(low, low + 1), dist.Uniform(high, high + 1)]
+    p = HolderPool(components, [0.5, 0.5], 2.0)
+    assert (p.support.lower_bound, p.support.upper_bound) == (0, 3)
+    assert p.log_prob(torch.tensor(1.5).double()) == -torch.inf
+    torch.testing.assert_close(p.cdf(torch.tensor(1.5).double()), torch.tensor(0.5).double())
+    with pytest.raises(ValueError, match="components: expected a common support, got none"):
+        HolderPool(components, [0.5, 0.5], -1.0)
+    assert HolderPool(components, [1.0, 0.0], -1.0).support.upper_bound == 1
+
+
+def test_integers_batches_and_copies() -> None:
+    exponents = torch.tensor([-1.0, 0.0, 0.5, 1.0], dtype=torch.float64)
+    components = [dist.Poisson(torch.tensor(3.0).double()), dist.Poisson(torch.tensor(9.0).double())]
+    p = HolderPool(components, [0.5, 0.5], exponents)
+    assert p.batch_shape == (4,)
+    k = torch.arange(100.0).double()
+    total = p.log_prob(k.unsqueeze(-1)).exp().sum(0)
+    torch.testing.assert_close(total, torch.ones(4).double())
+    torch.testing.assert_close(p.mean[3], torch.tensor(6.0).double())
+    for other in (p.expand([2, 4]), pickle.loads(pickle.dumps(p)), copy.deepcopy(p)):
+        torch.testing.assert_close(
+            other.log_prob(torch.tensor(4.0)), p.log_prob(torch.tensor(4.0)).expand(other.batch_shape)
+        )
+
+
+def test_refusals() -> None:
+    with pytest.raises(ValueError, match="exponent: expected finite numbers, got inf"):
+        pool(float("inf"))
+    with pytest.raises(ValueError, match="weights: expected non-negative numbers"):
+        HolderPool([dist.Normal(0.0, 1.0), dist.Cauchy(0.0, 1.0)], [1.5, -0.5], 1.0)
