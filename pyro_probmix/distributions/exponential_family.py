@@ -198,6 +198,9 @@ def masked_sum(terms: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
     """
     products = []
     for w, t in zip(weights, terms, strict=True):
+        if not w.requires_grad:  # then no gradient meets an infinite term, and one selection does
+            products.append((w * t).masked_fill(w == 0, 0))
+            continue
         infinite = t.isinf()
         product = w * t.masked_fill(infinite, 0)
         products.append(torch.where(infinite & (w != 0), t.detach() * w.detach().sign(), product))

@@ -92,12 +92,7 @@ class CategoricalFamily(_LogitFamily):
         return (parameters[0].log_softmax(-1),)
 
     def build(self, p: Any, parameters: Sequence[Tensor], **fixed: Any) -> Any:
-        # The constructor normalises what is normalised, and so may change its last bit.
-        (logits,) = parameters
-        member = super().build(p, [logits.detach()])
-        inner = getattr(member, "_categorical", member)
-        inner.logits = inner._param = logits
-        return member
+        return _categorical(dist.Categorical, parameters[0], p._validate_args)
 
     def same(self, p: Any, q: Any) -> str | None:
         sizes = [self.parameters(member)[0].shape[-1] for member in (p, q)]
@@ -129,5 +124,30 @@ class OneHotCategoricalFamily(CategoricalFamily):
 
     constructor = dist.OneHotCategorical
 
+    def build(self, p: Any, parameters: Sequence[Tensor], **fixed: Any) -> Any:
+        shape = parameters[0].shape
+        member = _member(dist.OneHotCategorical, shape[:-1], shape[-1:], p._validate_args)
+        member._categorical = _categorical(torch.distributions.Categorical, parameters[0], p._validate_args)
+        return member
+
     def statistics(self, p: Distribution, y: Tensor) -> tuple[Tensor, ...]:
         return (y.to(self.parameters(p)[0].dtype),)
+
+
+def _categorical(cls: Any, logits: Tensor, validate_args: bool) -> Any:
+    """A Categorical with normalised logits.
+
+    Not by its constructor, which would normalise what is normalised, at a cost, and might change its last bit.
+    """
+    member = _member(cls, logits.shape[:-1], torch.Size(), validate_args)
+    member.logits = member._param = logits
+    member._num_events = logits.shape[-1]
+    return member
+
+
+def _member(cls: Any, batch_shape: torch.Size, event_shape: torch.Size, validate_args: bool) -> Any:
+    """An instance of ``cls`` without parameters yet, made as its own ``expand`` makes one."""
+    member = cls.__new__(cls)
+    Distribution.__init__(member, batch_shape, event_shape, validate_args=False)
+    member._validate_args = validate_args
+    return member
