@@ -1,0 +1,72 @@
+"""What pooling costs beside a single log_prob: 10⁶ elements, forward and backward, side by side in one run.
+
+Measured by ``pytest tests/benchmarks/test_pools.py --benchmark-enable``. The ratio to look at is a pool's time to that of
+``single`` of its group; ``numerical`` evaluates both components and normalises their weighted sum numerically, which for a
+Normal takes a grid of 16 points a member.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from torch import Tensor
+
+from pyro_probmix import log_linear_pool
+
+SIZE = 1_000_000
+CLASSES = 10
+
+
+def _normal() -> dict[str, Callable[[], Tensor]]:
+    locs = [torch.randn(SIZE, requires_grad=True) for _ in range(2)]
+    scales = [(torch.rand(SIZE) + 0.5).requires_grad_() for _ in range(2)]
+    y, weight = torch.randn(SIZE), torch.rand(SIZE)
+
+    def members() -> list[dist.Normal]:
+        return [dist.Normal(loc, scale) for loc, scale in zip(locs, scales, strict=True)]
+
+    def numerical() -> Tensor:
+        p, q = members()
+        nodes, log_widths = torch.linspace(-8, 8, 16), torch.tensor(16 / 15).log()
+        rest = torch.stack([weight * p.log_prob(t) + (1 - weight) * q.log_prob(t) for t in nodes], -1)
+        return weight * p.log_prob(y) + (1 - weight) * q.log_prob(y) - rest.logsumexp(-1) - log_widths
+
+    return {
+        "single": lambda: members()[0].log_prob(y),
+        "pool": lambda: log_linear_pool(members(), [weight, 1 - weight]).log_prob(y),
+        "numerical": numerical,
+    }
+
+
+def _categorical() -> dict[str, Callable[[], Tensor]]:
+    rows = SIZE // CLASSES
+    logits = [torch.randn(rows, CLASSES, requires_grad=True) for _ in range(2)]
+    y, weight = torch.randint(CLASSES, (rows,)), torch.rand(rows)
+
+    def numerical() -> Tensor:
+        p, q = (dist.Categorical(logits=row) for row in logits)
+        column = weight.unsqueeze(-1)
+        log_z = (column * p.logits + (1 - column) * q.logits).logsumexp(-1)
+        return weight * p.log_prob(y) + (1 - weight) * q.log_prob(y) - log_z
+
+    return {
+        "single": lambda: dist.Categorical(logits=logits[0]).log_prob(y),
+        "pool": lambda: log_linear_pool(
+            [dist.Categorical(logits=row) for row in logits], [weight, 1 - weight]
+        ).log_prob(y),
+        "numerical": numerical,
+    }
+
+
+@pytest.mark.parametrize("way", ["single", "pool", "numerical"])
+@pytest.mark.parametrize("family", [_normal, _categorical], ids=["Normal", "Categorical"])
+def test_log_prob_forward_and_backward(benchmark, family: Callable, way: str) -> None:
+    benchmark.group = f"log_prob of 10⁶ elements, {family.__name__.strip('_')}"
+    log_prob = family()[way]
+    with pyro.validation_enabled(False):
+        benchmark(lambda: log_prob().sum().backward())
+    assert log_prob().isfinite().all()
