@@ -1,8 +1,8 @@
 """What pooling costs beside a single log_prob: 10⁶ elements, forward and backward, side by side in one run.
 
-Measured by ``pytest tests/benchmarks/test_pools.py --benchmark-enable``. The ratio to look at is a pool's time to that of
-``single`` of its group; ``numerical`` evaluates both components and normalises their weighted sum numerically, which for a
-Normal takes a grid of 16 points a member.
+Measured by ``pytest tests/benchmarks/test_pools.py --benchmark-enable``. What matters is a pool's time as a
+multiple of that of ``single`` in its group; ``numerical`` evaluates both components and normalises their
+weighted sum numerically, for a Normal on a grid of 16 points a member.
 """
 
 from __future__ import annotations
