@@ -31,6 +31,12 @@ class Case:
         scipy: log-density of one member at one point by SciPy; None where SciPy has no counterpart.
         awkward: legal parameters at the edge of what the family allows, of batch shape ().
         half: whether PyTorch's own distribution works in half precision on the CPU.
+        vmap: whether PyTorch's own distribution works under vmap.
+        rsample: whether draws have a gradient where has_rsample says so.
+        moments: whether mean and variance are those of the value.
+        exact: whether log_prob depends on the parameters alone, to the last bit.
+        precision: how far PyTorch's own log_prob is from normalised, in double precision.
+        generated: whether the generated tests apply to the row at all.
     """
 
     types: tuple[type, ...]
@@ -40,6 +46,12 @@ class Case:
     scipy: Callable[[Any, Any], float] | None = None
     awkward: Sequence[tuple[Any, ...]] = ()
     half: bool = True
+    vmap: bool = True
+    rsample: bool = True
+    moments: bool = True
+    exact: bool = True
+    precision: float = 0.0
+    generated: bool = True
 
     def draw(self, batch_shape: Sequence[int] = (), seed: int = 0, dtype: torch.dtype = torch.float64) -> Any:
         """A member with random parameters of that batch shape."""
@@ -336,4 +348,7 @@ CASES: dict[str, Case] = {
     ),
 }
 
-NAMES = sorted(CASES)
+from tests import cases_more  # noqa: E402  (its rows are made of what is above)
+
+CASES |= cases_more.CASES
+NAMES = sorted(name for name, case in CASES.items() if case.generated)

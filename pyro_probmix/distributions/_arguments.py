@@ -11,7 +11,13 @@ from pyro.distributions import MaskedDistribution
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
-from pyro_probmix.distributions.exponential_family import broadcast_equal, held_tensors, plain
+from pyro_probmix.distributions.exponential_family import (
+    broadcast_equal,
+    exponential_family,
+    held_tensors,
+    is_exponential_family,
+    plain,
+)
 
 __all__ = [
     "broadcast_batch",
@@ -81,12 +87,17 @@ def check_support(members: Sequence[Any]) -> None:
 
 def reference_tensor(members: Sequence[Any]) -> Tensor:
     """A tensor with the device of the components and the dtype of their pool."""
-    found = [t for t in held_tensors([_innermost(m) for m in members]) if t.is_floating_point()]
+    found = [t for m in members for t in _parameters(_innermost(m)) if t.is_floating_point()]
     dtypes = {t.dtype for t in found} or {torch.get_default_dtype()}
     dtype = dtypes.pop()
     for other in dtypes:
         dtype = torch.promote_types(dtype, other)
     return torch.empty((), dtype=dtype, device=found[0].device if found else None)
+
+
+def _parameters(p: Any) -> Iterable[Tensor]:
+    # A distribution may also hold what it keeps in another precision.
+    return exponential_family(p).parameters(p) if is_exponential_family(p) else held_tensors(p)
 
 
 def _innermost(p: Any) -> Any:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import pyro.distributions as dist
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, TransformedDistribution
+from torch.distributions import Distribution
 
 from pyro_probmix.distributions._arguments import unmask
 from pyro_probmix.distributions.exponential_family import ExponentialFamily, exponential_family, validates
+from pyro_probmix.distributions.families.wrappers import TransformedFamily
 from pyro_probmix.distributions.pooling import LogLinearPool
 
 __all__ = [
@@ -234,7 +234,7 @@ def _members(p: Any, q: Any) -> tuple[Any, Any, ExponentialFamily]:
 def _pair(p: Any, q: Any) -> tuple[Any, Any, ExponentialFamily]:
     """Both without the equal bijections on their outside, which no divergence depends on, and their family."""
     p, q, family = _members(p, q)
-    while type(p) in (TransformedDistribution, dist.TransformedDistribution):
+    while isinstance(family, TransformedFamily):
         p, q, family = _members(p.base_dist, q.base_dist)
     return p, q, family
 

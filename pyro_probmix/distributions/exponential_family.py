@@ -15,6 +15,8 @@ from pyro.distributions.torch_distribution import ExpandedDistribution, MaskedDi
 from torch import Tensor
 from torch.distributions import Distribution, Transform
 
+from pyro_probmix.distributions._not_closed import why_not_closed
+
 __all__ = ["ExponentialFamily", "exponential_family", "is_exponential_family", "register_family"]
 
 
@@ -113,9 +115,15 @@ class ExponentialFamily:
         return self.build(p, parameters, **fixed)
 
     def same(self, p: Distribution, q: Distribution) -> str | None:
-        """What ``q`` would need to be of the very family of ``p``, or None if it is."""
+        """What ``q`` would need to be of the very family of ``p``, or None if it is.
+
+        The values of tensors are compared only where ``p`` or ``q`` validates: under vmap they cannot be read.
+        """
         for name in self.fixed:
-            a, b = torch.as_tensor(getattr(p, name)), torch.as_tensor(getattr(q, name))
+            first, second = getattr(p, name), getattr(q, name)
+            if isinstance(first, Tensor) and isinstance(second, Tensor) and not (validates(p) or validates(q)):
+                continue
+            a, b = torch.as_tensor(first), torch.as_tensor(second)
             if not broadcast_equal(a, b):
                 return f"equal {name}, got {_short(a)} and {_short(b)}"
         return None
@@ -176,7 +184,7 @@ class ExponentialFamily:
         """−E_p[log q(y)] = A(η_q) − ⟨η_q, E_p[T]⟩ − E_p[log h]."""
         parameters = self.parameters(q)
         total = self.normalizer(q, *parameters) - self.expected_base_measure(p)
-        for eta, mean, dim in zip(self.to_natural(q, *parameters), self.moments(p), self.natural_dims, strict=True):
+        for eta, mean, dim in zip(self.to_natural(q, *parameters), self.moments(p), self.dims(q)[1], strict=True):
             total = total - sum_right(masked_sum([eta], [mean]), dim)
         return total
 
@@ -231,15 +239,16 @@ def restore_members(
     weights: Sequence[Tensor],
     dims: Sequence[int],
 ) -> tuple[Tensor, ...]:
-    """``pooled``, equal to a member to the last bit where that member's weight is one."""
+    """``pooled``, equal to a member to the last bit where that member's weight is one, with its own gradient."""
     restored = []
     for i, dim in enumerate(dims):
         value = pooled[i]
         with torch.no_grad():
-            correction = torch.zeros_like(value)
+            exact = value
             for w, member in zip(weights, members, strict=True):
-                correction = torch.where(unsqueeze_right(w == 1, dim), member[i] - value, correction)
-        restored.append(value + correction)
+                exact = torch.where(unsqueeze_right(w == 1, dim), member[i], exact)
+        nothing = value - value.detach()  # but a gradient
+        restored.append(exact + nothing.masked_fill(nothing.isnan(), 0))
     return tuple(restored)
 
 
@@ -357,10 +366,12 @@ def exponential_family(p: Distribution) -> ExponentialFamily:
     family = _lookup(type(p))
     if family is None:
         known = sorted({f.constructor.__name__ for f, _ in _FAMILIES.values() if hasattr(f, "constructor")})
+        reason = why_not_closed(type(p))
         raise TypeError(
             f"{type(p).__name__} has no natural form here, so no log-linear pool in closed form: expected "
             f"one of {', '.join(known)}, or one of them under Independent, expand, mask or equal bijections; "
             "for scalars of any families use NumericalPool"
+            + (f"; {type(p).__name__} is not closed: {reason}" if reason else "")
         )
     family.check(p)
     return family

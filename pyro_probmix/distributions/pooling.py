@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial, reduce
 from typing import Any
 
 import torch
-from pyro.distributions import Delta, TorchDistribution
+from pyro.distributions import Delta, MaskedDistribution, TorchDistribution
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 from torch.distributions.kl import kl_divergence, register_kl
@@ -26,6 +27,7 @@ from pyro_probmix.distributions._arguments import (
 from pyro_probmix.distributions.exponential_family import (
     ExponentialFamily,
     exponential_family,
+    is_exponential_family,
     plain,
     set_validation,
     unsqueeze_right,
@@ -277,11 +279,15 @@ class LinearPool(TorchDistribution):
         return torch.stack(torch.broadcast_tensors(*results), dim)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        if self._validate_args:
-            self._validate_sample(value)
         if self._batched is not None:
-            log_probs = self._batched.log_prob(value.unsqueeze(-1 - len(self.event_shape)))
+            value = value.unsqueeze(-1 - len(self.event_shape))
+            if self._validate_args:
+                self._batched._validate_sample(value)
+            log_probs = self._batched.log_prob(value)
+            value = value.squeeze(-1 - len(self.event_shape))
         else:
+            if self._validate_args:
+                self._validate_sample(value)
             log_probs = torch.stack(torch.broadcast_tensors(*[m.log_prob(value) for m in self._members]), -1)
         # log Σ wₖ exp(lₖ) about the largest lₖ that takes part, with the weights' exact gradient at weight 0;
         # only what does not take part can be so large that its exponential must be held finite.
@@ -438,16 +444,16 @@ def _name(p: Any) -> str:
 
 
 @register_kl(LogLinearPool, LogLinearPool)
-def _kl_pool_pool(p: LogLinearPool, q: LogLinearPool) -> Tensor:
-    return kl_divergence(p.fused, q.fused)
-
-
 @register_kl(LogLinearPool, Distribution)
-def _kl_pool_any(p: LogLinearPool, q: Distribution) -> Tensor:
-    return kl_divergence(p.fused, q)
-
-
 @register_kl(Delta, LogLinearPool)
 @register_kl(Distribution, LogLinearPool)
-def _kl_any_pool(p: Distribution, q: LogLinearPool) -> Tensor:
-    return kl_divergence(p, q.fused)
+def _kl(p: Any, q: Any) -> Tensor:
+    """KL(p‖q) in closed form within a family, else PyTorch's; what a mask means is Pyro's to say."""
+    p, q = plain(p), plain(q)
+    if all(is_exponential_family(d) and not isinstance(d, MaskedDistribution) for d in (p, q)):
+        family = exponential_family(p)
+        if exponential_family(q) is family and p.event_shape == q.event_shape and not family.same(p, q):
+            with suppress(NotImplementedError):
+                kl = family.cross_entropy(p, q) - family.cross_entropy(p, p)
+                return kl.expand(torch.broadcast_shapes(p.batch_shape, q.batch_shape))
+    return kl_divergence(p, q)

@@ -27,8 +27,17 @@ from pyro_probmix.distributions import kl_divergence as pm_kl
 from pyro_probmix.distributions.exponential_family import plain, set_validation
 from tests.cases import CASES, NAMES, unmasked
 
+
+def is_known(function: Any, *arguments: Any) -> bool:
+    try:
+        function(*arguments)
+    except NotImplementedError:
+        return False
+    return True
+
+
 # The expected log-Jacobian of a TransformedDistribution has no closed form.
-CLOSED = [name for name in NAMES if type(CASES[name].draw()) is not dist.TransformedDistribution]
+CLOSED = [name for name in NAMES if is_known(lambda p: cross_entropy(p, p), CASES[name].draw())]
 
 
 def pair(name: str, batch_shape: tuple[int, ...] = (3,)) -> tuple[Any, Any]:
@@ -43,10 +52,10 @@ def test_renyi_is_its_integral(name: str, alpha: float) -> None:
     log_integral = CASES[name].log_integral(
         lambda y: alpha * laws[0].log_prob(y) + (1 - alpha) * laws[1].log_prob(y), 1
     )
-    expected = log_integral / (alpha - 1)
-    torch.testing.assert_close(renyi_divergence(p, q, alpha), expected, atol=1e-7, rtol=1e-7)
+    expected, tolerance = log_integral / (alpha - 1), max(1e-7, CASES[name].precision / (1 - alpha))
+    torch.testing.assert_close(renyi_divergence(p, q, alpha), expected, atol=tolerance, rtol=1e-7)
     orders = torch.tensor([alpha, 0.5, alpha], dtype=torch.float64)
-    torch.testing.assert_close(renyi_divergence(p, q, orders)[::2], expected[::2], atol=1e-7, rtol=1e-7)
+    torch.testing.assert_close(renyi_divergence(p, q, orders)[::2], expected[::2], atol=tolerance, rtol=1e-7)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -77,13 +86,16 @@ def test_cross_entropy_broadcasts(name: str) -> None:
     torch.testing.assert_close(value, cross_entropy(p.expand([3, 2]), q.expand([3, 2])))
 
 
-@pytest.mark.parametrize(
-    "name", [n for n in CLOSED if "masked" not in n and "expanded" not in n and "Poisson" not in n]
-)
+@pytest.mark.parametrize("name", [n for n in CLOSED if "masked" not in n])
 def test_kl_is_cross_entropy_less_entropy(name: str) -> None:
-    p, q = pair(name)
-    torch.testing.assert_close(cross_entropy(p, q) - p.entropy(), kl_divergence(p, q), atol=1e-9, rtol=1e-9)
-    torch.testing.assert_close(renyi_divergence(p, q, 1 - 1e-6), kl_divergence(p, q), atol=1e-4, rtol=1e-4)
+    p, q = map(plain, pair(name))
+    entropy, kl = cross_entropy(p, p), kl_divergence(LogLinearPool([p], [1]), q)
+    torch.testing.assert_close(cross_entropy(p, q) - entropy, kl, atol=1e-9, rtol=1e-9)
+    torch.testing.assert_close(renyi_divergence(p, q, 1 - 1e-6), kl, atol=1e-4, rtol=1e-4)
+    if is_known(p.entropy):
+        torch.testing.assert_close(entropy, p.entropy(), atol=1e-7, rtol=1e-7)  # some are of single precision
+    if is_known(kl_divergence, p, q) and name != "Wishart":  # PyTorch sums that one over the batch
+        torch.testing.assert_close(kl, kl_divergence(p, q), atol=1e-9, rtol=1e-9)
 
 
 @pytest.mark.parametrize("name", CLOSED)
@@ -181,9 +193,10 @@ def test_renyi_at_and_above_one(name: str) -> None:
     p, q = pair(name)
     for alpha in (0.999, 1.0, 1.05):
         expected = exact_renyi(name, p, q, alpha)
-        torch.testing.assert_close(renyi_divergence(p, q, alpha), expected, atol=1e-7, rtol=1e-7)
+        tolerance = max(1e-7, CASES[name].precision / (abs(1 - alpha) or 1))
+        torch.testing.assert_close(renyi_divergence(p, q, alpha), expected, atol=tolerance, rtol=1e-7)
         orders = torch.tensor([alpha, 0.5, 1.0], dtype=torch.float64)
-        torch.testing.assert_close(renyi_divergence(p, q, orders)[0], expected[0], atol=1e-7, rtol=1e-7)
+        torch.testing.assert_close(renyi_divergence(p, q, orders)[0], expected[0], atol=tolerance, rtol=1e-7)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -228,7 +241,8 @@ def test_chernoff_coefficient_is_its_integral(name: str) -> None:
     p, q = pair(name)
     for alpha in (0.3, 1.02):
         expected = ((alpha - 1) * exact_renyi(name, p, q, alpha)).exp()
-        torch.testing.assert_close(chernoff_coefficient(p, q, alpha), expected, atol=1e-8, rtol=1e-8)
+        tolerance = max(1e-8, CASES[name].precision)
+        torch.testing.assert_close(chernoff_coefficient(p, q, alpha), expected, atol=tolerance, rtol=1e-8)
     half = (-bhattacharyya_distance(p, q)).exp()
     torch.testing.assert_close(chernoff_coefficient(p, q, 0.5), half, atol=1e-10, rtol=1e-10)
 

@@ -34,10 +34,11 @@ def test_pool_is_the_normalised_product_of_powers(name: str, weights: list[float
     components = members(name)
     pool = LogLinearPool(components, weights, simplex=False)
     log_total = CASES[name].log_integral(lambda y: log_f(components, weights, y), 1)
-    torch.testing.assert_close(pool.log_normalizer, -log_total, atol=1e-8, rtol=1e-8)
+    tolerance = max(1e-8, 3 * CASES[name].precision)
+    torch.testing.assert_close(pool.log_normalizer, -log_total, atol=tolerance, rtol=1e-8)
     y = unmasked(components[0]).sample((4,))
     expected = log_f(components, weights, y) - log_total
-    torch.testing.assert_close(unmasked(pool.fused).log_prob(y), expected, atol=1e-8, rtol=1e-8)
+    torch.testing.assert_close(unmasked(pool.fused).log_prob(y), expected, atol=tolerance, rtol=1e-8)
     for other in (pool.expand([2, 3]), pickle.loads(pickle.dumps(pool)), copy.deepcopy(pool)):
         torch.testing.assert_close(other.log_normalizer, pool.log_normalizer.expand(other.batch_shape))
 
@@ -57,7 +58,8 @@ def test_families_with_a_base_measure_stay_where_weights_sum_to_one(name: str) -
     components, weights = members(name), [1.05, -0.05]
     pool = LogLinearPool(components, weights, simplex=False)
     log_total = CASES[name].log_integral(lambda y: log_f(components, weights, y), 1)
-    torch.testing.assert_close(pool.log_normalizer, -log_total, atol=1e-8, rtol=1e-8)
+    tolerance = max(1e-8, 3 * CASES[name].precision)
+    torch.testing.assert_close(pool.log_normalizer, -log_total, atol=tolerance, rtol=1e-8)
 
 
 @pytest.mark.parametrize("name", OTHERS)

@@ -65,11 +65,13 @@ def mixture(name: str) -> LinearPool:
 @pytest.mark.parametrize("name", NAMES)
 def test_total_mass(name: str) -> None:
     log_mass = CASES[name].log_integral(mixture(name).log_prob, 1)
-    torch.testing.assert_close(log_mass, torch.zeros(3).double(), atol=1e-9, rtol=0)
+    torch.testing.assert_close(log_mass, torch.zeros(3).double(), atol=max(1e-9, CASES[name].precision), rtol=0)
 
 
 # Neither labels nor PyTorch's transformed distributions have a mean.
-@pytest.mark.parametrize("name", [n for n in NAMES if CASES[n].scipy and n not in ("Categorical", "inverse Gamma")])
+@pytest.mark.parametrize(
+    "name", [n for n in NAMES if CASES[n].scipy and CASES[n].moments and n not in ("Categorical", "inverse Gamma")]
+)
 def test_moments(name: str) -> None:
     pool, expectation = mixture(name), CASES[name].expectation
     event_dim = len(pool.event_shape)

@@ -39,7 +39,7 @@ def test_grid_carries_the_total_mass(name: str) -> None:
     torch.testing.assert_close(
         CASES[name].log_integral(unmasked(p).log_prob, len(BATCH)),
         torch.zeros(BATCH).double(),
-        atol=1e-9,
+        atol=max(1e-9, CASES[name].precision),
         rtol=0,
     )
 
@@ -57,7 +57,8 @@ def test_natural_form_is_log_prob(name: str) -> None:
     y = p.sample((7,))
     product = inner_product(p, natural_parameters(p), sufficient_statistics(p, y))
     log_prob = product - log_normalizer(p) + log_base_measure(p, y)
-    torch.testing.assert_close(log_prob, unmasked(p).log_prob(y), atol=1e-8, rtol=1e-8)
+    tolerance = max(1e-8, CASES[name].precision)
+    torch.testing.assert_close(log_prob, unmasked(p).log_prob(y), atol=tolerance, rtol=1e-8)
     assert log_normalizer(p).shape == BATCH
     assert log_base_measure(p, y).shape == (7, *BATCH)
 
@@ -138,7 +139,8 @@ def test_log_prob_is_that_of_scipy(name: str) -> None:
         p = case.draw((), seed)
         y = p.sample()
         fused = from_natural_parameters(p, natural_parameters(p))
-        assert float(fused.log_prob(y)) == pytest.approx(float(case.scipy(p, y)), rel=1e-8, abs=1e-8)
+        expected = float(case.scipy(p, y))
+        assert float(fused.log_prob(y)) == pytest.approx(expected, rel=1e-8, abs=max(1e-8, case.precision))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -149,10 +151,10 @@ def test_index_select_takes_members_of_the_batch(name: str) -> None:
     for dim, index in ((-1, [1, 0]), (-2, [2, 0, 0, 1]), (0, [1]), (1, [0, 1, 0])):
         q = index_select(p, dim, torch.tensor(index))
         left = dim % len(BATCH)
-        assert torch.equal(
-            q.log_prob(y.index_select(left, torch.tensor(index))),
-            p.log_prob(y).index_select(left, torch.tensor(index)),
-        )
+        chosen, expected = (t.index_select(left, torch.tensor(index)) for t in (y, p.log_prob(y)))
+        if case.exact:
+            assert torch.equal(q.log_prob(chosen), expected)
+        torch.testing.assert_close(q.log_prob(chosen), expected)
         assert q.event_shape == p.event_shape
         for ours, theirs in zip(natural_parameters(q), natural_parameters(p), strict=True):
             assert torch.equal(ours, theirs.index_select(left, torch.tensor(index)))

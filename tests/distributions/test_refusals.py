@@ -69,9 +69,9 @@ REFUSALS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         r"components: .* got batch shape \(\)",
     ),
     "different families": (
-        pools([P, dist.Laplace(torch.zeros(3), 1.0)], HALF),
+        pools([P, dist.Cauchy(torch.zeros(3), 1.0)], HALF),
         TypeError,
-        r"Laplace has no natural form",
+        r"Cauchy has no natural form",
     ),
     "different closed families": (
         pools([P, P, dist.LogNormal(0.0, 1.0)], [0.2, 0.3, 0.5]),
@@ -354,30 +354,16 @@ ONE = torch.ones(())
 NOT_CLOSED = {
     "StudentT": dist.StudentT(3.0),
     "Cauchy": dist.Cauchy(0.0, 1.0),
-    "Laplace": dist.Laplace(0.0, 1.0),
     "MixtureSameFamily": dist.MixtureSameFamily(dist.Categorical(torch.ones(2)), dist.Normal(torch.zeros(2), 1.0)),
-    "ZeroInflatedPoisson": dist.ZeroInflatedPoisson(3.0, gate=0.5 * ONE),
     "RelaxedBernoulli": dist.RelaxedBernoulli(ONE, 0.5 * ONE),
     "RelaxedOneHotCategorical": dist.RelaxedOneHotCategorical(ONE, torch.ones(3)),
     "BetaBinomial": dist.BetaBinomial(1.0, 1.0, 3),
     "LinearPool": LinearPool([dist.Normal(0.0, 1.0)]),
-    "Delta": dist.Delta(ONE),
-    "Uniform": dist.Uniform(0.0, 1.0),
     # subclasses of TransformedDistribution
-    "HalfNormal": dist.HalfNormal(1.0),
     "HalfCauchy": dist.HalfCauchy(1.0),
-    "Gumbel": dist.Gumbel(0.0, 1.0),
-    "Weibull": dist.Weibull(1.0, 2.0),
-    "Pareto": dist.Pareto(1.0, 2.0),
-    "Kumaraswamy": dist.Kumaraswamy(1.0, 2.0),
-    "LogisticNormal": dist.LogisticNormal(torch.zeros(2), torch.ones(2)),
-    "InverseGamma": dist.InverseGamma(ONE, ONE),
-    "AffineBeta": dist.AffineBeta(ONE, ONE, ONE, ONE),
     # subclasses of a closed family with a law of their own
     "NanMaskedNormal": dist.NanMaskedNormal(0.0, 1.0),
     "NanMaskedMultivariateNormal": dist.NanMaskedMultivariateNormal(torch.zeros(2), torch.eye(2)),
-    "LowRankMultivariateNormal": dist.LowRankMultivariateNormal(torch.zeros(2), torch.ones(2, 1), torch.ones(2)),
-    "ContinuousBernoulli": dist.ContinuousBernoulli(0.3 * ONE),
 }
 
 
@@ -395,14 +381,9 @@ def test_what_has_no_row_is_refused_with_a_reason(name: str) -> None:
 
 
 SUBCLASSES = {
-    "Chi2": (dist.Chi2(3.0), dist.Gamma(1.5, 0.5)),
     "OrderedLogistic": (
         dist.OrderedLogistic(torch.tensor(0.3), torch.tensor([-1.0, 1.0])),
         dist.Categorical(logits=dist.OrderedLogistic(torch.tensor(0.3), torch.tensor([-1.0, 1.0])).logits),
-    ),
-    "OneHotCategoricalStraightThrough": (
-        dist.OneHotCategoricalStraightThrough(torch.tensor([0.2, 0.8])),
-        dist.OneHotCategorical(torch.tensor([0.2, 0.8])),
     ),
     "torch.distributions.Normal": (torch.distributions.Normal(1.0, 2.0), dist.Normal(1.0, 2.0)),
     "torch.distributions.LogNormal": (torch.distributions.LogNormal(1.0, 2.0), dist.LogNormal(1.0, 2.0)),

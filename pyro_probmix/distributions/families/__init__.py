@@ -1,5 +1,39 @@
 """One row a family: its natural form, registered by importing this package."""
 
-from pyro_probmix.distributions.families import counts, discrete, normal, positive, simplex, wrappers
+from pyro_probmix.distributions.families import (
+    bounded,
+    circular,
+    counts,
+    discrete,
+    gamma,
+    inflated,
+    matrix,
+    multivariate,
+    normal,
+    positive,
+    scale,
+    simplex,
+    supports,
+    transformed,
+    trials,
+    wrappers,
+)
 
-__all__ = ["counts", "discrete", "normal", "positive", "simplex", "wrappers"]
+__all__ = [
+    "bounded",
+    "circular",
+    "counts",
+    "discrete",
+    "gamma",
+    "inflated",
+    "matrix",
+    "multivariate",
+    "normal",
+    "positive",
+    "scale",
+    "simplex",
+    "supports",
+    "transformed",
+    "trials",
+    "wrappers",
+]

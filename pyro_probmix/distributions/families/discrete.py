@@ -17,7 +17,12 @@ from pyro_probmix.distributions.exponential_family import (
     register_family,
 )
 
-__all__ = ["BernoulliFamily", "CategoricalFamily", "OneHotCategoricalFamily"]
+__all__ = [
+    "BernoulliFamily",
+    "CategoricalFamily",
+    "OneHotCategoricalFamily",
+    "OneHotCategoricalStraightThroughFamily",
+]
 
 
 class _LogitFamily(ExponentialFamily):
@@ -126,7 +131,7 @@ class OneHotCategoricalFamily(CategoricalFamily):
 
     def build(self, p: Any, parameters: Sequence[Tensor], **fixed: Any) -> Any:
         shape = parameters[0].shape
-        member = _member(dist.OneHotCategorical, shape[:-1], shape[-1:], p._validate_args)
+        member = _member(self.constructor, shape[:-1], shape[-1:], p._validate_args)
         member._categorical = _categorical(torch.distributions.Categorical, parameters[0], p._validate_args)
         return member
 
@@ -151,3 +156,10 @@ def _member(cls: Any, batch_shape: torch.Size, event_shape: torch.Size, validate
     Distribution.__init__(member, batch_shape, event_shape, validate_args=False)
     member._validate_args = validate_args
     return member
+
+
+@register_family(torch.distributions.OneHotCategoricalStraightThrough)
+class OneHotCategoricalStraightThroughFamily(OneHotCategoricalFamily):
+    """OneHotCategoricalStraightThrough: the law of OneHotCategorical, its draws having a biased gradient."""
+
+    constructor = dist.OneHotCategoricalStraightThrough

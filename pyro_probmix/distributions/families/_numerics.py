@@ -1,0 +1,100 @@
+"""Functions that several families share, each exact where the obvious formula over- or underflows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import reduce
+
+import torch
+from torch import Tensor
+
+from pyro_probmix.distributions.exponential_family import sum_products
+
+__all__ = [
+    "expected_log_gamma",
+    "inverse_softplus",
+    "log1mexp",
+    "log_sinhc",
+    "log_weighted_sum",
+    "sinhc_slope",
+]
+
+
+def log_weighted_sum(terms: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
+    """log Σₖ wₖ exp(tₖ) for weights ≥ 0, exactly tₖ where wₖ is one, with the weights' exact gradient at 0.
+
+    A term of weight zero is removed, however large; where it is too large for a finite gradient, that
+    gradient is held finite.
+    """
+    with torch.no_grad():
+        active = [torch.where(w > 0, t, -math.inf) for w, t in zip(weights, terms, strict=True)]
+        peak = reduce(torch.maximum, active)
+        bound = 0.25 * math.log(torch.finfo(peak.dtype).max)
+    return peak + sum_products([(t - peak).clamp(max=bound).exp() for t in terms], weights).log()
+
+
+def inverse_softplus(x: Tensor) -> Tensor:
+    """log(eˣ − 1) for x ≥ 0, of which x is the softplus."""
+    zero = x == 0
+    x = x.masked_fill(zero, 1)
+    return (x + log1mexp(x)).masked_fill(zero, -math.inf)
+
+
+def log1mexp(x: Tensor) -> Tensor:
+    """log(1 − e⁻ˣ) for x > 0."""
+    small = x < math.log(2)
+    low, high = x.masked_fill(~small, 1), x.masked_fill(small, 1)
+    return torch.where(small, (-torch.expm1(-low)).log(), (-(-high).exp()).log1p())
+
+
+# Taylor coefficients of log(sinh(x)/x) in x².
+_LOG_SINHC = (1 / 6, -1 / 180, 1 / 2835, -1 / 37800, 1 / 467775, -691 / 3831077250, 2 / 127702575)
+_NEAR_ZERO = 0.1
+
+
+def log_sinhc(square: Tensor) -> Tensor:
+    """log(sinh(x)/x) as a function of x², smooth at zero."""
+    near = square < _NEAR_ZERO
+    low, x = square.masked_fill(~near, 0), square.masked_fill(near, 1).sqrt()
+    series = reduce(lambda total, c: total * low + c, reversed(_LOG_SINHC), torch.zeros_like(low)) * low
+    return torch.where(near, series, x + log1mexp(2 * x) - (2 * x).log())
+
+
+def sinhc_slope(square: Tensor) -> Tensor:
+    """(coth x − 1/x)/x as a function of x²: twice the derivative of :func:`log_sinhc`."""
+    near = square < _NEAR_ZERO
+    low, x = square.masked_fill(~near, 0), square.masked_fill(near, 1).sqrt()
+    series = reduce(
+        lambda total, term: total * low + term[0] * term[1],
+        reversed(list(enumerate(_LOG_SINHC, 1))),
+        torch.zeros_like(low),
+    )
+    return torch.where(near, 2 * series, (x.tanh().reciprocal() - x.reciprocal()) / x)
+
+
+def expected_log_gamma(
+    mean: Tensor, log_generating_function: Callable[[Tensor], Tensor], shift: Tensor | float
+) -> Tensor:
+    r"""E[log Γ(Y + shift)] of a count Y from its mean and its probability generating function.
+
+    Malmstén's integral :math:`\log\Gamma(z) = \int_0^\infty \big((z-1)e^{-t} - \frac{e^{-t}-e^{-zt}}{1-e^{-t}}\big)
+    \frac{dt}{t}`, where the expectation of :math:`e^{-Yt}` is the generating function; by the trapezoidal rule
+    in log t, which converges exponentially. Exact to rounding at any mean.
+
+    Args:
+        mean: E[Y], of the batch shape.
+        log_generating_function: log E[e^{-tY}] of t, whose last dimension is the integral's.
+        shift: positive, a number or a tensor of the batch shape.
+    """
+    dtype = torch.promote_types(mean.dtype, torch.float32)
+    step = 0.2
+    nodes = torch.arange(-80, 12, step, dtype=torch.float64, device=mean.device).exp().to(dtype)
+    mean, shift = mean.unsqueeze(-1), torch.as_tensor(shift, device=mean.device).unsqueeze(-1)
+    excess = mean + shift - 1
+    log_ratio = log_generating_function(nodes) - (shift - 1) * nodes
+    near = log_ratio < 1
+    decay = (-nodes).exp()
+    change = torch.where(near, decay * torch.expm1(log_ratio.clamp(max=1)), (log_ratio - nodes).exp() - decay)
+    terms = decay * excess - change / torch.expm1(-nodes)
+    return (terms.sum(-1) * step).to(mean.dtype)

@@ -1,0 +1,109 @@
+"""Families on the circle and the sphere: linear in the mean direction times the concentration."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+from torch.special import i0e, i1e
+
+from pyro_probmix.distributions.exponential_family import (
+    ExponentialFamily,
+    masked_sum,
+    register_family,
+    sum_products,
+)
+from pyro_probmix.distributions.families._numerics import log_sinhc, sinhc_slope
+
+__all__ = ["VonMises3DFamily", "VonMisesFamily"]
+
+
+@register_family(torch.distributions.VonMises)
+class VonMisesFamily(ExponentialFamily):
+    r"""VonMises: :math:`\eta = \kappa(\cos\mu, \sin\mu)`, T = (cos y, sin y), h = 1, :math:`A = \log 2\pi I_0(\kappa)`.
+
+    Exact in double precision, as PyTorch's own log_prob is not.
+    """
+
+    constructor = dist.VonMises
+    names = ("loc", "concentration")
+    parameter_dims = (0, 0)
+    natural_dims = (0, 0)
+
+    def to_natural(self, p: Distribution, *parameters: Tensor) -> tuple[Tensor, ...]:
+        loc, concentration = parameters
+        return concentration * loc.cos(), concentration * loc.sin()
+
+    def from_natural(self, p: Distribution, *eta: Tensor) -> tuple[Tensor, ...]:
+        return torch.atan2(eta[1], eta[0]), torch.hypot(eta[0], eta[1])
+
+    def normalizer(self, p: Distribution, *parameters: Tensor) -> Tensor:
+        return parameters[1] + i0e(parameters[1]).log() + math.log(2 * math.pi)
+
+    def statistics(self, p: Distribution, y: Tensor) -> tuple[Tensor, ...]:
+        return y.cos(), y.sin()
+
+    def moments(self, p: Any) -> tuple[Tensor, ...]:
+        length = _mean_length(p.concentration)
+        return length * p.loc.cos(), length * p.loc.sin()
+
+    def pool(
+        self, p: Distribution, parameters: Sequence[Sequence[Tensor]], weights: Sequence[Tensor]
+    ) -> tuple[Tensor, ...]:
+        # Angles from the most concentrated component that takes part, a constant: its own is then exactly zero.
+        with torch.no_grad():
+            origin, largest = parameters[0][0], weights[0].new_full((), -1)
+            for w, (loc, concentration) in zip(weights, parameters, strict=True):
+                share = w * concentration
+                origin = torch.where(share > largest, loc, origin)
+                largest = torch.maximum(share, largest)
+        turned = [(c * (loc - origin).cos(), c * (loc - origin).sin()) for loc, c in parameters]
+        along, across = (sum_products(list(terms), weights) for terms in zip(*turned, strict=True))
+        return origin + torch.atan2(across, along), torch.hypot(along, across)
+
+    def pooling_normalizer(
+        self, p: Distribution, parameters: Sequence[Sequence[Tensor]], weights: Sequence[Tensor]
+    ) -> Tensor:
+        # Σ wₖ κₖ − κ̃ = Σ wₖ κₖ (1 − cos(μₖ − μ̃)), where nothing cancels.
+        mean, pooled = self.pool(p, parameters, weights)
+        terms = [2 * c * (0.5 * (loc - mean)).sin().square() + (i0e(c) / i0e(pooled)).log() for loc, c in parameters]
+        return masked_sum(terms, weights)
+
+    def cross_entropy(self, p: Any, q: Any) -> Tensor:
+        aligned = _mean_length(p.concentration) * (p.loc - q.loc).cos()
+        return q.concentration * (1 - aligned) + i0e(q.concentration).log() + math.log(2 * math.pi)
+
+
+@register_family(dist.VonMises3D)
+class VonMises3DFamily(ExponentialFamily):
+    r"""VonMises3D: η = concentration, a vector, T(y) = y, h = 1, :math:`A = \log(4\pi \sinh(\kappa)/\kappa)`."""
+
+    constructor = dist.VonMises3D
+    names = ("concentration",)
+    parameter_dims = (1,)
+    natural_dims = (1,)
+    linear = True
+
+    def to_natural(self, p: Distribution, *parameters: Tensor) -> tuple[Tensor, ...]:
+        return parameters
+
+    def from_natural(self, p: Distribution, *eta: Tensor) -> tuple[Tensor, ...]:
+        return eta
+
+    def normalizer(self, p: Distribution, *parameters: Tensor) -> Tensor:
+        return log_sinhc(parameters[0].square().sum(-1)) + math.log(4 * math.pi)
+
+    def statistics(self, p: Distribution, y: Tensor) -> tuple[Tensor, ...]:
+        return (y,)
+
+    def moments(self, p: Any) -> tuple[Tensor, ...]:
+        return (p.concentration * sinhc_slope(p.concentration.square().sum(-1, keepdim=True)),)
+
+
+def _mean_length(concentration: Tensor) -> Tensor:
+    return i1e(concentration) / i0e(concentration)

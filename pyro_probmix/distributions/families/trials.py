@@ -1,0 +1,211 @@
+"""Counts of trials: how many succeed, or how many it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+from torch.nn.functional import logsigmoid, softplus
+
+from pyro_probmix.distributions.exponential_family import (
+    ExponentialFamily,
+    masked_sum,
+    register_family,
+    restore_members,
+)
+from pyro_probmix.distributions.families._numerics import expected_log_gamma, inverse_softplus
+from pyro_probmix.distributions.families.discrete import BernoulliFamily, CategoricalFamily, _categorical
+
+__all__ = [
+    "BinomialFamily",
+    "GammaPoissonFamily",
+    "GeometricFamily",
+    "MultinomialFamily",
+    "NegativeBinomialFamily",
+]
+
+
+@register_family(torch.distributions.Binomial)
+class BinomialFamily(BernoulliFamily):
+    """Binomial of equal total_count n: η = logits, T(y) = y, h(y) = n choose y."""
+
+    constructor = dist.Binomial
+    fixed = ("total_count",)
+
+    def normalizer(self, p: Any, *parameters: Tensor) -> Tensor:
+        return p.total_count * softplus(parameters[0])
+
+    def base_measure(self, p: Any, y: Tensor) -> Tensor:
+        n = p.total_count
+        return (n + 1).lgamma() - (y + 1).lgamma() - (n - y + 1).lgamma()
+
+    def expected_base_measure(self, p: Any) -> Tensor:
+        n, logits = p.total_count, p.logits
+        expected = [_expected_log_factorial(n, logit) for logit in (logits, -logits)]
+        return (n + 1).lgamma() - expected[0] - expected[1]
+
+    def pooling_normalizer(self, p: Any, parameters: Sequence[Sequence[Tensor]], weights: Sequence[Tensor]) -> Tensor:
+        return p.total_count * super().pooling_normalizer(p, parameters, weights)
+
+    def cross_entropy(self, p: Any, q: Any) -> Tensor:
+        return q.total_count * super().cross_entropy(p, q) - self.expected_base_measure(p)
+
+
+@register_family(torch.distributions.Multinomial)
+class MultinomialFamily(CategoricalFamily):
+    """Multinomial of equal total_count n: η = logits (normalised), T(y) = y, h(y) = n!/∏ yᵢ!."""
+
+    constructor: ClassVar[Any] = dist.Multinomial
+    fixed = ("total_count",)
+
+    def build(self, p: Any, parameters: Sequence[Tensor], **fixed: Any) -> Any:
+        member = ExponentialFamily.build(self, p, [parameters[0].detach()], **fixed)
+        member._categorical = _categorical(torch.distributions.Categorical, parameters[0], p._validate_args)
+        return member
+
+    def same(self, p: Any, q: Any) -> str | None:
+        return super(CategoricalFamily, self).same(p, q) or super().same(p, q)
+
+    def normalizer(self, p: Any, *parameters: Tensor) -> Tensor:
+        return p.total_count * super().normalizer(p, *parameters)
+
+    def statistics(self, p: Any, y: Tensor) -> tuple[Tensor, ...]:
+        return (y.to(p.logits.dtype),)
+
+    def moments(self, p: Any) -> tuple[Tensor, ...]:
+        return (p.total_count * p.logits.exp(),)
+
+    def base_measure(self, p: Any, y: Tensor) -> Tensor:
+        return (y.sum(-1) + 1).lgamma() - (y + 1).lgamma().sum(-1)
+
+    def expected_base_measure(self, p: Any) -> Tensor:
+        n = torch.as_tensor(p.total_count, dtype=p.logits.dtype, device=p.logits.device)
+        logits = p.logits - (-torch.expm1(p.logits)).log()
+        return (n + 1).lgamma() - _expected_log_factorial(n, logits).sum(-1)
+
+    def pooling_normalizer(self, p: Any, parameters: Sequence[Sequence[Tensor]], weights: Sequence[Tensor]) -> Tensor:
+        return p.total_count * super().pooling_normalizer(p, parameters, weights)
+
+    def cross_entropy(self, p: Any, q: Any) -> Tensor:
+        return q.total_count * super().cross_entropy(p, q) - self.expected_base_measure(p)
+
+
+class _WaitingFamily(ExponentialFamily):
+    """Counts until something happens: linear in log P(not yet), which is not the logit."""
+
+    natural_dims = (0,)
+    parameter_dims = (0,)
+
+    def statistics(self, p: Distribution, y: Tensor) -> tuple[Tensor, ...]:
+        return (y,)
+
+    def pool(
+        self, p: Distribution, parameters: Sequence[Sequence[Tensor]], weights: Sequence[Tensor]
+    ) -> tuple[Tensor, ...]:
+        etas = [self.to_natural(p, *component)[0] for component in parameters]
+        pooled = self.from_natural(p, masked_sum(etas, weights))
+        return restore_members(pooled, parameters, weights, self.parameter_dims)
+
+
+@register_family(torch.distributions.Geometric)
+class GeometricFamily(_WaitingFamily):
+    """Geometric: η = log(1 − probs), T(y) = y, h = 1."""
+
+    constructor = dist.Geometric
+    names = ("logits",)
+
+    def to_natural(self, p: Distribution, *parameters: Tensor) -> tuple[Tensor, ...]:
+        return (-softplus(parameters[0]),)
+
+    def from_natural(self, p: Distribution, *eta: Tensor) -> tuple[Tensor, ...]:
+        return (inverse_softplus(-eta[0]),)
+
+    def normalizer(self, p: Distribution, *parameters: Tensor) -> Tensor:
+        return softplus(-parameters[0])
+
+    def moments(self, p: Any) -> tuple[Tensor, ...]:
+        return ((-p.logits).exp(),)
+
+
+@register_family(torch.distributions.NegativeBinomial)
+class NegativeBinomialFamily(_WaitingFamily):
+    """NegativeBinomial of equal total_count n: η = log probs, T(y) = y, h(y) = Γ(n + y)/(y! Γ(n))."""
+
+    constructor = dist.NegativeBinomial
+    names = ("logits",)
+    fixed = ("total_count",)
+
+    def to_natural(self, p: Distribution, *parameters: Tensor) -> tuple[Tensor, ...]:
+        return (logsigmoid(parameters[0]),)
+
+    def from_natural(self, p: Distribution, *eta: Tensor) -> tuple[Tensor, ...]:
+        return (-inverse_softplus(-eta[0]),)
+
+    def normalizer(self, p: Any, *parameters: Tensor) -> Tensor:
+        return p.total_count * softplus(parameters[0])
+
+    def moments(self, p: Any) -> tuple[Tensor, ...]:
+        return (p.total_count * p.logits.exp(),)
+
+    def base_measure(self, p: Any, y: Tensor) -> Tensor:
+        return _log_ways(p.total_count, y)
+
+    def expected_base_measure(self, p: Any) -> Tensor:
+        return _expected_log_ways(p.total_count, p.logits.exp())
+
+
+@register_family(dist.GammaPoisson)
+class GammaPoissonFamily(_WaitingFamily):
+    """GammaPoisson of equal concentration n: η = −log(1 + rate), T(y) = y, h(y) = Γ(n + y)/(y! Γ(n))."""
+
+    constructor = dist.GammaPoisson
+    names = ("rate",)
+    fixed = ("concentration",)
+
+    def to_natural(self, p: Distribution, *parameters: Tensor) -> tuple[Tensor, ...]:
+        return (-parameters[0].log1p(),)
+
+    def from_natural(self, p: Distribution, *eta: Tensor) -> tuple[Tensor, ...]:
+        return (torch.expm1(-eta[0]),)
+
+    def normalizer(self, p: Any, *parameters: Tensor) -> Tensor:
+        return p.concentration * (parameters[0].log1p() - parameters[0].log())
+
+    def moments(self, p: Any) -> tuple[Tensor, ...]:
+        return (p.concentration / p.rate,)
+
+    def base_measure(self, p: Any, y: Tensor) -> Tensor:
+        return _log_ways(p.concentration, y)
+
+    def expected_base_measure(self, p: Any) -> Tensor:
+        return _expected_log_ways(p.concentration, p.rate.reciprocal())
+
+
+def _log_ways(n: Tensor, y: Tensor) -> Tensor:
+    none = n + y == 0  # no failure to wait for: there is one way not to wait
+    n = n.masked_fill(n == 0, torch.finfo(n.dtype).tiny)
+    return ((n + y).lgamma() - (y + 1).lgamma() - n.lgamma()).masked_fill(none, 0)
+
+
+def _expected_log_ways(n: Tensor, odds: Tensor) -> Tensor:
+    """E[log Γ(n + Y) − log Y!] − log Γ(n) for Y with E[e^{−tY}] = (1 + odds (1 − e⁻ᵗ))⁻ⁿ."""
+
+    def log_generating_function(t: Tensor) -> Tensor:
+        return -n.unsqueeze(-1) * (odds.unsqueeze(-1) * -torch.expm1(-t)).log1p()
+
+    ways, factorial = (expected_log_gamma(n * odds, log_generating_function, shift) for shift in (n, 1.0))
+    return ways - factorial - n.lgamma()
+
+
+def _expected_log_factorial(n: Tensor, logits: Tensor) -> Tensor:
+    """E[log Y!] for a binomial Y."""
+    probs = logits.sigmoid()
+
+    def log_generating_function(t: Tensor) -> Tensor:
+        return n.unsqueeze(-1) * (probs.unsqueeze(-1) * torch.expm1(-t)).log1p()
+
+    return expected_log_gamma(n * probs, log_generating_function, 1.0)

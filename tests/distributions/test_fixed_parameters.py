@@ -1,0 +1,114 @@
+"""What a family holds fixed must agree, is carried along, and is not looked at without validation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from torch import Tensor
+
+from pyro_probmix.distributions import LogLinearPool, cross_entropy, index_select, log_linear_pool
+
+ONES = torch.ones(3)
+ZEROS = torch.zeros(3)
+
+# name: (a member from its fixed parameter, two values of that, what the error calls it)
+ROWS: dict[str, tuple[Callable[[Any], Any], tuple[Any, Any], str]] = {
+    "AffineBeta": (lambda scale: dist.AffineBeta(ONES, 2 * ONES, 0.0, scale), (1.0, 2.0), "equal transforms"),
+    "AsymmetricLaplace": (lambda loc: dist.AsymmetricLaplace(loc, ONES, ONES), (0.0, 1.0), "equal loc"),
+    "Binomial": (lambda n: dist.Binomial(n, logits=ZEROS), (3, 4), "equal total_count"),
+    "GammaPoisson": (lambda n: dist.GammaPoisson(n, ONES), (1.0, 2.0), "equal concentration"),
+    "Gumbel": (lambda scale: dist.Gumbel(ZEROS, scale), (1.0, 2.0), "equal scale"),
+    "Kumaraswamy": (lambda a: dist.Kumaraswamy(a, ONES), (1.0, 2.0), "equal concentration1"),
+    "LKJCholesky": (lambda size: dist.LKJCholesky(size, ONES), (2, 3), "equal dim"),
+    "Laplace": (lambda loc: dist.Laplace(loc, ONES), (0.0, 1.0), "equal loc"),
+    "Multinomial": (lambda n: dist.Multinomial(n, logits=torch.zeros(3, 2)), (3, 4), "equal total_count"),
+    "NegativeBinomial": (lambda n: dist.NegativeBinomial(n, logits=ZEROS), (3, 4), "equal total_count"),
+    "Weibull": (lambda k: dist.Weibull(ONES, k), (1.0, 2.0), "equal concentration"),
+    "ZeroInflatedDistribution": (
+        lambda base: dist.ZeroInflatedDistribution(base, gate=0.5 * ONES),
+        (dist.Poisson(ONES), dist.Geometric(0.5 * ONES)),
+        "one family, got Poisson and Geometric",
+    ),
+    "ZeroInflatedNegativeBinomial": (
+        lambda n: dist.ZeroInflatedNegativeBinomial(torch.tensor(n), logits=ZEROS, gate=0.5 * ONES),
+        (3, 4),
+        "equal total_count",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_what_is_fixed_must_agree(name: str) -> None:
+    make, (one, other), message = ROWS[name]
+    with pytest.raises(ValueError, match=rf"components: expected {message}"):
+        log_linear_pool([make(one), make(other)], [0.5, 0.5])
+    with pytest.raises(ValueError, match=r"p, q: expected"):
+        cross_entropy(make(one), make(other))
+    y = make(one).sample()
+    assert log_linear_pool([make(one), make(one)], [0.5, 0.5]).log_prob(y).isfinite().all()
+
+
+def test_what_is_fixed_may_vary_over_the_batch() -> None:
+    loc = torch.tensor([0.0, 1.0, 2.0])
+    p, q = dist.Laplace(loc, ONES), dist.Laplace(loc, 2 * ONES)
+    assert log_linear_pool([p, q], [0.5, 0.5]).loc.tolist() == loc.tolist()
+    rows = torch.tensor([2, 0])
+    assert index_select(p, -1, rows).loc.tolist() == [2.0, 0.0]
+    beta = dist.AffineBeta(ONES, 2 * ONES, loc, 1.0)
+    assert index_select(beta, -1, rows).low.tolist() == [2.0, 0.0]
+
+
+def test_a_fixed_parameter_under_vmap() -> None:
+    concentration, scale, y = torch.rand(5) + 1, torch.rand(5, 2) + 1, torch.rand(5) + 1
+
+    def log_prob(concentration: Tensor, scale: Tensor, y: Tensor) -> Tensor:
+        members = [dist.Weibull(s, concentration) for s in scale.unbind(-1)]
+        return LogLinearPool(members, [0.25, 0.75]).log_prob(y)
+
+    with pyro.validation_enabled(False):
+        values = torch.func.vmap(log_prob)(concentration, scale, y)
+    torch.testing.assert_close(values, log_prob(concentration, scale, y))
+
+
+def test_zero_inflation_is_of_counts() -> None:
+    p = dist.ZeroInflatedDistribution(dist.Normal(ZEROS, 1.0), gate=0.5 * ONES)
+    with pytest.raises(TypeError, match="ZeroInflatedDistribution of Normal has no natural form: expected counts"):
+        log_linear_pool([p, p], [0.5, 0.5])
+
+
+@pytest.mark.parametrize("rate", [3.0, 50.0])
+def test_a_gate_of_exactly_zero_or_one(rate: float) -> None:
+    """Held off zero by rounding, as Pyro holds it, a gate would still outweigh the mass e⁻⁵⁰ of a Poisson at zero."""
+    rates = torch.tensor(rate, dtype=torch.float64)
+    none, sure = (dist.ZeroInflatedPoisson(rates, gate=torch.tensor(gate, dtype=torch.float64)) for gate in (0.0, 1.0))
+    plain, half = dist.Poisson(rates), dist.ZeroInflatedPoisson(rates + 1, gate=0.5 * torch.ones_like(rates))
+    pool = LogLinearPool([none, none], [0.5, 0.5])
+    y = torch.arange(200, dtype=torch.float64)
+    torch.testing.assert_close(pool.log_prob(y), plain.log_prob(y))
+    product = 0.5 * plain.log_prob(y) + 0.5 * half.log_prob(y)
+    mixed = LogLinearPool([none, half], [0.5, 0.5])
+    torch.testing.assert_close(mixed.log_normalizer, -product.logsumexp(0), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(mixed.log_prob(y), product + mixed.log_normalizer, rtol=1e-6, atol=1e-6)
+    certain = LogLinearPool([sure, half], [0.5, 0.5])
+    assert certain.log_prob(y[0]).abs() < 1e-100
+    torch.testing.assert_close(certain.log_normalizer, -0.5 * half.log_prob(y[0]))
+    for members in ([none, none], [none, half]):
+        xi = LogLinearPool(members, [0.5, 0.5]).log_normalizer
+        assert (xi >= 0).all()
+
+
+@pytest.mark.parametrize(("n", "mean"), [(0.5, 1e-3), (0.5, 2.0), (20.0, 300.0), (3.0, 1e4)])
+def test_expected_base_measures_of_counts(n: float, mean: float) -> None:
+    """Against the sum over all counts of any mass."""
+    size = torch.tensor(n, dtype=torch.float64)
+    p = dist.NegativeBinomial(size, logits=(torch.tensor(mean, dtype=torch.float64) / n).log())
+    y = torch.arange(400_000, dtype=torch.float64)
+    log_mass = p.log_prob(y)
+    torch.testing.assert_close(cross_entropy(p, p), -(log_mass.exp() * log_mass).sum(), rtol=1e-9, atol=1e-9)
+    binomial = dist.Binomial(int(mean) + 1, probs=torch.tensor(0.3, dtype=torch.float64))
+    torch.testing.assert_close(cross_entropy(binomial, binomial), binomial.entropy(), rtol=1e-9, atol=1e-9)
