@@ -313,3 +313,25 @@ def test_compile() -> None:
     torch.testing.assert_close(
         torch.autograd.grad(actual.sum(), parameters), torch.autograd.grad(expected.sum(), parameters)
     )
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")  # forward mode's own
+def test_derivatives_of_the_normal_pool_of_every_mode_and_order() -> None:
+    """Its derivatives are written out: reverse, forward, batched and second ones are those of finite differences."""
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.rand(shape, generator=generator, dtype=torch.float64).add(0.3).requires_grad_()
+
+    inputs = *(draw(2, 3) for _ in range(3)), *(draw(2, 3) for _ in range(3)), draw(2, 1)
+
+    def pool(*inputs: Tensor) -> tuple[Tensor, Tensor]:
+        members = [dist.Normal(loc, scale) for loc, scale in zip(inputs[:3], inputs[3:6], strict=True)]
+        w = inputs[6] / 2
+        fused = log_linear_pool(members, [w, (1 - w) / 4, 3 * (1 - w) / 4])
+        return fused.loc, fused.scale
+
+    everything = {"check_forward_ad": True, "check_batched_grad": True, "check_batched_forward_grad": True}
+    with pyro.validation_enabled(False):
+        assert torch.autograd.gradcheck(pool, inputs, **everything)
+        assert torch.autograd.gradgradcheck(pool, inputs, check_fwd_over_rev=True)
