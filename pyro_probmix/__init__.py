@@ -29,7 +29,7 @@ from pyro_probmix.mixing import (
     PairLoader,
 )
 from pyro_probmix.models import ERM, ManifoldMixup, ManifoldProbMix, Mixup, ProbMix, mix
-from pyro_probmix.training import History, fit
+from pyro_probmix.training import History, Replicas, fit, fit_replicas
 
 __all__ = [
     "ERM",
@@ -50,6 +50,7 @@ __all__ = [
     "PairBatch",
     "PairLoader",
     "ProbMix",
+    "Replicas",
     "__version__",
     "bhattacharyya_distance",
     "chernoff_coefficient",
@@ -59,6 +60,7 @@ __all__ = [
     "entropy",
     "evaluate",
     "fit",
+    "fit_replicas",
     "kl_divergence",
     "linear_pool",
     "log_linear_pool",

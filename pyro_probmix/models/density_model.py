@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from pyro_probmix.distributions import linear_pool
 from pyro_probmix.mixing import PairBatch
-from pyro_probmix.models.lazy import LazyDistribution
+from pyro_probmix.models.lazy import LazyDistribution, from_noise
 from pyro_probmix.models.mix import Labels, Mixing, MixMessenger, check_labels
 from pyro_probmix.models.seeding import seeded
+from pyro_probmix.nn import NormalEmbedding
 
 __all__ = ["DensityModel", "Guide"]
 
@@ -137,6 +138,9 @@ class DensityModel(PyroModule):
         num_samples: int = 1,
         labels: Labels | None = None,
         coefficient: Tensor | None = None,
+        noise: Tensor | None = None,
+        label: Tensor | None = None,
+        weight: Tensor | None = None,
     ) -> Tensor:
         r"""Monte-Carlo risk of eq. 16 (eq. 23 with an embedding), the mean over the batch in nats.
 
@@ -149,10 +153,17 @@ class DensityModel(PyroModule):
             num_samples: K ≥ 1, samples of λ, of the embedding and of the label.
             labels: ``"exact"`` or ``"sample"``; default: the model's own setting.
             coefficient: λ of shape ``(B,)`` or ``(K, B)``, the same for all samples or one each; default: drawn.
+            noise: what a Normal embedding is made from, loc + scale · noise, of shape ``(B,) + event_shape`` or
+                ``(K, B) + event_shape``; default: drawn.
+            label: the label ỹ that is scored, of shape ``(B,) + event_shape`` or ``(K, B) + event_shape``; default:
+                integrated out or drawn, as ``labels`` says.
+            weight: of each node's term, of shape ``(B,)``, at least 0: the risk is
+                :math:`\sum_i w_i l_i / \sum_i w_i`; default: equal weights.
 
         Raises:
+            TypeError: if there is ``noise`` for an embedding that is not Normal.
             ValueError: if ``y`` is missing or its shape is not the likelihood's, ``num_samples`` < 1, ``labels`` is
-                unknown, or the shape of ``coefficient`` is neither.
+                unknown, or a tensor's shape is none of these.
         """
         if num_samples < 1:
             raise ValueError(f"num_samples: expected at least 1, got {num_samples}")
@@ -160,17 +171,65 @@ class DensityModel(PyroModule):
             raise ValueError("batch: expected labels y, got None")
         if labels is not None:
             check_labels(labels)
-        if coefficient is not None and coefficient.shape not in ((len(batch),), (num_samples, len(batch))):
-            raise ValueError(
-                f"coefficient: expected shape {(len(batch),)} or {(num_samples, len(batch))}, "
-                f"got {tuple(coefficient.shape)}"
-            )
         self._check(batch)
-        statements = _PlainStatements(self.mixing, batch, num_samples, labels, coefficient)
+        embedding_shape = self.encoder.event_shape if self.stochastic else ()
+        event_shapes: tuple[Any, ...] = (), embedding_shape, self.likelihood.event_shape
+        given = zip(("coefficient", "noise", "label"), (coefficient, noise, label), event_shapes, strict=True)
+        for name, value, event_shape in given:
+            shapes = [(*leading, *event_shape) for leading in ((len(batch),), (num_samples, len(batch)))]
+            if value is not None and value.shape not in shapes:
+                raise ValueError(f"{name}: expected shape {shapes[0]} or {shapes[1]}, got {tuple(value.shape)}")
+        if weight is not None and weight.shape != (len(batch),):
+            raise ValueError(f"weight: expected shape {(len(batch),)}, got {tuple(weight.shape)}")
+        statements = _PlainStatements(self.mixing, batch, num_samples, labels, coefficient, noise, label)
         self._generate(batch.x, batch.y, statements.sample, statements.deterministic)
-        return -statements.log_prob.mean()
+        return -weighted_mean(statements.log_prob, weight)
 
-    def predictive(self, x: Tensor, num_samples: int = 100, seed: int | None = 0) -> Any:
+    def draw(self, batch: PairBatch, num_samples: int = 1, labels: Labels | None = None) -> dict[str, Tensor]:
+        """The random numbers of :meth:`risk`, ahead of it: those that it would draw in this random state.
+
+        ``model.risk(batch, num_samples, labels, **model.draw(batch, num_samples, labels))`` draws nothing, but what
+        the networks draw themselves and an embedding that is not a :class:`~pyro_probmix.nn.NormalEmbedding`.
+
+        Args:
+            batch: as for :meth:`risk`.
+            num_samples: as for :meth:`risk`.
+            labels: as for :meth:`risk`.
+
+        Returns:
+            ``coefficient``, ``noise`` and ``label``, as far as this model has them.
+        """
+        shape = (len(batch),) if num_samples == 1 else (num_samples, len(batch))
+        draws = {}
+        if self.mixing is not None:
+            draws["coefficient"] = self.mixing.law(batch.x).expand(shape).sample()
+        noise = self.draw_noise(batch.x, shape)
+        if noise is not None:
+            draws["noise"] = noise
+        if self.mixing is not None and (labels or self.mixing.labels) == "sample":
+            if batch.y is None:
+                raise ValueError("batch: expected labels y, got None")
+            support = self.likelihood.support
+            draws["label"] = self.mixing.draw_label(batch.y, batch.partner, draws["coefficient"], support)
+        return draws
+
+    def draw_noise(self, x: Tensor, shape: tuple[int, ...]) -> Tensor | None:
+        """Standard normal numbers for the embedding of ``x``.
+
+        Args:
+            x: inputs, of shape ``(N, ...)``.
+            shape: of the draws, ``(N,)`` or ``(S, N)``.
+
+        Returns:
+            Numbers of shape ``shape + event_shape``; None for a model that takes none.
+        """
+        encoder: Any = self._modules.get("encoder")
+        if not isinstance(encoder, NormalEmbedding) or self.propagate == "mean":
+            return None
+        dtype = next((p.dtype for p in encoder.parameters()), x.dtype)
+        return torch.randn(*shape, *encoder.event_shape, dtype=dtype, device=x.device)
+
+    def predictive(self, x: Tensor, num_samples: int = 100, seed: int | None = 0, noise: Tensor | None = None) -> Any:
         """The predictive density p(y|x) as a Pyro distribution of batch shape ``(N,)``.
 
         Without a stochastic embedding it is the likelihood itself; with one, the equal-weight mixture over embedding
@@ -180,9 +239,11 @@ class DensityModel(PyroModule):
             x: inputs, of shape ``(N, ...)``.
             num_samples: S ≥ 1, embedding samples a point.
             seed: seed of the embedding noise, the global random state being left alone; None draws from that state.
+            noise: what a Normal embedding is made from instead, of shape ``(S, N) + event_shape``.
 
         Raises:
-            ValueError: if ``num_samples`` < 1.
+            TypeError: if there is ``noise`` for an embedding that is not Normal.
+            ValueError: if ``num_samples`` < 1, or ``noise`` has another shape.
         """
         if num_samples < 1:
             raise ValueError(f"num_samples: expected at least 1, got {num_samples}")
@@ -192,8 +253,15 @@ class DensityModel(PyroModule):
         q = self.encoder(x)
         if self.propagate == "mean":
             return self.likelihood(self.decoder(q.mean))
-        with seeded(seed, x.device):
-            z = q.rsample((num_samples,)).transpose(0, 1)
+        if noise is None:
+            with seeded(seed, x.device):
+                z = q.rsample((num_samples,))
+        else:
+            expected = (num_samples, len(x), *q.event_shape)
+            if noise.shape != expected:
+                raise ValueError(f"noise: expected shape {expected}, got {tuple(noise.shape)}")
+            z = from_noise(q, noise)
+        z = z.transpose(0, 1)
         return linear_pool(self.likelihood(_apply(self.decoder, z, len(q.event_shape))))
 
     def _check(self, batch: PairBatch) -> None:
@@ -225,8 +293,11 @@ class _PlainStatements:
         num_samples: int,
         labels: Labels | None,
         coefficient: Tensor | None,
+        noise: Tensor | None,
+        label: Tensor | None,
     ) -> None:
         self.mixing, self.partner, self.labels = mixing, batch.partner, labels
+        self.noise, self.label = noise, label
         self.shape = (len(batch),) if num_samples == 1 else (num_samples, len(batch))
         self.coefficient: Any = None
         if mixing is not None:
@@ -244,13 +315,24 @@ class _PlainStatements:
         if self.mixing is not None and self.mixing.at == name:
             p = self.mixing.fuse(p, self.partner, self.coefficient)
         if obs is None:
-            return (p if p.batch_shape == self.shape else p.expand(self.shape)).rsample()
-        if self.mixing is not None:
+            p = p if p.batch_shape == self.shape else p.expand(self.shape)
+            return p.rsample() if self.noise is None else from_noise(p, self.noise)
+        if self.label is not None:
+            obs = self.label
+        elif self.mixing is not None:
             p, obs = self.mixing.observe(p, obs, self.partner, self.coefficient, labels=self.labels)
         # torch.compile cannot follow Pyro's Categorical, which asks whether the value is one it has enumerated.
         cls = torch.distributions.Categorical if type(p) is dist.Categorical else type(p)
         self.log_prob = cls.log_prob(p, obs)
         return obs
+
+
+def weighted_mean(values: Tensor, weight: Tensor | None) -> Tensor:
+    """Mean over samples and nodes of ``values``, of shape ``(..., B)``; a node of weight 0 counts for nothing."""
+    if weight is None:
+        return values.mean()
+    weighted = torch.where(weight == 0, 0, values) * weight
+    return weighted.sum() / weight.expand(values.shape).sum()
 
 
 def _apply(network: nn.Module, value: Tensor, event_dim: int) -> Tensor:

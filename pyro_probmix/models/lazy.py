@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from pyro.distributions import TorchDistribution
+from pyro.distributions import MaskedDistribution, TorchDistribution
 from torch import Tensor
 from torch.distributions import constraints
 
-__all__ = ["LazyDistribution"]
+__all__ = ["LazyDistribution", "from_noise"]
 
 
 class LazyDistribution(TorchDistribution):
@@ -78,8 +78,32 @@ class LazyDistribution(TorchDistribution):
 
 def _rsample(p: Any, sample_shape: torch.Size) -> Tensor:
     """``p.rsample``; for Normals the same numbers drawn in a way that ``torch.func.vmap`` can follow."""
-    normal = p.base_dist if isinstance(p, torch.distributions.Independent) else p
+    normal = _without_event(p)
     if not isinstance(normal, torch.distributions.Normal):
         return p.rsample(sample_shape)
     shape = sample_shape + normal.batch_shape
-    return normal.loc + normal.scale * torch.randn(shape, dtype=normal.loc.dtype, device=normal.loc.device)
+    return from_noise(normal, torch.randn(shape, dtype=normal.loc.dtype, device=normal.loc.device))
+
+
+def from_noise(p: Any, noise: Tensor) -> Tensor:
+    """The draw of a Normal embedding density that standard normal ``noise`` makes, loc + scale · noise.
+
+    Args:
+        p: a Normal, lazy, masked, independent or none of these.
+        noise: of shape ``(...) + p.event_shape``.
+
+    Raises:
+        TypeError: if ``p`` is not Normal.
+    """
+    normal = _without_event(p)
+    if not isinstance(normal, torch.distributions.Normal):
+        raise TypeError(f"noise: expected a Normal embedding density, got {type(normal).__name__}")
+    return normal.loc + normal.scale * noise
+
+
+def _without_event(p: Any) -> Any:
+    if isinstance(p, LazyDistribution):
+        return _without_event(p.force())
+    if isinstance(p, torch.distributions.Independent | MaskedDistribution):
+        return _without_event(p.base_dist)
+    return p

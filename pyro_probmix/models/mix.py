@@ -121,8 +121,22 @@ class Mixing:
         partner_y = y.index_select(dim - len(p.event_shape), partner)
         if (labels or self.labels) == "exact":
             return ExpectedLikelihood(p, self.vicinity, y, partner_y, coefficient), y
-        label = self.vicinity.fused(y, partner_y, coefficient, p.support).sample()
-        return p, label if label.is_floating_point() else label.to(y.dtype)
+        return p, self._draw_label(y, partner_y, coefficient, p.support)
+
+    def draw_label(self, y: Tensor, partner: Tensor, coefficient: Tensor, support: Any) -> Tensor:
+        """A draw ỹ from the vicinal density (eq. 14).
+
+        Args:
+            y: the labels, of shape ``(B,) + event_shape``.
+            partner: positions of the partners, of shape ``(B,)``.
+            coefficient: λ, of shape ``(..., B)``.
+            support: where one label lives.
+        """
+        return self._draw_label(y, y[partner], coefficient, support)
+
+    def _draw_label(self, y: Tensor, partner_y: Tensor, coefficient: Tensor, support: Any) -> Tensor:
+        label = self.vicinity.fused(y, partner_y, coefficient, support).sample()
+        return label if label.is_floating_point() else label.to(y.dtype)
 
 
 class ExpectedLikelihood(TorchDistribution):

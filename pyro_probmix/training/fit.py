@@ -12,8 +12,9 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from pyro_probmix.mixing import CompleteGraph, PairLoader, SamplingGraph
-from pyro_probmix.mixing.batches import check_finite, check_positive_integer
+from pyro_probmix.mixing.batches import check_positive_integer
 from pyro_probmix.models import DensityModel, seeded
+from pyro_probmix.training._checks import check_labels, check_learning_rate, check_validation
 
 __all__ = ["History", "fit"]
 
@@ -86,14 +87,13 @@ def fit(
     """
     epochs = check_positive_integer("epochs", epochs)
     num_samples = check_positive_integer("num_samples", num_samples)
-    if not 0 < learning_rate < math.inf:
-        raise ValueError(f"learning_rate: expected a positive number, got {learning_rate}")
+    check_learning_rate(learning_rate)
     x, y = data
     graph = CompleteGraph(len(x)) if graph is None else graph
     loader = PairLoader(x, y, graph, batch_size)
-    _check_labels("y", y, model)
+    check_labels("y", y, model)
     if validation is not None:
-        _check_validation(*validation, model)
+        check_validation(*validation, model)
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=learning_rate, fused=True)
     # The data have been looked at: no step needs to wait for the device to look again.
     with seeded(seed, x.device), validation_enabled(False), pyro.get_param_store().scope():
@@ -176,28 +176,3 @@ def _non_finite(loss: Tensor, optimizer: torch.optim.Optimizer) -> Tensor:
     gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
     norms = torch.stack([loss.detach(), *torch._foreach_norm(gradients, math.inf)])
     return (~norms.isfinite().all()).to(torch.float32)
-
-
-def _check_validation(x: Tensor, y: Tensor, model: DensityModel) -> None:
-    for name, tensor in (("validation x", x), ("validation y", y)):
-        if not isinstance(tensor, Tensor):
-            raise TypeError(f"{name}: expected a tensor, got {type(tensor).__name__}")
-        check_finite(name, tensor)
-    if len(x) == 0 or len(y) != len(x):
-        raise ValueError(f"validation: expected as many rows in x as in y, and one at least, got {len(x)} and {len(y)}")
-    _check_labels("validation y", y, model)
-
-
-def _check_labels(name: str, y: Tensor, model: DensityModel) -> None:
-    """Shape and domain of the labels, looked at once, before training."""
-    expected = (len(y), *model.likelihood.event_shape)
-    if y.shape != expected:
-        raise ValueError(f"{name}: expected shape {expected}, got {tuple(y.shape)}")
-    legal = model.likelihood.support.check(y)
-    if not bool(legal.all()):
-        rows = (~legal).nonzero().squeeze(-1).tolist()
-        named = ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")
-        raise ValueError(
-            f"{name}: expected values in {model.likelihood.support}, "
-            f"got others in {len(rows)} of {len(y)} rows (rows {named})"
-        )

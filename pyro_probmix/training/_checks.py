@@ -1,0 +1,44 @@
+"""Checks of what training is given."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor
+
+from pyro_probmix.mixing.batches import check_finite
+from pyro_probmix.models import DensityModel
+
+__all__ = ["check_labels", "check_learning_rate", "check_validation"]
+
+
+def check_learning_rate(value: float) -> None:
+    """Refuse a step size that is not positive and finite."""
+    if not 0 < value < math.inf:
+        raise ValueError(f"learning_rate: expected a positive number, got {value}")
+
+
+def check_validation(x: Tensor, y: Tensor, model: DensityModel) -> None:
+    """Refuse validation data that do not belong together, are not finite, or not the model's."""
+    for name, tensor in (("validation x", x), ("validation y", y)):
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"{name}: expected a tensor, got {type(tensor).__name__}")
+        check_finite(name, tensor)
+    if len(x) == 0 or len(y) != len(x):
+        raise ValueError(f"validation: expected as many rows in x as in y, and one at least, got {len(x)} and {len(y)}")
+    check_labels("validation y", y, model)
+
+
+def check_labels(name: str, y: Tensor, model: DensityModel) -> None:
+    """Refuse labels of another shape or outside the likelihood's domain, looked at once, before training."""
+    expected = (len(y), *model.likelihood.event_shape)
+    if y.shape != expected:
+        raise ValueError(f"{name}: expected shape {expected}, got {tuple(y.shape)}")
+    legal = model.likelihood.support.check(y)
+    if not bool(legal.all()):
+        rows = (~legal).nonzero().squeeze(-1).tolist()
+        named = ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")
+        raise ValueError(
+            f"{name}: expected values in {model.likelihood.support}, "
+            f"got others in {len(rows)} of {len(y)} rows (rows {named})"
+        )

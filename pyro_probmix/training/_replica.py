@@ -1,0 +1,154 @@
+"""One replica, and the stacked batches of many."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyro_probmix.mixing import CompleteGraph, PairBatch, PairLoader, SamplingGraph
+from pyro_probmix.models import DensityModel, seeded
+from pyro_probmix.training._checks import check_labels, check_learning_rate, check_validation
+from pyro_probmix.training._stack import StackCache, configuration, pad
+from pyro_probmix.training.fit import VALIDATION_SAMPLES, History
+
+__all__ = ["Batches", "Data", "Replica", "held_out_data"]
+
+Data = tuple[Tensor, Tensor]
+
+
+class Replica:
+    """A model, its data and its random state; its history in the end."""
+
+    def __init__(
+        self, model: DensityModel, loader: PairLoader, validation: Data | None, learning_rate: float, seed: int
+    ) -> None:
+        self.model, self.loader, self.validation = model, loader, validation
+        self.learning_rate, self.seed, self.device = learning_rate, seed, loader.x.device
+        self.history = History()
+        self.failed: int | None = None
+        self._generators = [torch.default_generator]
+        if self.device.type == "cuda":
+            self._generators.append(torch.cuda.default_generators[self.device.index])
+        with seeded(seed, self.device):
+            self._states = [generator.get_state() for generator in self._generators]
+
+    @classmethod
+    def make(
+        cls,
+        make_model: Callable[[int], DensityModel],
+        r: int,
+        data: Data,
+        learning_rate: float,
+        graph: Any,
+        validation: Data | None,
+        batch_size: int | None,
+        seed: int,
+    ) -> Replica:
+        """Replica r of a seed, its arguments checked."""
+        check_learning_rate(learning_rate)
+        if isinstance(data, Tensor):
+            raise TypeError("data: expected a sequence of (x, y), got a tensor in it")
+        x, y = data
+        model_seed, fit_seed = np.random.SeedSequence(seed, spawn_key=(r,)).generate_state(2).tolist()
+        if graph is None:
+            graph = CompleteGraph(len(x))
+        loader = PairLoader(x, y, graph if isinstance(graph, SamplingGraph) else graph(x), batch_size)
+        with seeded(model_seed, x.device):
+            model = make_model(r)
+        if not isinstance(model, DensityModel):
+            raise TypeError(f"make_model: expected a model such as ProbMix, got {type(model).__name__}")
+        check_labels("y", y, model)
+        if validation is not None:
+            check_validation(*validation, model)
+        return cls(model.train(), loader, validation, learning_rate, fit_seed)
+
+    @property
+    def kind(self) -> tuple:
+        """What replicas have in common that are trained together."""
+        tensors = (self.loader.x, self.loader.y, *(self.validation or ()))
+        return configuration(self.model), *((t.shape[1:], t.dtype, t.device) for t in tensors)
+
+    @contextmanager
+    def _random_state(self) -> Iterator[None]:
+        for generator, state in zip(self._generators, self._states, strict=True):
+            generator.set_state(state)
+        yield
+        self._states = [generator.get_state() for generator in self._generators]
+
+    def epoch(self, num_samples: int) -> Iterator[tuple[PairBatch, dict[str, Tensor]]]:
+        """The batches of an epoch and the random numbers of their risks, in the order in which ``fit`` draws."""
+        batches = iter(self.loader)
+        for _ in range(len(self.loader)):
+            with self._random_state():
+                batch = next(batches)
+                draws = self.model.draw(batch, num_samples)
+            yield batch, draws
+
+
+class Batches:
+    """The batches of all replicas, stacked."""
+
+    def __init__(self, replicas: Sequence[Replica], num_samples: int) -> None:
+        self.replicas, self.num_samples = replicas, num_samples
+        self._x, self._y = StackCache(), StackCache()
+        self._vectors: dict[tuple[int, ...], Tensor] = {}
+
+    def epoch(self) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
+        """Stacked arguments of the risk, and the nodes of each replica in this step: none once it is through."""
+        own = [replica.epoch(self.num_samples) for replica in self.replicas]
+        lengths = [len(replica.loader) for replica in self.replicas]
+        dim = 0 if self.num_samples == 1 else 1
+        drawn: list[Any] = [None] * len(own)
+        for step in range(max(lengths)):
+            # A replica that is through waits at its last batch.
+            drawn = [next(batches, last) for batches, last in zip(own, drawn, strict=True)]
+            pairs = [batch for batch, _ in drawn]
+            arguments = {
+                "x": self._x([batch.x for batch in pairs]),
+                "y": self._y([batch.y for batch in pairs]),
+                "partner": pad([batch.partner for batch in pairs]),
+                **{name: pad([draws[name] for _, draws in drawn], dim) for name in drawn[0][1]},
+            }
+            sizes = [len(batch) for batch in pairs]
+            if len(set(sizes)) > 1:
+                arguments["weight"] = _row_weight(self._vector(sizes), arguments["x"])
+            active = [size if step < length else 0 for size, length in zip(sizes, lengths, strict=True)]
+            yield arguments, self._vector(active)
+
+    def _vector(self, values: list[int]) -> Tensor:
+        """The values on the device, which are the same in every epoch."""
+        key = tuple(values)
+        if key not in self._vectors:
+            self._vectors[key] = torch.tensor(values, device=self.replicas[0].device)
+        return self._vectors[key]
+
+
+def _row_weight(sizes: Tensor, x: Tensor) -> Tensor:
+    """One for a row of a replica's own, zero for padding."""
+    dtype = x.dtype if x.is_floating_point() else torch.get_default_dtype()
+    return (torch.arange(x.shape[1], device=x.device) < sizes.unsqueeze(1)).to(dtype)
+
+
+def held_out_data(replicas: Sequence[Replica]) -> dict[str, Tensor]:
+    """Stacked arguments of the validation loss: in every epoch the noise that ``predictive`` draws by default."""
+    data = [replica.validation for replica in replicas if replica.validation is not None]
+    if not data:
+        return {}
+    arguments = {"x": pad([x for x, _ in data]), "y": pad([y for _, y in data])}
+    sizes = [len(x) for x, _ in data]
+    if len(set(sizes)) > 1:
+        arguments["weight"] = _row_weight(torch.tensor(sizes, device=arguments["x"].device), arguments["x"])
+    noise: dict[int, Tensor] = {}
+    for x, _ in data:
+        with seeded(0, x.device):
+            drawn = replicas[0].model.draw_noise(x, (VALIDATION_SAMPLES, len(x)))
+        if drawn is not None:
+            noise.setdefault(len(x), drawn)
+    if noise:
+        arguments["noise"] = pad([noise[size] for size in sizes], dim=1)
+    return arguments

@@ -1,0 +1,195 @@
+"""Models of one configuration as one function of stacked parameters."""
+
+from __future__ import annotations
+
+import io
+import pickle
+from collections.abc import Hashable, Sequence
+from types import FunctionType
+from typing import Any
+
+import torch
+from pyro.nn import PyroModule
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from pyro_probmix.mixing import PairBatch
+from pyro_probmix.models import DensityModel
+from pyro_probmix.models.density_model import weighted_mean
+
+__all__ = ["Adam", "ModelStack", "StackCache", "configuration", "pad", "stack"]
+
+
+class ModelStack:
+    """Models that differ in the values of their parameters and buffers alone, evaluated side by side.
+
+    Args:
+        models: of one :func:`configuration`.
+        num_samples: K of eq. 16.
+        validation_samples: embedding samples a point in the validation loss.
+
+    Attributes:
+        flat: what is trained, a row a model, of shape ``(R, P)``.
+
+    Raises:
+        ValueError: if nothing is trained, in more than one dtype, or a network mixes its rows.
+    """
+
+    def __init__(self, models: Sequence[DensityModel], num_samples: int, validation_samples: int) -> None:
+        for name, module in models[0].named_modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                raise ValueError(
+                    f"make_model: expected networks that treat each row alone, got {type(module).__name__} ({name})"
+                )
+        self.models = models
+        self._call = _Call(models[0], num_samples, validation_samples)
+        self._trained = [name for name, p in self._call.named_parameters() if p.requires_grad]
+        tensors = [_tensors(model) for model in models]
+        parameters = [tensors[0][name] for name in self._trained]
+        dtypes = {p.dtype for p in parameters}
+        if len(dtypes) != 1:
+            got = ", ".join(sorted(map(str, dtypes))) or "none"
+            raise ValueError(f"make_model: expected trainable parameters of one dtype, got {got}")
+        self._shapes = [p.shape for p in parameters]
+        self._sizes = [p.numel() for p in parameters]
+        rows = [torch.cat([own[name].detach().flatten() for name in self._trained]) for own in tensors]
+        self.flat = torch.stack(rows).requires_grad_()
+        self._rest = {
+            name: stack([own[name].detach() for own in tensors]) for name in tensors[0] if name not in self._trained
+        }
+
+    def train(self, mode: bool) -> None:
+        """Training or evaluation mode of the networks."""
+        self.models[0].train(mode)
+
+    def __call__(self, function: str, arguments: dict[str, Tensor]) -> Tensor:
+        """``"risk"`` or ``"validation"`` loss of each model, of shape ``(R,)``, the arguments being stacked too."""
+
+        def one(flat: Tensor, rest: dict[str, Tensor], own: dict[str, Tensor]) -> Tensor:
+            pieces = zip(self._trained, flat.split(self._sizes), self._shapes, strict=True)
+            parameters = {name: piece.view(shape) for name, piece, shape in pieces}
+            return functional_call(self._call, {**parameters, **rest}, (function,), own)
+
+        return vmap(one, randomness="different")(self.flat, self._rest, arguments)
+
+    @torch.no_grad()
+    def write(self, flat: Tensor) -> None:
+        """Give each model its row."""
+        for model, row in zip(self.models, flat.detach(), strict=True):
+            own = _tensors(model)
+            for name, piece in zip(self._trained, row.split(self._sizes), strict=True):
+                own[name].copy_(piece.view(own[name].shape))
+
+
+class _Call(nn.Module):
+    """The losses of a model as a module's call, which is what ``functional_call`` can make."""
+
+    def __init__(self, model: DensityModel, num_samples: int, validation_samples: int) -> None:
+        super().__init__()
+        self.model, self.num_samples, self.validation_samples = model, num_samples, validation_samples
+
+    def forward(self, function: str, x: Tensor, y: Tensor, weight: Tensor | None = None, **rest: Any) -> Tensor:
+        if function == "risk":
+            partner = rest.pop("partner")
+            return self.model.risk(PairBatch(x, y, partner), self.num_samples, weight=weight, **rest)
+        p = self.model.predictive(x, num_samples=self.validation_samples, **rest)
+        return -weighted_mean(p.log_prob(y), weight)
+
+
+def _tensors(model: nn.Module) -> dict[str, Tensor]:
+    return {f"model.{name}": t for name, t in (*model.named_parameters(), *model.named_buffers())}
+
+
+class Adam:
+    """Adam on the rows of a matrix, each with a step size, a step count and a fate of its own.
+
+    The steps are those of ``torch.optim.Adam``.
+
+    Args:
+        rows: what is optimised in place, of shape ``(R, P)``.
+        learning_rate: of shape ``(R, 1)``.
+    """
+
+    betas = 0.9, 0.999
+    eps = 1e-8
+
+    def __init__(self, rows: Tensor, learning_rate: Tensor) -> None:
+        self.rows, self.learning_rate = rows, learning_rate
+        self.mean, self.square = torch.zeros_like(rows), torch.zeros_like(rows)
+        self.count = torch.zeros_like(learning_rate)
+
+    @torch.no_grad()
+    def step(self, gradient: Tensor, moving: Tensor) -> None:
+        """One step of the rows that are ``moving``, of shape ``(R, 1)``; the others stay bitwise."""
+        gradient = torch.where(moving, gradient, 0)
+        self.count += moving
+        decay1, decay2 = (torch.where(moving, self.count.new_tensor(beta), 1) for beta in self.betas)
+        self.mean.mul_(decay1).add_(gradient, alpha=1 - self.betas[0])
+        self.square.mul_(decay2).addcmul_(gradient, gradient, value=1 - self.betas[1])
+        bias1, bias2 = (torch.where(moving, 1 - beta**self.count, 1) for beta in self.betas)
+        step_size = torch.where(moving, self.learning_rate / bias1, 0)
+        self.rows.sub_(self.mean.div((self.square.sqrt() / bias2.sqrt()).add_(self.eps)).mul_(step_size))
+
+
+def stack(tensors: Sequence[Tensor]) -> Tensor:
+    """``torch.stack``, without a copy of what is one tensor."""
+    first = tensors[0]
+    if all(t is first for t in tensors):
+        return first.expand(len(tensors), *first.shape)
+    return torch.stack(list(tensors))
+
+
+def pad(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
+    """Stack tensors of uneven length along ``dim``: the short ones start again, so a padded row is a copy of a row."""
+    size = max(t.shape[dim] for t in tensors)
+    rows = [
+        t if t.shape[dim] == size else t.index_select(dim, torch.arange(size, device=t.device) % t.shape[dim])
+        for t in tensors
+    ]
+    return stack(rows)
+
+
+class StackCache:
+    """:func:`pad` that remembers its last result, for data that are the same tensors in every step."""
+
+    def __init__(self) -> None:
+        self._tensors: Sequence[Tensor] = ()
+        self._result = torch.empty(0)
+
+    def __call__(self, tensors: Sequence[Tensor]) -> Tensor:
+        known = len(tensors) == len(self._tensors) and all(a is b for a, b in zip(tensors, self._tensors, strict=True))
+        if not known:
+            self._tensors, self._result = tensors, pad(tensors)
+        return self._result
+
+
+def configuration(model: DensityModel) -> Hashable:
+    """What two models must have in common to be evaluated side by side: all but values of tensors and the law of λ.
+
+    A model that cannot be pickled has a configuration of its own.
+    """
+    file = io.BytesIO()
+    try:
+        _Skeleton(file, model).dump(model)
+    except (pickle.PicklingError, TypeError, AttributeError):
+        return id(model)
+    return file.getvalue()
+
+
+class _Skeleton(pickle.Pickler):
+    """Pickles a model without the values of its tensors, its name and the law of λ."""
+
+    def __init__(self, file: io.BytesIO, model: DensityModel) -> None:
+        super().__init__(file)
+        self._named: dict[int, tuple] = {
+            id(t): (name, t.dtype, str(t.device), tuple(t.shape), t.requires_grad)
+            for name, t in (*model.named_parameters(), *model.named_buffers())
+        }
+        self._named |= {id(m._pyro_name): ("name",) for m in model.modules() if isinstance(m, PyroModule)}
+        if model.mixing is not None:
+            self._named |= {id(model.mixing.coefficient): ("law",), id(model.mixing._laws): ("laws",)}
+
+    def persistent_id(self, obj: Any) -> tuple | None:
+        if isinstance(obj, type | FunctionType):
+            return "object", id(obj)
+        return self._named.get(id(obj))

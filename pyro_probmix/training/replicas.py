@@ -1,0 +1,312 @@
+"""Training many models at once, as one vectorised computation over stacked parameters."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pyro
+import torch
+from pyro.distributions import validation_enabled
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from pyro_probmix.distributions import linear_pool, log_linear_pool
+from pyro_probmix.mixing import SamplingGraph
+from pyro_probmix.mixing.batches import check_positive_integer
+from pyro_probmix.models import DensityModel, seeded
+from pyro_probmix.training._replica import Batches, Data, Replica, held_out_data
+from pyro_probmix.training._stack import Adam, ModelStack
+from pyro_probmix.training.fit import VALIDATION_SAMPLES, History
+
+__all__ = ["Replicas", "fit_replicas"]
+
+Graphs = SamplingGraph | Sequence[SamplingGraph] | Callable[[Tensor], SamplingGraph]
+
+MEMORY = 2**30
+"""Bytes that the replicas trained at once may take on a CPU."""
+
+
+@dataclass
+class Replicas:
+    """Trained models, one a replica.
+
+    Attributes:
+        models: ordinary models, in evaluation mode.
+        histories: the losses of each replica, up to the epoch where it stopped.
+        failed: replica → the epoch in which its loss or gradient was not finite for the first time; its parameters
+            are those of its last finite step. Epoch 0 also where its validation loss was finite in no epoch.
+        seeds: replica → the ``seed`` with which :func:`~pyro_probmix.fit` draws the same random numbers.
+    """
+
+    models: list[DensityModel]
+    histories: list[History]
+    failed: dict[int, int]
+    seeds: list[int]
+
+    def ensemble(
+        self,
+        x: Tensor,
+        pooling: Literal["linear", "log-linear"] = "linear",
+        members: Sequence[int] | None = None,
+        num_samples: int = 100,
+        seed: int | None = 0,
+    ) -> Any:
+        """The equal-weight pool of the members' predictive densities, of batch shape ``(N,)``.
+
+        Args:
+            x: inputs, of shape ``(N, ...)``.
+            pooling: ``"linear"`` for the mixture, ``"log-linear"`` for predictive densities of one exponential family.
+            members: which replicas; default: all that have not failed.
+            num_samples: embedding samples a point, as in ``predictive``.
+            seed: seed of the embedding noise, as in ``predictive``.
+
+        Raises:
+            TypeError: if a log-linear pool is asked of densities that are in no exponential family.
+            ValueError: if ``pooling`` is unknown, or there are no members.
+        """
+        if pooling not in ("linear", "log-linear"):
+            raise ValueError(f'pooling: expected "linear" or "log-linear", got {pooling!r}')
+        if members is None:
+            members = [r for r in range(len(self.models)) if r not in self.failed]
+        if len(members) == 0:
+            raise ValueError(f"members: expected one at least, got none; failed: {sorted(self.failed)}")
+        components = [self.models[r].predictive(x, num_samples=num_samples, seed=seed) for r in members]
+        if pooling == "linear":
+            return linear_pool(components)
+        return log_linear_pool(components, [1 / len(members)] * len(members))
+
+
+def fit_replicas(
+    make_model: Callable[[int], DensityModel],
+    data: Sequence[Data],
+    *,
+    graph: Graphs | None = None,
+    validation: Sequence[Data] | None = None,
+    epochs: int = 1000,
+    batch_size: int | None = None,
+    learning_rate: float | Sequence[float] = 5e-3,
+    num_samples: int = 1,
+    seed: int = 0,
+    progress: bool = True,
+    patience: int | None = None,
+    validation_every: int = 1,
+    chunk_size: int | None = None,
+) -> Replicas:
+    r"""Trains many models at once: splits, seeds, hyperparameters or members of an ensemble.
+
+    Replica r ends as :func:`~pyro_probmix.fit` would leave ``make_model(r)`` with ``data[r]`` and the seed
+    ``replicas.seeds[r]``, up to rounding: its pairs, λ, labels, noise of a :class:`~pyro_probmix.nn.NormalEmbedding`
+    and initial parameters depend on ``seed`` and r alone. What a network draws itself, such as dropout, depends on
+    the replicas trained beside it too. The global random state and Pyro's parameter store are left alone.
+
+    Replicas that differ in the values of tensors and the law of λ alone are one computation; others, of another
+    network or vicinity, are trained in turn. Data of uneven length are padded, and the padded rows are given no
+    weight. A replica whose loss stops being finite, or whose validation loss has settled, stops alone.
+
+    Args:
+        make_model: makes replica r, with parameters of its own, in a random state from ``seed`` and r.
+        data: training inputs of shape ``(N, ...)`` and labels of shape ``(N,) + event_shape`` of each replica.
+        graph: which pairs are mixed: one graph for all, one each, or what makes it from the inputs, such as
+            :class:`~pyro_probmix.NearestNeighborGraph`; default: :class:`~pyro_probmix.CompleteGraph`.
+        validation: inputs and labels that choose the epoch of each replica; default: the last epoch is kept.
+        epochs: passes over the data, at least 1.
+        batch_size: nodes a step; default: all of them.
+        learning_rate: Adam's step size, positive; for all or one each.
+        num_samples: K of eq. 16.
+        seed: seed of all random numbers.
+        progress: whether a progress bar is shown.
+        patience: epochs without a better validation loss after which a replica stops; default: never.
+        validation_every: epochs from one validation to the next; the last epoch is validated too.
+        chunk_size: replicas trained at once; default: as many as fit, into half of the free memory of a GPU.
+
+    Returns:
+        The models, their histories, and which of them failed.
+
+    Raises:
+        TypeError: if an argument is of another type, such as a model that is no :class:`DensityModel`.
+        ValueError: if the data of a replica are not its model's (the replica is named), or a number is out of range.
+
+    Example:
+        >>> x = torch.linspace(-1, 1, 64).unsqueeze(-1)
+        >>> likelihood = pm.nn.NormalLikelihood()
+        >>> def make_model(r):
+        ...     return pm.ProbMix(pm.nn.MLP(1, [16], likelihood.num_outputs), likelihood)
+        >>> replicas = pm.fit_replicas(make_model, [(x, x.squeeze(-1))] * 5, epochs=20, progress=False)
+        >>> replicas.ensemble(x)
+        LinearPool(batch_shape: (64,), components: 5)
+    """
+    data = list(data)
+    settings = _Settings(
+        epochs=check_positive_integer("epochs", epochs),
+        num_samples=check_positive_integer("num_samples", num_samples),
+        patience=math.inf if patience is None else check_positive_integer("patience", patience),
+        validation_every=check_positive_integer("validation_every", validation_every),
+    )
+    if patience is not None and validation is None:
+        raise ValueError(f"patience: expected validation data with it, got {patience} without")
+    if chunk_size is not None:
+        chunk_size = check_positive_integer("chunk_size", chunk_size)
+    if not data:
+        raise ValueError("data: expected one replica at least, got none")
+    rates = list(learning_rate) if isinstance(learning_rate, Sequence) else [learning_rate] * len(data)
+    graphs = list(graph) if isinstance(graph, Sequence) else [graph] * len(data)
+    held_out: list[Data | None] = [None] * len(data) if validation is None else list(validation)
+    for name, values in (("learning_rate", rates), ("graph", graphs), ("validation", held_out)):
+        if len(values) != len(data):
+            raise ValueError(f"{name}: expected one for each of the {len(data)} replicas, got {len(values)}")
+    replicas = []
+    with pyro.get_param_store().scope():
+        for r, (own, rate, pairs, chosen) in enumerate(zip(data, rates, graphs, held_out, strict=True)):
+            try:
+                replicas.append(Replica.make(make_model, r, own, rate, pairs, chosen, batch_size, seed))
+            except (TypeError, ValueError) as error:
+                raise type(error)(f"replica {r}: {error}") from error
+        _check_apart(replicas)
+        # The data have been looked at: no step needs to wait for the device to look again.
+        with validation_enabled(False):
+            chunks = list(_chunks(replicas, settings, chunk_size))
+            with tqdm(
+                total=len(chunks) * epochs,
+                desc=f"{len(data)} replicas",
+                unit="epoch",
+                disable=not progress,
+                leave=False,
+            ) as bar:
+                for i, chunk in enumerate(chunks):
+                    with seeded(chunk[0].seed, chunk[0].device):
+                        _train(chunk, settings, bar)
+                    bar.update((i + 1) * epochs - bar.n)
+    for replica in replicas:
+        replica.model.eval()
+    return Replicas(
+        models=[replica.model for replica in replicas],
+        histories=[replica.history for replica in replicas],
+        failed={r: epoch for r, epoch in enumerate(replica.failed for replica in replicas) if epoch is not None},
+        seeds=[replica.seed for replica in replicas],
+    )
+
+
+@dataclass(frozen=True)
+class _Settings:
+    epochs: int
+    num_samples: int
+    patience: float
+    validation_every: int
+
+
+def _check_apart(replicas: Sequence[Replica]) -> None:
+    owner: dict[int, int] = {}
+    for r, replica in enumerate(replicas):
+        for name, parameter in replica.model.named_parameters():
+            if owner.setdefault(id(parameter), r) != r:
+                raise ValueError(
+                    f"make_model: expected parameters of its own in each replica, got one ({name}) that replicas "
+                    f"{owner[id(parameter)]} and {r} share"
+                )
+
+
+def _chunks(replicas: Sequence[Replica], settings: _Settings, size: int | None) -> Iterator[list[Replica]]:
+    groups: dict[tuple, list[Replica]] = {}
+    for replica in replicas:
+        groups.setdefault(replica.kind, []).append(replica)
+    for group in groups.values():
+        step = _num_at_once(group, settings.num_samples) if size is None else size
+        for start in range(0, len(group), step):
+            yield group[start : start + step]
+
+
+def _num_at_once(group: Sequence[Replica], num_samples: int) -> int:
+    """How many replicas fit: what a step keeps for its backward pass is the most of what it takes."""
+    largest = max(group, key=lambda replica: replica.loader.x.numel())
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept[tensor.data_ptr()] = tensor.numel() * tensor.element_size()
+        return tensor
+
+    with seeded(0, largest.device), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        losses = [largest.model.risk(next(iter(largest.loader)), num_samples)]
+        if largest.validation is not None:
+            x, y = largest.validation
+            losses.append(largest.model.predictive(x, num_samples=VALIDATION_SAMPLES).log_prob(y))
+    free = torch.cuda.mem_get_info(largest.device)[0] // 2 if largest.device.type == "cuda" else MEMORY
+    return max(1, free // (3 * sum(kept.values())))
+
+
+def _train(replicas: Sequence[Replica], settings: _Settings, bar: Any) -> None:
+    """The loop of ``fit``, with a row a replica. What it learns stays on the device until the host asks."""
+    epochs, device = settings.epochs, replicas[0].device
+    interval = 1 if device.type == "cpu" else 50
+    models = ModelStack([replica.model for replica in replicas], settings.num_samples, VALIDATION_SAMPLES)
+    dtype = torch.promote_types(models.flat.dtype, torch.float32)
+    rates = torch.tensor([[replica.learning_rate] for replica in replicas], device=device, dtype=dtype)
+    optimizer = Adam(models.flat, rates)
+    batches = Batches(replicas, settings.num_samples)
+    held_out = held_out_data(replicas)
+    losses = torch.zeros(2, len(replicas), epochs, device=device, dtype=dtype)
+    failed = torch.zeros(len(replicas), device=device, dtype=torch.bool)
+    stopped = torch.full((len(replicas),), epochs, device=device)
+    best_loss = torch.full((len(replicas),), math.inf, device=device, dtype=dtype)
+    best_epoch = torch.zeros(len(replicas), device=device, dtype=torch.int64)
+    best = models.flat.detach().clone()
+    for epoch in range(epochs):
+        models.train(True)
+        num_nodes = torch.zeros_like(failed, dtype=torch.int64)
+        for arguments, sizes in batches.epoch():
+            loss = models("risk", arguments)
+            (gradient,) = torch.autograd.grad(loss.sum(), models.flat)
+            loss = loss.detach()
+            moving = (stopped > epoch) & (sizes > 0)
+            bad = moving & ~(loss.isfinite() & gradient.isfinite().all(1))
+            failed |= bad
+            stopped = torch.where(bad, epoch, stopped)
+            optimizer.step(gradient, (moving & ~bad).unsqueeze(1))
+            losses[0, :, epoch] += torch.where(moving, loss * sizes, 0)
+            num_nodes += sizes
+        losses[0, :, epoch] /= num_nodes
+        if held_out and ((epoch + 1) % settings.validation_every == 0 or epoch + 1 == epochs):
+            models.train(False)
+            with torch.no_grad():
+                losses[1, :, epoch] = models("validation", held_out)
+                improved = (losses[1, :, epoch] < best_loss) & (stopped > epoch)
+                best_loss = torch.where(improved, losses[1, :, epoch], best_loss)
+                best_epoch = torch.where(improved, epoch, best_epoch)
+                best = torch.where(improved.unsqueeze(1), models.flat, best)
+                settled = (epoch - best_epoch >= settings.patience) & (stopped > epoch)
+                stopped = torch.where(settled, epoch + 1, stopped)
+        bar.update()
+        if not bar.disable and (epoch + 1) % 50 == 0:
+            bar.set_postfix(train=f"{losses[0, :, epoch].nanmedian():.3f}", failed=int(failed.sum()))
+        if (epoch + 1) % interval == 0 and bool((stopped <= epoch + 1).all()):
+            break
+    if held_out:
+        blind = ~failed & ~best_loss.isfinite()
+        models.write(torch.where((failed | blind).unsqueeze(1), models.flat, best))
+    else:
+        blind = torch.zeros_like(failed)
+        best_epoch = stopped - 1
+        models.write(models.flat)
+    _report(replicas, settings, losses, failed, blind, stopped, best_epoch)
+
+
+def _report(
+    replicas: Sequence[Replica],
+    settings: _Settings,
+    losses: Tensor,
+    failed: Tensor,
+    blind: Tensor,
+    stopped: Tensor,
+    best_epoch: Tensor,
+) -> None:
+    train, validation = losses.tolist()
+    columns = zip(replicas, train, validation, *(t.tolist() for t in (failed, blind, stopped, best_epoch)), strict=True)
+    for replica, train_loss, validation_loss, has_failed, is_blind, stop, best in columns:
+        validated = list(range(settings.validation_every - 1, stop, settings.validation_every))
+        if stop == settings.epochs and stop % settings.validation_every:
+            validated.append(stop - 1)
+        chosen = [] if replica.validation is None else [validation_loss[e] for e in validated]
+        replica.history = History(train_loss[:stop], chosen, max(0, stop - 1) if has_failed or is_blind else best)
+        replica.failed = stop if has_failed else 0 if is_blind else None

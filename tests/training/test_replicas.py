@@ -1,0 +1,467 @@
+"""``pm.fit_replicas``: many trainings in one, each as ``pm.fit`` would have done it alone."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from torch import Tensor, nn
+
+import pyro_probmix as pm
+from pyro_probmix.training import replicas as replicas_module
+from pyro_probmix.training._stack import configuration
+from tests.models import cases
+
+METHODS = cases.METHODS
+
+
+def data(r: int = 0, size: int = 12, likelihood: str = "normal") -> tuple[Tensor, Tensor]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(100 + r)
+        return cases.make_data(likelihood, size)
+
+
+def maker(method: str = "ProbMix", likelihood: str = "normal", **arguments: Any) -> Callable[[int], Any]:
+    return lambda r: cases.make_model(method, likelihood, **arguments)
+
+
+def fit_replicas(make_model: Any, data: Any, **arguments: Any) -> pm.Replicas:
+    return pm.fit_replicas(make_model, data, **{"epochs": 4, "progress": False, "learning_rate": 0.02} | arguments)
+
+
+def initial(make_model: Callable[[int], Any], r: int, seed: int = 0) -> Any:
+    """Replica r before training, made as documented: in a random state from the seed and r."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(np.random.SeedSequence(seed, spawn_key=(r,)).generate_state(2)[0]))
+        return make_model(r)
+
+
+def assert_same(model: nn.Module, other: nn.Module, rtol: float = 1e-9) -> None:
+    """Equal parameters, bitwise for ``rtol=0``."""
+    other_state = other.state_dict()
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(
+            value, other_state[name], rtol=rtol, atol=rtol, msg=lambda text, n=name: f"{n}: {text}"
+        )
+
+
+def assert_as_fit(
+    replicas: pm.Replicas,
+    make_model: Any,
+    data: Any,
+    validation: Any = None,
+    graphs: Any = None,
+    learning_rate: Any = 0.02,
+    **arguments: Any,
+) -> None:
+    """Each replica is what ``pm.fit`` makes of it, in float64 up to rounding."""
+    rates = learning_rate if isinstance(learning_rate, list) else [learning_rate] * len(data)
+    for r, own in enumerate(data):
+        model = initial(make_model, r)
+        history = pm.fit(
+            model,
+            own,
+            graph=None if graphs is None else graphs[r],
+            validation=None if validation is None else validation[r],
+            learning_rate=rates[r],
+            seed=replicas.seeds[r],
+            **{"epochs": 4, "progress": False} | arguments,
+        )
+        assert_same(replicas.models[r], model)
+        assert replicas.histories[r].train_loss == pytest.approx(history.train_loss, rel=1e-9)
+        assert replicas.histories[r].validation_loss == pytest.approx(history.validation_loss, rel=1e-9)
+        assert replicas.histories[r].best_epoch == history.best_epoch
+
+
+# Each replica is what `fit` makes of it.
+
+
+@pytest.mark.parametrize("likelihood", ["normal", "categorical"])
+@pytest.mark.parametrize("method", METHODS)
+def test_replicas_are_trained_as_fit_trains(method: str, likelihood: str) -> None:
+    make_model = maker(method, likelihood)
+    own = [data(r, likelihood=likelihood) for r in range(3)]
+    validation = [data(10 + r, 7, likelihood) for r in range(3)]
+    replicas = fit_replicas(make_model, own, validation=validation)
+    assert replicas.failed == {}
+    assert_as_fit(replicas, make_model, own, validation)
+
+
+@pytest.mark.parametrize("likelihood", ["normals", "one-hot", "bernoullis", "gamma", "poisson"])
+def test_other_likelihoods(likelihood: str) -> None:
+    make_model = maker("ProbMix", likelihood, labels="exact" if likelihood in ("normals", "one-hot") else "sample")
+    own = [data(r, likelihood=likelihood) for r in range(2)]
+    assert_as_fit(fit_replicas(make_model, own), make_model, own)
+
+
+@pytest.mark.parametrize("batch_size", [None, 5])
+@pytest.mark.parametrize("method", ["ERM", "ProbMix", "ManifoldProbMix"])
+def test_uneven_lengths(method: str, batch_size: int | None) -> None:
+    """Padded rows change neither loss, gradient nor validation; a short replica waits for the others."""
+    make_model = maker(method)
+    own = [data(r, size) for r, size in enumerate([12, 7, 3, 11])]
+    validation = [data(10 + r, size) for r, size in enumerate([4, 9, 1, 6])]
+    arguments: dict[str, Any] = {"batch_size": batch_size}
+    replicas = fit_replicas(make_model, own, validation=validation, **arguments)
+    assert_as_fit(replicas, make_model, own, validation, **arguments)
+
+
+@pytest.mark.parametrize("likelihood", ["normal", "categorical"])
+@pytest.mark.parametrize("method", ["ProbMix", "ManifoldProbMix"])
+def test_sampled_labels_and_several_samples(method: str, likelihood: str) -> None:
+    vicinity = pm.NormalVicinity(0.1) if likelihood == "normal" else pm.LabelVicinity(0.1, cases.CLASSES)
+    make_model = maker(method, likelihood, labels="sample", vicinity=vicinity)
+    own = [data(r, size, likelihood) for r, size in enumerate([12, 9])]
+    assert_as_fit(fit_replicas(make_model, own, num_samples=3), make_model, own, num_samples=3)
+
+
+@pytest.mark.parametrize("batch_size", [None, 4])
+def test_graphs(batch_size: int | None) -> None:
+    own = [data(r, size) for r, size in enumerate([12, 9])]
+    graphs = [pm.NearestNeighborGraph(x, num_neighbors=2) for x, _ in own]
+    arguments: dict[str, Any] = {"batch_size": batch_size}
+    one_each = fit_replicas(maker(), own, graph=graphs, **arguments)
+    made = fit_replicas(maker(), own, graph=lambda x: pm.NearestNeighborGraph(x, num_neighbors=2), **arguments)
+    assert_as_fit(one_each, maker(), own, graphs=graphs, **arguments)
+    for model, other in zip(one_each.models, made.models, strict=True):
+        assert_same(model, other, rtol=0)
+
+
+def test_one_graph_for_all() -> None:
+    x, y = data()
+    graph = pm.NearestNeighborGraph(x, num_neighbors=2)
+    replicas = fit_replicas(maker(), [(x, y)] * 3, graph=graph)
+    assert_as_fit(replicas, maker(), [(x, y)] * 3, graphs=[graph] * 3)
+    parameters = [next(model.parameters()) for model in replicas.models]
+    assert not torch.equal(parameters[0], parameters[1])
+
+
+def test_hyperparameters() -> None:
+    """Learning rate and law of λ in one computation; vicinity and network in turn, the results in order."""
+
+    def make_model(r: int) -> Any:
+        arguments = {"coefficient": dist.Beta(0.1 + r, 0.1 + r), "vicinity": pm.NormalVicinity(0.1 if r % 2 else 0.0)}
+        model = cases.make_model("ProbMix", **arguments)
+        if r == 3:
+            model.decoder.append(nn.Tanh())
+        return model
+
+    own, rates = [data(r) for r in range(5)], [0.001, 0.01, 0.02, 0.03, 0.1]
+    kinds = [configuration(make_model(r)) for r in range(5)]
+    assert kinds[0] == kinds[2] == kinds[4] != kinds[1] != kinds[3] != kinds[0]
+    replicas = fit_replicas(make_model, own, learning_rate=rates)
+    assert_as_fit(replicas, make_model, own, learning_rate=rates)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (lambda: cases.make_model("ERM"), lambda: cases.make_model("Mixup")),
+        (lambda: nn.Dropout(0.1), lambda: nn.Dropout(0.2)),
+        (nn.ReLU, nn.Tanh),
+        (lambda: nn.LeakyReLU(0.1), lambda: nn.LeakyReLU(0.2)),
+        (lambda: pm.nn.NormalLikelihood(min_scale=1e-3), lambda: pm.nn.NormalLikelihood(min_scale=1e-2)),
+    ],
+)
+def test_configuration(one: Any, other: Any) -> None:
+    """What is made alike is alike, whatever its parameters; what differs in an attribute is not."""
+
+    def model(make: Any) -> Any:
+        made = make()
+        if isinstance(made, pm.models.DensityModel):
+            return made
+        likelihood = made if isinstance(made, pm.nn.NormalLikelihood) else pm.nn.NormalLikelihood()
+        layers = [nn.Linear(3, 2)] + ([] if likelihood is made else [made])
+        return pm.ERM(nn.Sequential(*layers), likelihood)
+
+    assert configuration(model(one)) == configuration(model(one)) != configuration(model(other))
+
+
+def test_buffers_and_frozen_parameters_are_each_replicas_own() -> None:
+    class Scaled(nn.Module):
+        def __init__(self, scale: float) -> None:
+            super().__init__()
+            self.linear = nn.Linear(3, 2)
+            self.linear.bias.requires_grad_(False)
+            self.register_buffer("scale", torch.tensor(scale))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.linear(x) * self.scale
+
+    def make_model(r: int) -> Any:
+        return pm.ERM(Scaled(1.0 + r), pm.nn.NormalLikelihood()).double()
+
+    own = [data(r) for r in range(3)]
+    replicas = fit_replicas(make_model, own)
+    assert_as_fit(replicas, make_model, own)
+    for r, model in enumerate(replicas.models):
+        assert torch.equal(model.decoder.linear.bias, initial(make_model, r).decoder.linear.bias)
+
+
+def test_single_precision() -> None:
+    own = [tuple(t.float() for t in data(r)) for r in range(2)]
+    replicas = fit_replicas(maker(dtype=torch.float32), own)
+    assert all(p.dtype == torch.float32 for model in replicas.models for p in model.parameters())
+
+
+# What a replica does not depend on.
+
+
+@pytest.mark.parametrize("method", ["ProbMix", "ManifoldProbMix"])
+def test_a_replica_depends_on_the_seed_and_its_number_alone(method: str) -> None:
+    own = [data(r, size) for r, size in enumerate([12, 9, 12, 10, 12])]
+    arguments: dict[str, Any] = {"batch_size": 5, "validation": own}
+    together = fit_replicas(maker(method), own, **arguments)
+    pyro.set_rng_seed(7)
+    in_chunks = fit_replicas(maker(method), own, chunk_size=2, **arguments)
+    fewer = fit_replicas(maker(method), own[:2], batch_size=5, validation=own[:2])
+    other_seed = fit_replicas(maker(method), own, seed=1, **arguments)
+    for r in range(5):
+        assert_same(in_chunks.models[r], together.models[r])
+        assert in_chunks.seeds[r] == together.seeds[r] != other_seed.seeds[r]
+    for r in range(2):
+        assert_same(fewer.models[r], together.models[r])
+    assert together.histories[0].train_loss != other_seed.histories[0].train_loss
+
+
+def global_state() -> dict[str, Any]:
+    store = pyro.get_param_store()
+    return {
+        "torch": torch.get_rng_state().tolist(),
+        "python": random.getstate(),
+        "numpy": np.random.get_state()[1].tolist(),
+        "store": {name: id(value) for name, value in store._params.items()},
+        "validation": (torch.distributions.Distribution._validate_args, pyro.settings.get()),
+    }
+
+
+@pytest.mark.parametrize("bad", [False, True])
+def test_global_state_stays(bad: bool) -> None:
+    pyro.param("mine", torch.ones(2))
+    x, y = data()
+    before = global_state()
+    if bad:
+        with pytest.raises(ValueError, match="replica 1: y: expected shape"):
+            fit_replicas(maker("ManifoldProbMix"), [(x, y), (x, y[:, None])])
+    else:
+        fit_replicas(maker("ManifoldProbMix"), [(x, y)] * 2, validation=[(x, y)] * 2, batch_size=5)
+    assert global_state() == before
+
+
+# Replicas that stop alone.
+
+
+class Failing(nn.Module):
+    """A linear network whose output or gradient is not finite once its bias has moved far enough."""
+
+    def __init__(self, limit: float, where: str) -> None:
+        super().__init__()
+        self.linear, self.where = nn.Linear(3, 1).double(), where
+        nn.init.zeros_(self.linear.bias)
+        self.register_buffer("limit", torch.tensor(limit))
+
+    def forward(self, x: Tensor) -> Tensor:
+        beyond = self.linear.bias.detach().abs() > self.limit
+        output = self.linear(x)
+        if self.where == "output":
+            return output * torch.where(beyond, math.nan, 1.0)
+        # √0 is 0, its derivative infinite.
+        return output + torch.where(beyond, 0 * output, 1 + output.square()).sqrt() * torch.where(beyond, 1.0, 0.0)
+
+
+@pytest.mark.parametrize("batch_size", [None, 5])
+@pytest.mark.parametrize("where", ["output", "gradient"])
+def test_a_replica_that_fails_stops_alone(where: str, batch_size: int | None) -> None:
+    """It keeps the parameters of its last finite step; the others stay bitwise what they would be."""
+
+    def make_model(limits: list[float]) -> Callable[[int], Any]:
+        return lambda r: pm.ERM(Failing(limits[r], where), pm.nn.NormalLikelihood(scale=1.0))
+
+    own = [data(r) for r in range(3)]
+    arguments: dict[str, Any] = {"epochs": 12, "batch_size": batch_size, "validation": [data(5)] * 3}
+    healthy = fit_replicas(make_model([math.inf] * 3), own, **arguments)
+    mixed = fit_replicas(make_model([math.inf, 0.09, math.inf]), own, **arguments)
+    assert healthy.failed == {}
+    (epoch,) = mixed.failed.values()
+    assert list(mixed.failed) == [1]
+    for r in (0, 2):
+        assert mixed.histories[r] == healthy.histories[r]
+        assert_same(mixed.models[r].decoder.linear, healthy.models[r].decoder.linear, rtol=0)
+    assert mixed.histories[1].train_loss == healthy.histories[1].train_loss[:epoch]
+    model = initial(make_model([math.inf, 0.09, math.inf]), 1)
+    with pytest.raises(ValueError, match=f"loss: expected finite losses and gradients, .* in epoch {epoch};"):
+        pm.fit(model, own[1], seed=mixed.seeds[1], learning_rate=0.02, progress=False, epochs=12, batch_size=batch_size)
+    assert_same(mixed.models[1], model)
+
+
+def test_validation_that_is_never_finite() -> None:
+    class Blind(nn.Module):
+        def __init__(self, factor: float) -> None:
+            super().__init__()
+            self.linear = nn.Linear(3, 1).double()
+            self.register_buffer("factor", torch.tensor(factor))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.linear(x) if self.training else self.linear(x) * self.factor
+
+    def make_model(r: int) -> Any:
+        return pm.ERM(Blind([1.0, math.nan][r]), pm.nn.NormalLikelihood(scale=1.0))
+
+    own = [data(r) for r in range(2)]
+    replicas = fit_replicas(make_model, own, validation=own)
+    assert replicas.failed == {1: 0}
+    model = initial(make_model, 1)
+    pm.fit(model, own[1], seed=replicas.seeds[1], learning_rate=0.02, epochs=4, progress=False)
+    assert_same(replicas.models[1].decoder.linear, model.decoder.linear)
+
+
+def test_patience() -> None:
+    """Validation on the opposite of the truth: a replica stops after its first epochs, the other goes on."""
+    x, _ = data()
+    y = x.sum(-1)
+
+    def make_model(r: int) -> Any:
+        network = nn.Linear(3, 1).double()
+        nn.init.zeros_(network.weight)
+        return pm.ERM(network, pm.nn.NormalLikelihood(scale=1.0))
+
+    own, validation = [(x, y)] * 2, [(x, -5 * y), (x, y)]
+    without = fit_replicas(make_model, own, validation=validation, epochs=30)
+    replicas = fit_replicas(make_model, own, validation=validation, epochs=30, patience=3)
+    lengths = [len(history.train_loss) for history in replicas.histories]
+    assert lengths == [len(history.validation_loss) for history in replicas.histories] == [4, 30]
+    assert replicas.histories[0].best_epoch == 0
+    assert replicas.histories[1] == without.histories[1]
+    for model, other in zip(replicas.models, without.models, strict=True):
+        assert_same(model, other, rtol=0)
+    alone = fit_replicas(make_model, own[:1], validation=validation[:1], epochs=100, patience=3)
+    assert alone.histories[0] == replicas.histories[0]
+
+
+def test_validation_every() -> None:
+    own = [data(r) for r in range(2)]
+    every = fit_replicas(maker(), own, validation=own, epochs=8)
+    third = fit_replicas(maker(), own, validation=own, epochs=8, validation_every=3)
+    for history, other in zip(third.histories, every.histories, strict=True):
+        assert history.train_loss == other.train_loss
+        assert history.validation_loss == [other.validation_loss[epoch] for epoch in (2, 5, 7)]
+        best = min(range(3), key=history.validation_loss.__getitem__)
+        assert history.best_epoch == (2, 5, 7)[best]
+
+
+# The result.
+
+
+def test_models_are_ordinary_models() -> None:
+    x, y = data()
+    replicas = fit_replicas(maker("ManifoldProbMix"), [(x, y)] * 2)
+    for model in replicas.models:
+        assert not model.training
+        assert model.predictive(x).batch_shape == (12,)
+        assert not list(pyro.get_param_store())
+    history = pm.fit(replicas.models[1], (x, y), epochs=2, progress=False)
+    assert len(history.train_loss) == 2
+
+
+def test_ensemble() -> None:
+    x, y = data()
+    replicas = fit_replicas(maker(), [(x, y)] * 3)
+    members = [model.predictive(x) for model in replicas.models]
+    linear = replicas.ensemble(x)
+    expected = torch.stack([p.log_prob(y) for p in members]).logsumexp(0) - math.log(3)
+    torch.testing.assert_close(linear.log_prob(y), expected, rtol=1e-12, atol=1e-12)
+    pooled = replicas.ensemble(x, pooling="log-linear", members=[0, 2])
+    expected = pm.log_linear_pool([members[0], members[2]], [0.5, 0.5]).log_prob(y)
+    torch.testing.assert_close(pooled.log_prob(y), expected, rtol=1e-12, atol=1e-12)
+    replicas.failed[1] = 0
+    chosen = replicas.ensemble(x).log_prob(y)
+    torch.testing.assert_close(chosen, replicas.ensemble(x, members=[0, 2]).log_prob(y), rtol=0, atol=0)
+    with pytest.raises(ValueError, match='pooling: expected "linear" or "log-linear", got \'geometric\''):
+        replicas.ensemble(x, pooling="geometric")
+    with pytest.raises(ValueError, match="members: expected one at least, got none"):
+        replicas.ensemble(x, members=[])
+
+
+def test_progress_bar(capsys: pytest.CaptureFixture[str]) -> None:
+    fit_replicas(maker(), [data(r) for r in range(3)], epochs=50, progress=True, chunk_size=2)
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "3 replicas" in shown.err
+    assert "train=" in shown.err
+    fit_replicas(maker(), [data()])
+    assert capsys.readouterr().err == ""
+
+
+def test_memory_bounds_how_many_run_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    train = replicas_module._train
+    monkeypatch.setattr(replicas_module, "_train", lambda chunk, *rest: (sizes.append(len(chunk)), train(chunk, *rest)))
+    own = [data(r) for r in range(5)]
+    fit_replicas(maker(), own)
+    fit_replicas(maker(), own, chunk_size=3)
+    monkeypatch.setattr(replicas_module, "MEMORY", 1)
+    fit_replicas(maker(), own)
+    assert sizes == [5, 3, 2, 1, 1, 1, 1, 1]
+
+
+# Bad input.
+
+X, Y = data()
+BAD: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
+    "no data": ({"data": []}, ValueError, "data: expected one replica at least, got none"),
+    "one pair": ({"data": (X, Y)}, TypeError, r"replica 0: data: expected a sequence of \(x, y\)"),
+    "nan": ({"data": [(X, Y), (X, Y * math.nan)]}, ValueError, "replica 1: y: expected finite values"),
+    "rows": ({"data": [(X, Y[:9])]}, ValueError, "replica 0: y: expected shape"),
+    "validation": ({"validation": [(X, Y)]}, ValueError, "validation: expected one for each of the 2 replicas, got 1"),
+    "validation rows": ({"validation": [(X, Y), (X, Y[:9])]}, ValueError, "replica 1: validation: .*got 12 and 9"),
+    "graphs": ({"graph": [pm.CompleteGraph(12)]}, ValueError, "graph: expected one for each of the 2 replicas, got 1"),
+    "graph": ({"graph": [pm.CompleteGraph(12), pm.CompleteGraph(9)]}, ValueError, r"replica 1: x: expected shape \(9"),
+    "rates": ({"learning_rate": [0.1]}, ValueError, "learning_rate: expected one for each of the 2 replicas, got 1"),
+    "rate": ({"learning_rate": [0.1, -1.0]}, ValueError, "replica 1: learning_rate: .*got -1.0"),
+    "epochs": ({"epochs": 0}, ValueError, "epochs: expected at least 1, got 0"),
+    "samples": ({"num_samples": 0}, ValueError, "num_samples: expected at least 1, got 0"),
+    "batch size": ({"batch_size": 0}, ValueError, "replica 0: batch_size: expected at least 1, got 0"),
+    "patience": ({"patience": 0, "validation": [(X, Y)] * 2}, ValueError, "patience: expected at least 1, got 0"),
+    "patience alone": ({"patience": 5}, ValueError, "patience: expected validation data with it, got 5 without"),
+    "every": ({"validation_every": 0}, ValueError, "validation_every: expected at least 1, got 0"),
+    "chunk": ({"chunk_size": 0}, ValueError, "chunk_size: expected at least 1, got 0"),
+    "no model": ({"make_model": lambda r: nn.Linear(2, 2)}, TypeError, "replica 0: make_model: expected a model"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input(case: str) -> None:
+    arguments, error, message = BAD[case]
+    with pytest.raises(error, match=message):
+        fit_replicas(**{"make_model": maker(), "data": [(X, Y)] * 2} | arguments)
+
+
+def test_replicas_that_share_parameters() -> None:
+    network = pm.nn.MLP(3, [], 2)
+    with pytest.raises(ValueError, match=r"make_model: .* replicas 0 and 1 share"):
+        fit_replicas(lambda r: pm.ERM(network, pm.nn.NormalLikelihood()).double(), [(X, Y)] * 2)
+
+
+@pytest.mark.parametrize(
+    ("prepare", "message"),
+    [
+        (lambda model: model.decoder.append(nn.BatchNorm1d(2)), r"treat each row alone, got BatchNorm1d \(decoder.3\)"),
+        (lambda model: model.requires_grad_(False), "trainable parameters of one dtype, got none"),
+        (lambda model: model.decoder[0].float(), "one dtype, got torch.float32, torch.float64"),
+    ],
+)
+def test_networks_that_cannot_be_stacked(prepare: Any, message: str) -> None:
+    def make_model(r: int) -> Any:
+        model = cases.make_model("ERM")
+        prepare(model)
+        return model
+
+    with pytest.raises(ValueError, match="make_model: expected .*" + message):
+        fit_replicas(make_model, [(X, Y)] * 2, chunk_size=2)
