@@ -315,8 +315,13 @@ def plain(p: Any) -> Any:
     while isinstance(p, Distribution):
         if hasattr(p, "fused"):
             p = p.fused
+        elif isinstance(p, ExpandedDistribution) and p.batch_shape == p.base_dist.batch_shape:
+            p = p.base_dist
         elif isinstance(p, ExpandedDistribution):
-            p = p.base_dist.expand(p.batch_shape)
+            expanded = p.base_dist.expand(p.batch_shape)
+            if isinstance(expanded, ExpandedDistribution):  # it has no other expansion
+                break
+            p = expanded
         else:
             break
     return p
