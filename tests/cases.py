@@ -348,7 +348,7 @@ CASES: dict[str, Case] = {
     ),
 }
 
-from tests import cases_more  # noqa: E402  (its rows are made of what is above)
+from tests import cases_apart, cases_more  # noqa: E402  (their rows are made of what is above)
 
-CASES |= cases_more.CASES
+CASES |= cases_more.CASES | cases_apart.CASES
 NAMES = sorted(name for name, case in CASES.items() if case.generated)

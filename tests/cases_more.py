@@ -23,6 +23,7 @@ from tests.cases import (
     plane,
     positive,
     simplex,
+    squared,
     uniform,
     unit,
 )
@@ -51,8 +52,8 @@ def above(scale: float) -> Callable[[], Grid]:
     return grid
 
 
-def circle() -> Grid:
-    x, log_step = line(-math.pi, math.pi, 801)
+def circle(size: int = 800) -> Grid:
+    x, log_step = line(-math.pi, math.pi, size + 1)
     return x[:-1], log_step[:-1]
 
 
@@ -159,6 +160,14 @@ CASES: dict[str, Case] = {
         grid=unit,
         scipy=continuous_bernoulli,
         awkward=[(80.0,), (-80.0,), (0.0,), (1e-30,)],
+    ),
+    "ExtendedBinomial": Case(
+        types=(dist.ExtendedBinomial,),
+        parameters=uniform((-3, 3)),
+        make=lambda logits: dist.ExtendedBinomial(7, logits=logits),
+        grid=counts(8),
+        scipy=lambda p, y: scipy.stats.binom(7, p.probs.numpy()).logpmf(y.numpy()),
+        awkward=[(INF,), (-INF,), (80.0,), (-80.0,)],
     ),
     "GammaPoisson": Case(
         types=(dist.GammaPoisson,),
@@ -277,6 +286,17 @@ CASES: dict[str, Case] = {
         scipy=lambda p, y: scipy.stats.pareto(p.alpha, scale=p.scale).logpdf(y),
         awkward=[(1e-30,), (1e30,)],
     ),
+    "SineBivariateVonMises": Case(
+        types=(dist.SineBivariateVonMises,),
+        parameters=uniform((1.5, 3), (1.5, 3), (-1.4, 1.4)),
+        make=lambda phi, psi, correlation: dist.SineBivariateVonMises(0.5, -1.0, phi, psi, correlation),
+        grid=squared(lambda: circle(100)),
+        awkward=[(1e4, 1e4, 10.0), (1e-9, 1e-9, 0.0), (1.0, 4.0, -1.99)],
+        half=False,
+        vmap=False,  # its constructor looks at the values of the concentrations
+        moments=False,  # they are circular
+        precision=1e-6,
+    ),
     "VonMises": Case(
         types=(TORCH.VonMises,),
         parameters=uniform((-3, 3), (0.5, 5)),
@@ -336,34 +356,5 @@ CASES: dict[str, Case] = {
         scipy=lambda p, y: zero_inflated(p, y, scipy.stats.poisson(float(p.rate))),
         awkward=[(1e-30, 0.0), (1e30, 0.0), (3.0, 80.0), (3.0, -80.0)],
         exact=False,  # Pyro's log_prob is computed from what happens to be cached
-    ),
-    # What a generated test needs and these lack has tests of its own in test_supports.py and test_matrices.py.
-    "Delta": Case(
-        types=(dist.Delta,),
-        parameters=uniform((-1, 1)),
-        make=dist.Delta,
-        grid=finite(torch.zeros(1, dtype=torch.float64)),
-        generated=False,  # components that differ have no pool
-    ),
-    "LKJ": Case(
-        types=(dist.LKJ,),
-        parameters=uniform((0.8, 4)),
-        make=lambda concentration: dist.LKJ(2, concentration),
-        grid=correlation,
-        generated=False,  # Pyro's does not expand
-    ),
-    "Uniform": Case(
-        types=(TORCH.Uniform,),
-        parameters=uniform((-1, 0), (1, 2)),
-        make=dist.Uniform,
-        grid=unit,
-        generated=False,  # components of one support are equal
-    ),
-    "VonMises3D": Case(
-        types=(dist.VonMises3D,),
-        parameters=uniform((-2, 2), event=(3,)),
-        make=dist.VonMises3D,
-        grid=circle,
-        generated=False,  # Pyro's has no sampler
     ),
 }

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import torch
 from pyro.distributions.torch_distribution import ExpandedDistribution, MaskedDistribution
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.distributions import Distribution, Transform
 
 from pyro_probmix.distributions._not_closed import why_not_closed
@@ -206,13 +207,18 @@ def masked_sum(terms: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
     """
     products = []
     for w, t in zip(weights, terms, strict=True):
-        if not w.requires_grad:  # then no gradient meets an infinite term, and one selection does
+        if not differentiated(w):  # then no gradient meets an infinite term, and one selection does
             products.append((w * t).masked_fill(w == 0, 0))
             continue
         infinite = t.isinf()
         product = w * t.masked_fill(infinite, 0)
         products.append(torch.where(infinite & (w != 0), t.detach() * w.detach().sign(), product))
     return reduce(torch.add, products)
+
+
+def differentiated(tensor: Tensor) -> bool:
+    """Whether a derivative by ``tensor`` is under way, backward or forward."""
+    return tensor.requires_grad or forward_ad.unpack_dual(tensor).tangent is not None
 
 
 def sum_products(terms: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
@@ -244,9 +250,9 @@ def restore_members(
     for i, dim in enumerate(dims):
         value = pooled[i]
         with torch.no_grad():
-            exact = value
+            exact = value.detach()  # of its tangent, which no_grad keeps
             for w, member in zip(weights, members, strict=True):
-                exact = torch.where(unsqueeze_right(w == 1, dim), member[i], exact)
+                exact = torch.where(unsqueeze_right(w == 1, dim), member[i].detach(), exact)
         nothing = value - value.detach()  # but a gradient
         restored.append(exact + nothing.masked_fill(nothing.isnan(), 0))
     return tuple(restored)
@@ -315,8 +321,13 @@ def plain(p: Any) -> Any:
     while isinstance(p, Distribution):
         if hasattr(p, "fused"):
             p = p.fused
+        elif isinstance(p, ExpandedDistribution) and p.batch_shape == p.base_dist.batch_shape:
+            p = p.base_dist
         elif isinstance(p, ExpandedDistribution):
-            p = p.base_dist.expand(p.batch_shape)
+            expanded = p.base_dist.expand(p.batch_shape)
+            if isinstance(expanded, ExpandedDistribution):  # it has no other expansion
+                break
+            p = expanded
         else:
             break
     return p

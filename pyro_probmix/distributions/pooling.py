@@ -309,7 +309,10 @@ class LinearPool(TorchDistribution):
             if self._batched is not None:
                 values = self._batched.expand(self.weights.shape).sample(sample_shape)
             else:
-                draws = [m.expand(self.batch_shape).sample(sample_shape) for m in self._members]
+                members = [
+                    m if m.batch_shape == self.batch_shape else m.expand(self.batch_shape) for m in self._members
+                ]
+                draws = [m.sample(sample_shape) for m in members]
                 values = torch.stack(draws, dim)
             index = unsqueeze_right(chosen.unsqueeze(-1), len(self.event_shape))
             index = index.expand(shape + (1,) + self.event_shape)

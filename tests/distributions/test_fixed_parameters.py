@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pyro_probmix.distributions import LogLinearPool, cross_entropy, index_select, log_linear_pool
+from pyro_probmix.distributions import LogLinearPool, cross_entropy, index_select, log_base_measure, log_linear_pool
 
 ONES = torch.ones(3)
 ZEROS = torch.zeros(3)
@@ -21,6 +21,7 @@ ROWS: dict[str, tuple[Callable[[Any], Any], tuple[Any, Any], str]] = {
     "AffineBeta": (lambda scale: dist.AffineBeta(ONES, 2 * ONES, 0.0, scale), (1.0, 2.0), "equal transforms"),
     "AsymmetricLaplace": (lambda loc: dist.AsymmetricLaplace(loc, ONES, ONES), (0.0, 1.0), "equal loc"),
     "Binomial": (lambda n: dist.Binomial(n, logits=ZEROS), (3, 4), "equal total_count"),
+    "ExtendedBinomial": (lambda n: dist.ExtendedBinomial(n, logits=ZEROS), (3, 4), "equal total_count"),
     "GammaPoisson": (lambda n: dist.GammaPoisson(n, ONES), (1.0, 2.0), "equal concentration"),
     "Gumbel": (lambda scale: dist.Gumbel(ZEROS, scale), (1.0, 2.0), "equal scale"),
     "Kumaraswamy": (lambda a: dist.Kumaraswamy(a, ONES), (1.0, 2.0), "equal concentration1"),
@@ -28,6 +29,11 @@ ROWS: dict[str, tuple[Callable[[Any], Any], tuple[Any, Any], str]] = {
     "Laplace": (lambda loc: dist.Laplace(loc, ONES), (0.0, 1.0), "equal loc"),
     "Multinomial": (lambda n: dist.Multinomial(n, logits=torch.zeros(3, 2)), (3, 4), "equal total_count"),
     "NegativeBinomial": (lambda n: dist.NegativeBinomial(n, logits=ZEROS), (3, 4), "equal total_count"),
+    "SineBivariateVonMises": (
+        lambda loc: dist.SineBivariateVonMises(loc, 0.0, ONES, ONES, 0.5 * ONES),
+        (0.0, 1.0),
+        "equal phi_loc",
+    ),
     "Weibull": (lambda k: dist.Weibull(ONES, k), (1.0, 2.0), "equal concentration"),
     "ZeroInflatedDistribution": (
         lambda base: dist.ZeroInflatedDistribution(base, gate=0.5 * ONES),
@@ -79,6 +85,17 @@ def test_zero_inflation_is_of_counts() -> None:
     p = dist.ZeroInflatedDistribution(dist.Normal(ZEROS, 1.0), gate=0.5 * ONES)
     with pytest.raises(TypeError, match="ZeroInflatedDistribution of Normal has no natural form: expected counts"):
         log_linear_pool([p, p], [0.5, 0.5])
+
+
+def test_an_extended_binomial_has_no_mass_off_its_counts() -> None:
+    p, q = (dist.ExtendedBinomial(3, logits=logits * ONES) for logits in (-1.0, 1.0))
+    pool = LogLinearPool([p, q], [0.5, 0.5])
+    y = torch.tensor([[-1.0], [4.0]])
+    assert (pool.log_prob(y) == log_base_measure(pool, y)).all()
+    assert (pool.log_prob(y) == -torch.inf).all()
+    negative = dist.ExtendedBinomial(torch.tensor(-2), logits=ZEROS)
+    with pytest.raises(TypeError, match=r"ExtendedBinomial of a negative total_count .* got -2, of no mass"):
+        log_linear_pool([negative, negative], [0.5, 0.5])
 
 
 @pytest.mark.parametrize("rate", [3.0, 50.0])

@@ -15,6 +15,7 @@ from pyro_probmix.distributions.families import (
     simplex,
     supports,
     transformed,
+    trees,
     trials,
     wrappers,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "simplex",
     "supports",
     "transformed",
+    "trees",
     "trials",
     "wrappers",
 ]

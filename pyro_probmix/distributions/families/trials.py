@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -16,12 +17,14 @@ from pyro_probmix.distributions.exponential_family import (
     masked_sum,
     register_family,
     restore_members,
+    validates,
 )
 from pyro_probmix.distributions.families._numerics import expected_log_gamma, inverse_softplus
 from pyro_probmix.distributions.families.discrete import BernoulliFamily, CategoricalFamily, _categorical
 
 __all__ = [
     "BinomialFamily",
+    "ExtendedBinomialFamily",
     "GammaPoissonFamily",
     "GeometricFamily",
     "MultinomialFamily",
@@ -53,6 +56,24 @@ class BinomialFamily(BernoulliFamily):
 
     def cross_entropy(self, p: Any, q: Any) -> Tensor:
         return q.total_count * super().cross_entropy(p, q) - self.expected_base_measure(p)
+
+
+@register_family(dist.ExtendedBinomial)
+class ExtendedBinomialFamily(BinomialFamily):
+    """ExtendedBinomial of equal total_count n ≥ 0: the Binomial's natural form, h being zero off 0, ..., n."""
+
+    constructor = dist.ExtendedBinomial
+
+    def check(self, p: Any) -> None:
+        if validates(p) and (p.total_count < 0).any():
+            raise TypeError(
+                "ExtendedBinomial of a negative total_count has no natural form: expected total_count >= 0, "
+                f"got {p.total_count.min().item():g}, of no mass"
+            )
+
+    def base_measure(self, p: Any, y: Tensor) -> Tensor:
+        outside = (y < 0) | (y > p.total_count)
+        return super().base_measure(p, y.masked_fill(outside, 0)).masked_fill(outside, -math.inf)
 
 
 @register_family(torch.distributions.Multinomial)
