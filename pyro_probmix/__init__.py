@@ -22,6 +22,7 @@ from pyro_probmix.evaluation import evaluate, to_inference_data
 from pyro_probmix.mixing import (
     CompleteGraph,
     DiracVicinity,
+    GaussJacobi,
     LabelVicinity,
     NearestNeighborGraph,
     NormalVicinity,
@@ -36,6 +37,7 @@ __all__ = [
     "CompleteGraph",
     "DiracVicinity",
     "ExpandedBeta",
+    "GaussJacobi",
     "History",
     "HolderPool",
     "LabelVicinity",

@@ -208,7 +208,6 @@ class LinearPool(TorchDistribution):
     """
 
     arg_constraints: dict[str, constraints.Constraint] = {}
-    has_rsample = False
 
     def __init__(
         self, components: Components, weights: Weights | None = None, validate_args: bool | None = None
@@ -260,6 +259,11 @@ class LinearPool(TorchDistribution):
         return self._members[0].support
 
     @property
+    def has_rsample(self) -> bool:  # type: ignore[override]
+        """Whether the components have it, and the weights no gradient, which none could reach through a choice."""
+        return all(m.has_rsample for m in self._members) and not self._weights.requires_grad
+
+    @property
     def has_enumerate_support(self) -> bool:  # type: ignore[override]
         return all(m.has_enumerate_support for m in self._members)
 
@@ -302,21 +306,29 @@ class LinearPool(TorchDistribution):
 
     def sample(self, sample_shape: Any = torch.Size()) -> Tensor:
         with torch.no_grad():
-            shape = torch.Size(sample_shape) + self.batch_shape
-            dim = -1 - len(self.event_shape)
-            categorical = torch.distributions.Categorical(probs=self.weights, validate_args=False)
-            chosen = categorical.sample(sample_shape)
-            if self._batched is not None:
-                values = self._batched.expand(self.weights.shape).sample(sample_shape)
-            else:
-                members = [
-                    m if m.batch_shape == self.batch_shape else m.expand(self.batch_shape) for m in self._members
-                ]
-                draws = [m.sample(sample_shape) for m in members]
-                values = torch.stack(draws, dim)
-            index = unsqueeze_right(chosen.unsqueeze(-1), len(self.event_shape))
-            index = index.expand(shape + (1,) + self.event_shape)
-            return values.gather(dim, index).squeeze(dim)
+            return self._draw("sample", torch.Size(sample_shape))
+
+    def rsample(self, sample_shape: Any = torch.Size()) -> Tensor:
+        """A draw with the gradient of the component it is from."""
+        if not self.has_rsample:
+            raise NotImplementedError(
+                "rsample: expected components that have it and weights without gradient; sample has neither need"
+            )
+        return self._draw("rsample", torch.Size(sample_shape))
+
+    def _draw(self, method: str, sample_shape: torch.Size) -> Tensor:
+        dim = -1 - len(self.event_shape)
+        categorical = torch.distributions.Categorical(probs=self.weights, validate_args=False)
+        chosen = categorical.sample(sample_shape)
+        if self._batched is not None:
+            values = getattr(self._batched.expand(self.weights.shape), method)(sample_shape)
+        else:
+            shape = self.batch_shape
+            members = [m if m.batch_shape == shape else m.expand(shape) for m in self._members]
+            values = torch.stack([getattr(m, method)(sample_shape) for m in members], dim)
+        index = unsqueeze_right(chosen.unsqueeze(-1), len(self.event_shape))
+        index = index.expand(sample_shape + self.batch_shape + (1,) + self.event_shape)
+        return values.gather(dim, index).squeeze(dim)
 
     def cdf(self, value: Tensor) -> Tensor:
         """Σₖ wₖ Fₖ(value), for components with a cdf."""

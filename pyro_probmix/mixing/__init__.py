@@ -3,11 +3,13 @@
 from pyro_probmix.mixing.batches import PairBatch, PairLoader
 from pyro_probmix.mixing.coefficients import LogSpaceBeta, as_coefficient, coefficient_to
 from pyro_probmix.mixing.graphs import CompleteGraph, NearestNeighborGraph, SamplingGraph
+from pyro_probmix.mixing.quadrature import GaussJacobi
 from pyro_probmix.mixing.vicinity import DiracVicinity, LabelVicinity, NormalVicinity, Vicinity
 
 __all__ = [
     "CompleteGraph",
     "DiracVicinity",
+    "GaussJacobi",
     "LabelVicinity",
     "LogSpaceBeta",
     "NearestNeighborGraph",

@@ -7,7 +7,9 @@ import torch
 from pyro.distributions.torch_distribution import TorchDistribution, TorchDistributionMixin
 from torch.distributions import constraints
 
+from pyro_probmix.distributions.expanded_beta import ExpandedBeta
 from pyro_probmix.distributions.log_space_beta import LogSpaceBeta
+from pyro_probmix.mixing.quadrature import GaussJacobi
 
 __all__ = ["LogSpaceBeta", "as_coefficient", "coefficient_to"]
 
@@ -21,7 +23,8 @@ def as_coefficient(distribution: torch.distributions.Distribution) -> TorchDistr
 
     Args:
         distribution: Any distribution of a scalar within [0, 1], such as Beta, Delta, Uniform, Bernoulli or
-            a mixture. Its batch shape is (), or broadcasts with the edges of a batch, which have a λ each.
+            a mixture, or an ExpandedBeta, which alone leaves it. Its batch shape is (), or broadcasts with the
+            edges of a batch, which have a λ each.
 
     Raises:
         TypeError: If ``distribution`` is not a distribution.
@@ -50,6 +53,9 @@ def as_coefficient(distribution: torch.distributions.Distribution) -> TorchDistr
         )
     if isinstance(distribution, torch.distributions.Beta):
         return _log_space_beta(distribution)
+    if isinstance(distribution, ExpandedBeta):
+        _check_concentrations(distribution)
+        return distribution
     _check_support(distribution)
     if isinstance(distribution, TorchDistributionMixin):
         return distribution
@@ -57,7 +63,9 @@ def as_coefficient(distribution: torch.distributions.Distribution) -> TorchDistr
 
 
 def coefficient_to(distribution: TorchDistribution, device: torch.device, dtype: torch.dtype) -> TorchDistribution:
-    """Return the law with its parameters on a device and in a dtype; any but Beta and Delta stays as it is.
+    """Return the law with its parameters on a device and in a dtype; one that is not named here stays as it is.
+
+    Named are Beta, ExpandedBeta, GaussJacobi and Delta.
 
     Args:
         distribution: What :func:`as_coefficient` returned.
@@ -72,21 +80,30 @@ def coefficient_to(distribution: TorchDistribution, device: torch.device, dtype:
     if isinstance(distribution, LogSpaceBeta):
         a1, a0 = (c.to(device, dtype) for c in (distribution.concentration1, distribution.concentration0))
         return LogSpaceBeta(a1, a0, validate_args=False)
+    if isinstance(distribution, ExpandedBeta):
+        arguments = {name: getattr(distribution, name).to(device, dtype) for name in distribution.arg_constraints}
+        return ExpandedBeta(**arguments, validate_args=False)
+    if isinstance(distribution, GaussJacobi):
+        return distribution.to(device, dtype)
     if isinstance(distribution, dist.Delta):
         return dist.Delta(distribution.v.to(device, dtype), validate_args=False)
     return distribution
 
 
 def _log_space_beta(beta: torch.distributions.Beta) -> LogSpaceBeta:
+    _check_concentrations(beta)
+    if isinstance(beta, LogSpaceBeta):
+        return beta
+    return LogSpaceBeta(beta.concentration1, beta.concentration0, validate_args=beta._validate_args)
+
+
+def _check_concentrations(beta: torch.distributions.Beta | ExpandedBeta) -> None:
     for name in ("concentration1", "concentration0"):
         value = getattr(beta, name).detach()
         good = (value > 0) & (value < float("inf"))
         if not bool(good.all()):
             bad = value[~good][0].item()
             raise ValueError(f"coefficient: expected a positive, finite {name}, got {bad}")
-    if isinstance(beta, LogSpaceBeta):
-        return beta
-    return LogSpaceBeta(beta.concentration1, beta.concentration0, validate_args=beta._validate_args)
 
 
 def _check_support(distribution: torch.distributions.Distribution) -> None:

@@ -14,6 +14,7 @@ from torch.distributions import constraints
 from torch.nn.functional import one_hot, softplus
 
 from pyro_probmix.distributions import (
+    LinearPool,
     exponential_family,
     is_exponential_family,
     linear_pool,
@@ -27,6 +28,12 @@ __all__ = ["DiracVicinity", "Fusion", "LabelVicinity", "NormalVicinity", "Vicini
 Fusion = Literal["linear", "log-linear"]
 
 
+def check_fusion(fusion: Any) -> None:
+    """Refuses what is no fusion function."""
+    if fusion not in ("linear", "log-linear"):
+        raise ValueError(f'fusion: expected "linear" or "log-linear", got {fusion!r}')
+
+
 class Vicinity(ABC):
     r"""Kernel :math:`s_\beta(\tilde y|y)` and the fused vicinal density of a pair (eq. 14).
 
@@ -38,8 +45,7 @@ class Vicinity(ABC):
     """
 
     def __init__(self, fusion: Fusion) -> None:
-        if fusion not in ("linear", "log-linear"):
-            raise ValueError(f'fusion: expected "linear" or "log-linear", got {fusion!r}')
+        check_fusion(fusion)
         self.fusion = fusion
 
     @abstractmethod
@@ -178,6 +184,29 @@ class LabelVicinity(Vicinity):
                 'support; use beta > 0, or fusion="linear"'
             )
 
+    @classmethod
+    def smoothing(cls, label_smoothing: float, num_classes: int) -> LabelVicinity:
+        r"""Label smoothing: the kernel that gives the label :math:`1 - \varepsilon + \varepsilon/C`, others ε/C.
+
+        Args:
+            label_smoothing: ε in [0, 1), as PyTorch's ``CrossEntropyLoss`` has it;
+                :math:`\beta = \varepsilon/(C(1-\varepsilon))`.
+            num_classes: number of classes C.
+
+        Raises:
+            ValueError: if ``label_smoothing`` is not in [0, 1), or there are fewer than two classes.
+
+        Source: Szegedy et al., "Rethinking the Inception architecture for computer vision" (2016).
+
+        Example:
+            >>> y = torch.tensor([0])
+            >>> LabelVicinity.smoothing(0.3, num_classes=3).probabilities(y, y, torch.ones(1))
+            tensor([[0.8000, 0.1000, 0.1000]])
+        """
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"label_smoothing: expected a number in [0, 1), got {label_smoothing}")
+        return cls(label_smoothing / (num_classes * (1 - label_smoothing)), num_classes)
+
     def probabilities(self, y: Tensor, partner_y: Tensor, coefficient: Tensor, is_one_hot: bool = False) -> Tensor:
         """P(ỹ = k) of the vicinal density (eq. 14), of shape ``(..., B, C)``.
 
@@ -218,16 +247,18 @@ class LabelVicinity(Vicinity):
             log_p = p.logits
         elif isinstance(p, torch.distributions.Bernoulli):
             log_p = -softplus(torch.stack([p.logits, -p.logits], -1))
+        elif isinstance(p, LinearPool) and p.has_enumerate_support:
+            log_p = p.log_prob(p.enumerate_support()).movedim(0, -1)
         else:
             raise ValueError(
                 f'labels: expected "sample" for {type(p).__name__}: LabelVicinity has exact label expectations '
-                "for Categorical, OneHotCategorical and Bernoulli likelihoods"
+                "for Categorical, OneHotCategorical and Bernoulli likelihoods and their linear pools"
             )
         if log_p.shape[-1] != self.num_classes:
             raise ValueError(
                 f"num_classes: expected the likelihood's {log_p.shape[-1]} classes, got {self.num_classes}"
             )
-        is_one_hot = isinstance(p, torch.distributions.OneHotCategorical)
+        is_one_hot = _is_one_hot(p.support)
         probabilities = self.probabilities(y, partner_y, coefficient, is_one_hot)
         return (probabilities * torch.where(probabilities == 0, 0, log_p)).sum(-1)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import nullcontext
+from dataclasses import replace
 from itertools import count
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import pyro
 import pyro.distributions as dist
@@ -20,6 +22,8 @@ from pyro_probmix.models.seeding import seeded
 from pyro_probmix.nn import NormalEmbedding
 
 __all__ = ["DensityModel", "Guide"]
+
+Objective = Literal["expected-log", "log-expected", "log-expected-graph"]
 
 PLATE = "data"
 _instances = count()
@@ -74,6 +78,17 @@ class DensityModel(PyroModule):
         for module in self.modules():
             if isinstance(module, PyroModule):
                 module._pyro_name = new + module._pyro_name.removeprefix(old)
+
+    @property
+    def coefficient(self) -> Any:
+        """The distribution of λ, None for a model that mixes nothing; assign another to anneal it in training."""
+        return None if self.mixing is None else self.mixing.coefficient
+
+    @coefficient.setter
+    def coefficient(self, coefficient: Any) -> None:
+        if self.mixing is None:
+            raise ValueError(f"coefficient: expected a model that mixes, got {type(self).__name__}")
+        self.mixing = replace(self.mixing, coefficient=coefficient)
 
     @property
     def stochastic(self) -> bool:
@@ -141,12 +156,22 @@ class DensityModel(PyroModule):
         noise: Tensor | None = None,
         label: Tensor | None = None,
         weight: Tensor | None = None,
+        objective: Objective = "expected-log",
     ) -> Tensor:
         r"""Monte-Carlo risk of eq. 16 (eq. 23 with an embedding), the mean over the batch in nats.
 
-        The same number as the loss of ``Trace_ELBO(num_particles=num_samples, vectorize_particles=True,
+        With :math:`p_{ik} = \tilde p_\theta(\tilde y_{ik}|x_i, x_{j(i)}, \lambda_{ik})`, K samples and B nodes, the
+        objectives are minus
+
+        - ``"expected-log"``: :math:`\frac1B \sum_i \frac1K \sum_k \log p_{ik}` (eq. 16);
+        - ``"log-expected"``: :math:`\frac1B \sum_i \log \frac1K \sum_k p_{ik}` (eq. 31, edge by edge);
+        - ``"log-expected-graph"``: :math:`\log \frac1B \sum_i \frac1K \sum_k p_{ik}` (eq. 32, over the whole graph),
+
+        in decreasing order by Jensen's inequality (eq. 34). The first is the same number as the loss of ``Trace_ELBO(num_particles=num_samples, vectorize_particles=True,
         max_plate_nesting=1)`` divided by the number of nodes, for the same draws, without Pyro's machinery: for
-        ``torch.optim``, ``torch.compile`` and ``torch.func``.
+        ``torch.optim``, ``torch.compile`` and ``torch.func``. The second is that of ``RenyiELBO(alpha=0, ...)`` for a
+        model with ``labels="sample"``. If λ is a :class:`~pyro_probmix.GaussJacobi`, its Q nodes are all evaluated
+        and weighted: K samples are then Q K evaluations.
 
         Args:
             batch: nodes and partners, with ``y``.
@@ -157,21 +182,26 @@ class DensityModel(PyroModule):
                 ``(K, B) + event_shape``; default: drawn.
             label: the label ỹ that is scored, of shape ``(B,) + event_shape`` or ``(K, B) + event_shape``; default:
                 integrated out or drawn, as ``labels`` says.
-            weight: of each node's term, of shape ``(B,)``, at least 0: the risk is
+            weight: of each node's term, of shape ``(B,)``, at least 0: the means over nodes are
                 :math:`\sum_i w_i l_i / \sum_i w_i`; default: equal weights.
+            objective: which of the three; the last two draw labels, since none can be integrated out of a logarithm.
 
         Raises:
             TypeError: if there is ``noise`` for an embedding that is not Normal.
             ValueError: if ``y`` is missing or its shape is not the likelihood's, ``num_samples`` < 1, ``labels`` is
-                unknown, or a tensor's shape is none of these.
+                or ``objective`` is unknown, ``labels="exact"`` is asked of an objective that draws labels, or a
+                tensor's shape is none of these.
         """
         if num_samples < 1:
             raise ValueError(f"num_samples: expected at least 1, got {num_samples}")
         if batch.y is None:
             raise ValueError("batch: expected labels y, got None")
-        if labels is not None:
-            check_labels(labels)
+        labels = _labels_of(objective, labels)
         self._check(batch)
+        log_shares = None
+        if coefficient is None and self.mixing is not None and self.mixing.num_coefficients > 1:
+            num_samples *= self.mixing.num_coefficients
+            log_shares = self.mixing.log_shares(num_samples)
         embedding_shape = self.encoder.event_shape if self.stochastic else ()
         event_shapes: tuple[Any, ...] = (), embedding_shape, self.likelihood.event_shape
         given = zip(("coefficient", "noise", "label"), (coefficient, noise, label), event_shapes, strict=True)
@@ -183,7 +213,8 @@ class DensityModel(PyroModule):
             raise ValueError(f"weight: expected shape {(len(batch),)}, got {tuple(weight.shape)}")
         statements = _PlainStatements(self.mixing, batch, num_samples, labels, coefficient, noise, label)
         self._generate(batch.x, batch.y, statements.sample, statements.deterministic)
-        return -weighted_mean(statements.log_prob, weight)
+        log_prob = statements.log_prob.reshape(-1, len(batch))
+        return -_reduce(log_prob, objective, log_shares, weight)
 
     def draw(self, batch: PairBatch, num_samples: int = 1, labels: Labels | None = None) -> dict[str, Tensor]:
         """The random numbers of :meth:`risk`, ahead of it: those that it would draw in this random state.
@@ -199,18 +230,22 @@ class DensityModel(PyroModule):
         Returns:
             ``coefficient``, ``noise`` and ``label``, as far as this model has them.
         """
-        shape = (len(batch),) if num_samples == 1 else (num_samples, len(batch))
+        mixing = self.mixing
+        rows = num_samples * (mixing.num_coefficients if mixing is not None else 1)
+        shape = (len(batch),) if rows == 1 else (rows, len(batch))
         draws = {}
-        if self.mixing is not None:
-            draws["coefficient"] = self.mixing.law(batch.x).expand(shape).sample()
+        if mixing is not None:
+            draws["coefficient"] = mixing.coefficients(batch.x, shape)
         noise = self.draw_noise(batch.x, shape)
         if noise is not None:
             draws["noise"] = noise
-        if self.mixing is not None and (labels or self.mixing.labels) == "sample":
+        if mixing is not None and (labels or mixing.labels) == "sample":
             if batch.y is None:
                 raise ValueError("batch: expected labels y, got None")
             support = self.likelihood.support
-            draws["label"] = self.mixing.draw_label(batch.y, batch.partner, draws["coefficient"], support)
+            draws["label"] = mixing.draw_label(batch.y, batch.partner, draws["coefficient"], support)
+        if mixing is not None and mixing.num_coefficients > 1:
+            del draws["coefficient"]  # not random
         return draws
 
     def draw_noise(self, x: Tensor, shape: tuple[int, ...]) -> Tensor | None:
@@ -301,7 +336,7 @@ class _PlainStatements:
         self.shape = (len(batch),) if num_samples == 1 else (num_samples, len(batch))
         self.coefficient: Any = None
         if mixing is not None:
-            drawn = mixing.law(batch.x).expand(self.shape).sample() if coefficient is None else coefficient
+            drawn = mixing.coefficients(batch.x, self.shape) if coefficient is None else coefficient
             self.coefficient = drawn.expand(self.shape)
 
     def deterministic(self, name: str, value: Tensor, event_dim: int) -> Tensor:
@@ -333,6 +368,37 @@ def weighted_mean(values: Tensor, weight: Tensor | None) -> Tensor:
         return values.mean()
     weighted = torch.where(weight == 0, 0, values) * weight
     return weighted.sum() / weight.expand(values.shape).sum()
+
+
+def _reduce(log_prob: Tensor, objective: Objective, log_shares: Tensor | None, weight: Tensor | None) -> Tensor:
+    """An objective from the log-probabilities, of shape ``(K, B)``, of samples with shares that sum to one."""
+    if objective == "expected-log":
+        if log_shares is None:
+            return weighted_mean(log_prob, weight)
+        return weighted_mean((log_shares.exp().to(log_prob).unsqueeze(-1) * log_prob).sum(0), weight)
+    shares = -math.log(len(log_prob)) if log_shares is None else log_shares.to(log_prob).unsqueeze(-1)
+    edges = (log_prob + shares).logsumexp(0)
+    if objective == "log-expected":
+        return weighted_mean(edges, weight)
+    if weight is None:
+        return edges.logsumexp(0) - math.log(len(edges))
+    return (edges + weight.log()).logsumexp(0) - weight.sum().log()
+
+
+def _labels_of(objective: Objective, labels: Labels | None) -> Labels | None:
+    """How labels are treated: as asked for, None being the model's own way, or as the objective needs it."""
+    if objective not in get_args(Objective):
+        expected = ", ".join(f'"{name}"' for name in get_args(Objective))
+        raise ValueError(f"objective: expected one of {expected}, got {objective!r}")
+    if labels is not None:
+        check_labels(labels)
+    if objective == "expected-log":
+        return labels
+    if labels == "exact":
+        raise ValueError(
+            f'labels: expected "sample" with objective="{objective}", got "exact": the label is inside the logarithm'
+        )
+    return "sample"
 
 
 def _apply(network: nn.Module, value: Tensor, event_dim: int) -> Tensor:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import pyro.distributions as dist
+import torch
 from torch import nn
 from torch.distributions import constraints
 
 from pyro_probmix.mixing import DiracVicinity, LabelVicinity, Vicinity
+from pyro_probmix.mixing.vicinity import Fusion
 from pyro_probmix.models.density_model import DensityModel
-from pyro_probmix.models.mix import Labels, Mixing
+from pyro_probmix.models.mix import Labels, Mixing, Per
 
 __all__ = ["ERM", "ManifoldMixup", "ManifoldProbMix", "Mixup", "ProbMix"]
 
@@ -21,6 +23,9 @@ class ERM(DensityModel):
     Args:
         network: x → raw outputs of the likelihood.
         likelihood: raw outputs → distribution of y.
+        vicinity: kernel of each label, vicinal risk minimisation on the labels alone: label smoothing is
+            ``LabelVicinity.smoothing(0.1, num_classes)``; default: the labels as they are.
+        labels: ``"exact"`` or ``"sample"``, for a vicinity.
 
     Example:
         >>> likelihood = pm.nn.NormalLikelihood()
@@ -29,8 +34,11 @@ class ERM(DensityModel):
         torch.Size([5])
     """
 
-    def __init__(self, network: nn.Module, likelihood: nn.Module) -> None:
-        super().__init__(None, network, likelihood)
+    def __init__(
+        self, network: nn.Module, likelihood: nn.Module, vicinity: Vicinity | None = None, labels: Labels = "exact"
+    ) -> None:
+        mixing = None if vicinity is None else Mixing(None, dist.Delta(torch.tensor(1.0)), vicinity, labels)
+        super().__init__(None, network, likelihood, mixing)
 
 
 class Mixup(DensityModel):
@@ -43,6 +51,7 @@ class Mixup(DensityModel):
         vicinity: kernel of the labels; default: interpolated labels (eq. 9), or for classes and counts either
             one of the pair's, λ being its probability (Assumption 4.2).
         labels: ``"exact"`` or ``"sample"``.
+        per: one λ an ``"edge"``, or one a ``"batch"``.
 
     Example:
         >>> likelihood = pm.nn.CategoricalLikelihood(3)
@@ -59,8 +68,9 @@ class Mixup(DensityModel):
         coefficient: Any = None,
         vicinity: Vicinity | None = None,
         labels: Labels = "exact",
+        per: Per = "edge",
     ) -> None:
-        super().__init__(None, network, likelihood, _mixing("x", likelihood, coefficient, vicinity, labels))
+        super().__init__(None, network, likelihood, _mixing("x", likelihood, coefficient, vicinity, labels, per))
 
 
 class ManifoldMixup(DensityModel):
@@ -75,6 +85,7 @@ class ManifoldMixup(DensityModel):
         coefficient: distribution of λ; default Beta(0.2, 0.2).
         vicinity: kernel of the labels; default as for :class:`Mixup`.
         labels: ``"exact"`` or ``"sample"``.
+        per: one λ an ``"edge"``, or one a ``"batch"``.
 
     Raises:
         TypeError: if ``encoder`` gives a distribution.
@@ -95,13 +106,14 @@ class ManifoldMixup(DensityModel):
         coefficient: Any = None,
         vicinity: Vicinity | None = None,
         labels: Labels = "exact",
+        per: Per = "edge",
     ) -> None:
         if hasattr(encoder, "event_shape"):
             raise TypeError(
                 "encoder: expected a network whose output is the embedding, got a density of embeddings, "
                 f"{type(encoder).__name__}; ManifoldProbMix takes it"
             )
-        mixing = _mixing("embedding", likelihood, coefficient, vicinity, labels)
+        mixing = _mixing("embedding", likelihood, coefficient, vicinity, labels, per)
         super().__init__(encoder, decoder, likelihood, mixing)
 
 
@@ -116,6 +128,8 @@ class ProbMix(DensityModel):
         coefficient: distribution of λ; default Beta(0.2, 0.2).
         vicinity: kernel of the labels; default as for :class:`Mixup`.
         labels: ``"exact"`` or ``"sample"`` (eq. 16).
+        fusion: ``"log-linear"`` (eq. 18) or ``"linear"`` (eq. 17) pool of the likelihoods.
+        per: one λ an ``"edge"``, or one a ``"batch"``.
 
     Example:
         >>> likelihood = pm.nn.NormalLikelihood()
@@ -132,8 +146,11 @@ class ProbMix(DensityModel):
         coefficient: Any = None,
         vicinity: Vicinity | None = None,
         labels: Labels = "exact",
+        fusion: Fusion = "log-linear",
+        per: Per = "edge",
     ) -> None:
-        super().__init__(None, network, likelihood, _mixing("y", likelihood, coefficient, vicinity, labels))
+        mixing = _mixing("y", likelihood, coefficient, vicinity, labels, per, fusion)
+        super().__init__(None, network, likelihood, mixing)
 
 
 class ManifoldProbMix(DensityModel):
@@ -149,6 +166,8 @@ class ManifoldProbMix(DensityModel):
         vicinity: kernel of the labels; default as for :class:`Mixup`.
         labels: ``"exact"`` or ``"sample"`` (eq. 16).
         propagate: ``"sample"`` draws the embedding, ``"mean"`` hands its mean on, in training and prediction.
+        fusion: ``"log-linear"`` (eq. 18) or ``"linear"`` (eq. 17) pool of the embedding densities.
+        per: one λ an ``"edge"``, or one a ``"batch"``.
 
     Raises:
         TypeError: if ``embedding`` has no ``event_shape``, being no module that gives a distribution.
@@ -171,19 +190,30 @@ class ManifoldProbMix(DensityModel):
         vicinity: Vicinity | None = None,
         labels: Labels = "exact",
         propagate: Literal["sample", "mean"] = "sample",
+        fusion: Fusion = "log-linear",
+        per: Per = "edge",
     ) -> None:
         if not hasattr(embedding, "event_shape"):
             raise TypeError(
                 "embedding: expected a module with an event_shape whose call gives a distribution, such as "
                 f"NormalEmbedding, got {type(embedding).__name__}"
             )
-        mixing = _mixing("embedding", likelihood, coefficient, vicinity, labels)
+        mixing = _mixing("embedding", likelihood, coefficient, vicinity, labels, per, fusion)
         super().__init__(embedding, decoder, likelihood, mixing, propagate)
 
 
-def _mixing(at: str, likelihood: Any, coefficient: Any, vicinity: Vicinity | None, labels: Labels) -> Mixing:
+def _mixing(
+    at: str,
+    likelihood: Any,
+    coefficient: Any,
+    vicinity: Vicinity | None,
+    labels: Labels,
+    per: Per,
+    fusion: Fusion = "log-linear",
+) -> Mixing:
     coefficient = dist.Beta(0.2, 0.2) if coefficient is None else coefficient
-    return Mixing(at, coefficient, _default_vicinity(likelihood) if vicinity is None else vicinity, labels)
+    vicinity = _default_vicinity(likelihood) if vicinity is None else vicinity
+    return Mixing(at, coefficient, vicinity, labels, fusion, per)
 
 
 def _default_vicinity(likelihood: Any) -> Vicinity:

@@ -16,9 +16,10 @@ from pyro.poutine.util import site_is_factor, site_is_subsample
 from torch import Tensor, nn
 from torch.distributions import constraints
 
-from pyro_probmix.distributions import index_select, log_linear_pool
+from pyro_probmix.distributions import ExpandedBeta, index_select, linear_pool, log_linear_pool
 from pyro_probmix.distributions._arguments import broadcast_shapes
-from pyro_probmix.mixing import DiracVicinity, PairBatch, Vicinity, as_coefficient, coefficient_to
+from pyro_probmix.mixing import DiracVicinity, GaussJacobi, PairBatch, Vicinity, as_coefficient, coefficient_to
+from pyro_probmix.mixing.vicinity import Fusion, check_fusion
 from pyro_probmix.models.lazy import LazyDistribution
 
 __all__ = ["COEFFICIENT_SITE", "ExpectedLikelihood", "Labels", "MixMessenger", "MixedModel", "Mixing", "mix"]
@@ -26,35 +27,59 @@ __all__ = ["COEFFICIENT_SITE", "ExpectedLikelihood", "Labels", "MixMessenger", "
 COEFFICIENT_SITE = "mixing_coefficient"
 
 Labels = Literal["exact", "sample"]
+Per = Literal["edge", "batch"]
 
 
 @dataclass(frozen=True)
 class Mixing:
-    """What is mixed and how: the fused site, the law of λ, the vicinity of the labels.
+    """What is mixed and how: the fused site, the law of λ, the vicinity of the labels, the fusion function.
 
     This is the whole difference between the methods; the handler :func:`mix` and the plain risk both apply it.
 
     Args:
-        at: name of the fused site.
-        coefficient: distribution of λ on [0, 1].
+        at: name of the fused site; None for none, which leaves the vicinity of each node's own label.
+        coefficient: distribution of λ on [0, 1]; an ExpandedBeta may leave it.
         vicinity: kernel of the observed labels (eq. 14).
         labels: ``"exact"`` label expectations, or ``"sample"`` (eq. 16).
+        fusion: how densities are fused, ``"log-linear"`` (eq. 18) or ``"linear"`` (eq. 17).
+        per: one λ an ``"edge"``, or one a ``"batch"``.
 
     Raises:
-        ValueError: if ``labels`` is neither, or ``coefficient`` is no distribution of a scalar in [0, 1].
+        ValueError: if ``labels``, ``fusion`` or ``per`` is unknown, ``coefficient`` is no distribution of a scalar in
+            [0, 1], or it leaves [0, 1] where densities are fused linearly.
     """
 
-    at: str
+    at: str | None
     coefficient: Any
     vicinity: Vicinity
     labels: Labels = "exact"
+    fusion: Fusion = "log-linear"
+    per: Per = "edge"
     _laws: dict[Any, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         check_labels(self.labels)
+        check_fusion(self.fusion)
+        if self.per not in ("edge", "batch"):
+            raise ValueError(f'per: expected "edge" or "batch", got {self.per!r}')
         if not isinstance(self.vicinity, Vicinity):
             raise TypeError(f"vicinity: expected a Vicinity, got {type(self.vicinity).__name__}")
         object.__setattr__(self, "coefficient", as_coefficient(self.coefficient))
+        if self.fusion == "linear" and self.extrapolates:
+            raise ValueError(
+                "coefficient: expected a support within [0, 1] with linear fusion, got "
+                f"{type(self.coefficient).__name__}"
+            )
+
+    @property
+    def extrapolates(self) -> bool:
+        """Whether λ may leave [0, 1]."""
+        return isinstance(self.coefficient, ExpandedBeta)
+
+    @property
+    def num_coefficients(self) -> int:
+        """How many values of λ the risk of an edge evaluates: one, drawn, or the nodes of a quadrature."""
+        return len(self.coefficient.nodes) if isinstance(self.coefficient, GaussJacobi) else 1
 
     def law(self, like: Tensor) -> Any:
         """The distribution of λ with its parameters where ``like`` is, in the dtype of ``like`` if floating."""
@@ -64,11 +89,36 @@ class Mixing:
             self._laws[key] = coefficient_to(self.coefficient, like.device, dtype)
         return self._laws[key]
 
-    def fuse(self, p: Any, partner: Tensor, coefficient: Tensor, dim: int = -1) -> Any:
-        r"""Pool each member of the batch with its partner, :math:`\tilde p \propto p_i^\lambda p_j^{1-\lambda}`.
+    def coefficients(self, x: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """λ of each sample and edge: drawn, or the nodes of a quadrature, each as often as the others.
 
         Args:
-            p: a distribution whose batch dimension ``dim`` counts the nodes (eq. 18).
+            x: inputs, of shape ``(B, ...)``, whose device and dtype λ has.
+            shape: ``(B,)`` or ``(K, B)``.
+
+        Returns:
+            λ, which expands to ``shape``.
+        """
+        law = self.law(x)
+        if isinstance(law, GaussJacobi):
+            nodes = law.enumerate_support()
+            return nodes.repeat_interleave(shape[0] // len(nodes)).unsqueeze(-1).expand(shape)
+        return law.expand(shape[:-1] + (1,) if self.per == "batch" else shape).sample()
+
+    def log_shares(self, num_samples: int) -> Tensor:
+        """The log-weight of each of ``num_samples`` samples whose λ are the nodes of a quadrature."""
+        weights = self.coefficient.weights
+        copies = num_samples // len(weights)
+        return (weights / copies).repeat_interleave(copies).log()
+
+    def fuse(self, p: Any, partner: Tensor, coefficient: Tensor, dim: int = -1) -> Any:
+        r"""Fuse each member of the batch with its partner.
+
+        :math:`\tilde p \propto p_i^\lambda p_j^{1-\lambda}` (eq. 18), or
+        :math:`\lambda p_i + (1-\lambda) p_j` (eq. 17).
+
+        Args:
+            p: a distribution whose batch dimension ``dim`` counts the nodes.
             partner: positions of the partners, of shape ``(B,)``.
             coefficient: λ, broadcasting with the batch shape of ``p``.
             dim: the nodes' batch dimension, negative.
@@ -80,7 +130,10 @@ class Mixing:
             return LazyDistribution(
                 lambda: self.fuse(p.force(), partner, coefficient, dim), shape, p.event_shape, p.propagate
             )
-        return log_linear_pool([p, index_select(p, dim, partner)], [coefficient, 1 - coefficient])
+        pair, weights = [p, index_select(p, dim, partner)], [coefficient, 1 - coefficient]
+        if self.fusion == "linear":
+            return linear_pool(pair, weights)
+        return log_linear_pool(pair, weights, simplex=not self.extrapolates)
 
     def pair_mask(self, p: Any, partner: Tensor, dim: int = -1) -> Any:
         """``p`` with its mask, if it has one, that of edges: an edge counts where both its nodes do."""
@@ -135,6 +188,11 @@ class Mixing:
         return self._draw_label(y, y[partner], coefficient, support)
 
     def _draw_label(self, y: Tensor, partner_y: Tensor, coefficient: Tensor, support: Any) -> Tensor:
+        if self.extrapolates and self.vicinity.fusion == "linear":
+            raise ValueError(
+                'labels: expected "exact" where λ leaves [0, 1] and the labels are fused linearly: no density is drawn '
+                "from with negative weights"
+            )
         label = self.vicinity.fused(y, partner_y, coefficient, support).sample()
         return label if label.is_floating_point() else label.to(y.dtype)
 
@@ -200,13 +258,18 @@ class MixMessenger(Messenger):
         return super().__enter__()  # type: ignore[return-value]
 
     def draw(self, other_plates: tuple[str, ...] = ()) -> Tensor:
-        """λ, one an edge: drawn once, inside the data plate and outside ``other_plates``.
+        """λ, one an edge or one for all: drawn once, inside the data plate or not, and outside ``other_plates``.
 
-        λ carries no log-probability: model and guide agree on its law.
+        λ carries no log-probability, model and guide agreeing on its law; but where it is enumerated, that is what
+        its values are weighted with.
         """
         if self.coefficient is None:
-            with block_messengers(lambda m: isinstance(m, PlateMessenger) and m.name in other_plates):
-                self.coefficient = pyro.sample(COEFFICIENT_SITE, self.law.mask(False))
+            outside = other_plates + ((self.plate,) if self.mixing.per == "batch" else ())
+            enumerated = isinstance(self.law, GaussJacobi)
+            law = self.law if enumerated else self.law.mask(False)
+            infer: Any = {"enumerate": "parallel"} if enumerated else {}
+            with block_messengers(lambda m: isinstance(m, PlateMessenger) and m.name in outside):
+                self.coefficient = pyro.sample(COEFFICIENT_SITE, law, infer=infer)
         return self.coefficient
 
     def _pyro_sample(self, msg: Any) -> None:
@@ -314,13 +377,15 @@ def mix(
     vicinity: Vicinity | None = None,
     plate: str = "data",
     labels: Labels = "exact",
+    fusion: Fusion = "log-linear",
+    per: Per = "edge",
     dim: int = -1,
 ) -> MixedModel:
     r"""The mixup counterpart of any Pyro model (or guide) with a data plate.
 
     Called with a :class:`~pyro_probmix.mixing.PairBatch`, it runs ``fn(batch.x, batch.y)`` and, inside the data
     plate, draws λ at the site ``mixing_coefficient``; replaces the distribution at the site ``at`` by the
-    log-linear pool with its partner's (eqs. 18, 22), or interpolates the value if the site is deterministic
+    pool with its partner's (eqs. 17, 18, 22), or interpolates the value if the site is deterministic
     (eqs. 8, 28); and scores each observed label under its vicinal density (eq. 14). The loss of ``Trace_ELBO``,
     divided by the number of nodes, is the Monte-Carlo risk of eq. 16 (eq. 23 if the fused site is latent). Where
     the model masks a node, its edges are masked.
@@ -328,10 +393,13 @@ def mix(
     Args:
         fn: model or guide ``fn(x, y)``; a module stays one. ``y`` may be None: the model then samples it.
         at: the fused site: observed, latent or ``pyro.deterministic`` (with its ``event_dim``).
-        coefficient: distribution of λ on [0, 1], Delta included.
+        coefficient: distribution of λ on [0, 1], Delta included; an ExpandedBeta, which leaves it; or GaussJacobi,
+            which ``TraceEnum_ELBO`` integrates.
         vicinity: kernel of the observed labels; default: interpolated labels, :class:`DiracVicinity`.
         plate: name of the data plate, one of the model's.
         labels: ``"exact"`` integrates the label out where that has a closed form, ``"sample"`` draws it (eq. 16).
+        fusion: ``"log-linear"`` (eq. 18) or ``"linear"`` (eq. 17) pool of distributions.
+        per: one λ an ``"edge"``, or one a ``"batch"``.
         dim: dimension of the data plate, needed only for a guide without sites in it.
 
     Returns:
@@ -353,7 +421,7 @@ def mix(
     """
     if not callable(fn):
         raise TypeError(f"fn: expected a callable, got {type(fn).__name__}")
-    mixing = Mixing(at, coefficient, DiracVicinity() if vicinity is None else vicinity, labels)
+    mixing = Mixing(at, coefficient, DiracVicinity() if vicinity is None else vicinity, labels, fusion, per)
     return MixedModel(fn, mixing, plate, dim)
 
 
