@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from pyro_probmix.distributions._arguments import unmask
-from pyro_probmix.distributions.exponential_family import ExponentialFamily, exponential_family, validates
+from pyro_probmix.distributions.exponential_family import ExponentialFamily, exponential_family, plain, validates
 from pyro_probmix.distributions.families.wrappers import TransformedFamily
 from pyro_probmix.distributions.pooling import LogLinearPool
 
@@ -161,7 +161,8 @@ def cross_entropy(p: Any, q: Any) -> Tensor:
     Raises:
         TypeError: if p and q are not of one exponential family.
         ValueError: if event shapes or fixed parameters differ.
-        NotImplementedError: for TransformedDistribution, as the expected log-Jacobian has no closed form.
+        NotImplementedError: for bijections whose expected log-Jacobian has no closed form here: it has for affine maps,
+            the exponential of what has a known mean, and powers of a Beta, Gamma, InverseGamma or Pareto.
 
     Example:
         >>> cross_entropy(dist.Bernoulli(0.5), dist.Bernoulli(0.5))
@@ -182,7 +183,7 @@ def entropy(p: Any) -> Tensor:
 
     Raises:
         TypeError: if p is in no exponential family.
-        NotImplementedError: for TransformedDistribution, as for :func:`cross_entropy`.
+        NotImplementedError: as for :func:`cross_entropy`.
 
     Example:
         >>> entropy(dist.Exponential(1.0))
@@ -213,8 +214,8 @@ def kl_divergence(p: Any, q: Any) -> Tensor:
         >>> kl_divergence(dist.Poisson(1.0), dist.Poisson(2.0))
         tensor(0.3069)
     """
-    p, q, _ = _pair(p, q)
-    return cross_entropy(p, q) - cross_entropy(p, p)
+    p, q, family = _members(p, q)
+    return family.expected_log_ratio(p, p, q).expand(torch.broadcast_shapes(p.batch_shape, q.batch_shape))
 
 
 def _members(p: Any, q: Any) -> tuple[Any, Any, ExponentialFamily]:
@@ -260,7 +261,7 @@ def _log_normalizer(p: Any, q: Any, alpha: float | Tensor) -> Tensor:
 def _log_ratio(p: Any, q: Any, alpha: float | Tensor) -> Tensor:
     """E[log p/q] under the pool p^α q^(1−α)."""
     between = LogLinearPool([p, q], [alpha, 1 - alpha], simplex=False)
-    return cross_entropy(between, q) - cross_entropy(between, p)
+    return exponential_family(p).expected_log_ratio(plain(between), p, q)
 
 
 def _mean_log_ratio(p: Any, q: Any, alpha: float | Tensor) -> Tensor:

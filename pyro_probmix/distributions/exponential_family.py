@@ -189,6 +189,10 @@ class ExponentialFamily:
             total = total - sum_right(masked_sum([eta], [mean]), dim)
         return total
 
+    def expected_log_ratio(self, law: Distribution, p: Distribution, q: Distribution) -> Tensor:
+        """E[log p(y)/q(y)] under ``law``, all three of this very family; Jacobians cancel."""
+        return self.cross_entropy(law, q) - self.cross_entropy(law, p)
+
 
 def unsqueeze_right(tensor: Tensor, dims: int) -> Tensor:
     """``tensor`` with ``dims`` dimensions of size one appended, to broadcast over event dimensions."""

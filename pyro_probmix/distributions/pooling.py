@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from contextlib import suppress
 from functools import partial, reduce
 from typing import Any
 
@@ -468,7 +467,6 @@ def _kl(p: Any, q: Any) -> Tensor:
     if all(is_exponential_family(d) and not isinstance(d, MaskedDistribution) for d in (p, q)):
         family = exponential_family(p)
         if exponential_family(q) is family and p.event_shape == q.event_shape and not family.same(p, q):
-            with suppress(NotImplementedError):
-                kl = family.cross_entropy(p, q) - family.cross_entropy(p, p)
-                return kl.expand(torch.broadcast_shapes(p.batch_shape, q.batch_shape))
+            kl = family.expected_log_ratio(p, p, q)
+            return kl.expand(torch.broadcast_shapes(p.batch_shape, q.batch_shape))
     return kl_divergence(p, q)

@@ -8,6 +8,7 @@ from typing import Any
 import pyro.distributions as dist
 import pytest
 import scipy.integrate
+import scipy.special
 import torch
 from torch import Tensor
 from torch.distributions import kl_divergence
@@ -222,6 +223,26 @@ def test_normalizer_of_directions_is_smooth_at_zero_and_finite_far_out() -> None
     far = torch.tensor([1e5, 0.0, 0.0], dtype=torch.float64)
     assert cumulant(far).item() == pytest.approx(1e5 + math.log(2 * math.pi / 1e5))
     assert cumulant(0 * far).item() == pytest.approx(math.log(4 * math.pi))
+
+
+# Two angles
+
+
+@pytest.mark.parametrize("values", [(1e-6, 1e-6, 0.0), (3.0, 0.7, -1.0), (300.0, 400.0, 340.0), (1e4, 1e4, 9990.0)])
+def test_normalizer_of_two_angles_to_the_brink_of_two_modes(values: tuple[float, float, float]) -> None:
+    """Where ρ² is near κ₁ κ₂ and concentrations are large, Pyro's series is not yet what it converges to."""
+    first, second, correlation = values
+
+    def marginal(phi: float) -> float:
+        length = math.hypot(second, correlation * math.sin(phi))
+        scaled = scipy.special.ive(0, length) / scipy.special.ive(0, second)
+        return scaled * math.exp(first * (math.cos(phi) - 1) + length - second)
+
+    width = min(math.pi, 60 * (first - correlation**2 / second + 0.1) ** -0.5)
+    mass = 2 * scipy.integrate.quad(marginal, 0, width, epsabs=0, epsrel=1e-12, limit=500)[0]
+    expected = math.log(2 * math.pi * mass * scipy.special.ive(0, second)) + first + second
+    p = dist.SineBivariateVonMises(0.5, -1.0, *double(*values))
+    assert log_normalizer(p).item() == pytest.approx(expected, rel=1e-12, abs=1e-9)
 
 
 # Correlation matrices

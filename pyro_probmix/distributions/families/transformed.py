@@ -63,10 +63,6 @@ class AffineBetaFamily(_NamedTransformedFamily):
         surplus = reduce(torch.add, weights) - 1
         return super().product_normalizer(p, parameters, weights) + surplus * self._log_scale(p)
 
-    def cross_entropy(self, p: Any, q: Any) -> Tensor:
-        family, base = self.inner(p)
-        return family.cross_entropy(base, self.inner(q)[1]) + self._log_scale(p)
-
     def _log_scale(self, p: Any) -> Tensor:
         (affine,) = p.transforms
         return torch.as_tensor(affine.scale, dtype=self.parameters(p)[0].dtype).log()

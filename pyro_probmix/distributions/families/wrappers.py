@@ -19,6 +19,7 @@ from pyro_probmix.distributions.exponential_family import (
     sum_right,
     unsqueeze_right,
 )
+from pyro_probmix.distributions.families._jacobians import expected_log_jacobian
 
 __all__ = ["IndependentFamily", "MaskedFamily", "TransformedFamily"]
 
@@ -103,6 +104,10 @@ class _WrapperFamily(ExponentialFamily):
         family, base = self.inner(p)
         return family.cross_entropy(base, plain(q.base_dist))
 
+    def expected_log_ratio(self, law: Any, p: Any, q: Any) -> Tensor:
+        family, base = self.inner(law)
+        return family.expected_log_ratio(base, plain(p.base_dist), plain(q.base_dist))
+
 
 @register_family(torch.distributions.Independent)
 class IndependentFamily(_WrapperFamily):
@@ -152,6 +157,9 @@ class IndependentFamily(_WrapperFamily):
 
     def cross_entropy(self, p: Any, q: Any) -> Tensor:
         return sum_right(super().cross_entropy(p, q), p.reinterpreted_batch_ndims)
+
+    def expected_log_ratio(self, law: Any, p: Any, q: Any) -> Tensor:
+        return sum_right(super().expected_log_ratio(law, p, q), law.reinterpreted_batch_ndims)
 
 
 @register_family(dist.MaskedDistribution)
@@ -231,7 +239,4 @@ class TransformedFamily(_WrapperFamily):
         return super().base_measure(p, y) + log_h
 
     def cross_entropy(self, p: Any, q: Any) -> Tensor:
-        raise NotImplementedError(
-            "the cross-entropy of TransformedDistributions has no closed form in general: it is that of the "
-            "base distributions plus the expected log-Jacobian"
-        )
+        return super().cross_entropy(p, q) + expected_log_jacobian(p.transforms, self.inner(p)[1])
