@@ -10,22 +10,24 @@ import pyro.distributions as dist
 import torch
 from pyro.distributions.torch_distribution import ExpandedDistribution
 from torch import Tensor
-from torch.distributions import Distribution, Independent, MixtureSameFamily, TransformedDistribution
+from torch.distributions import Distribution, Independent, MixtureSameFamily, Transform, TransformedDistribution
 
 from pyro_probmix.distributions._arguments import reference_tensor
 from pyro_probmix.distributions.exponential_family import plain
 from pyro_probmix.distributions.pooling import LinearPool
 
-__all__ = ["bounds", "in_double", "landmarks"]
+__all__ = ["at_rows", "bounds", "in_double", "landmarks"]
 
-OFFSETS = [0.0, 0.75, -0.75, 1.5, -1.5, 3.0, -3.0, 6.0, -6.0, 12.0, -12.0, 30.0, -30.0]  # in units of the scale
+OFFSETS = [0.0, 1.2, -1.2, 4.0, -4.0, 12.0, -12.0, 30.0, -30.0]  # in units of the scale
+
+PARAMETERLESS = torch.distributions.ExpTransform, torch.distributions.SigmoidTransform
 
 # What has no support of its own: PyTorch takes that of the last transform, whatever it is applied to.
 GENERAL = TransformedDistribution, dist.TransformedDistribution
 
 
 def in_double(part: Any) -> Any:
-    """A distribution with all its parameters in float64; transforms are left as they are."""
+    """A distribution with all its parameters in float64, that checks no values; transforms are left as they are."""
     if isinstance(part, Tensor):
         return part.double() if part.is_floating_point() else part
     if isinstance(part, list | tuple):
@@ -33,6 +35,31 @@ def in_double(part: Any) -> Any:
     if isinstance(part, Distribution):
         copied = copy.copy(part)
         vars(copied).update({name: in_double(value) for name, value in vars(part).items()})
+        vars(copied)["_validate_args"] = False
+        return copied
+    return part
+
+
+def at_rows(part: Any, batch: torch.Size, rows: Tensor) -> Any:
+    """A distribution, or a parameter of one, of this batch shape for some members of the flattened batch.
+
+    Raises:
+        NotImplementedError: if it is not known where the batch dimensions of its parameters are.
+    """
+    if isinstance(part, Tensor) and part.dim() > 0:
+        if part.shape[: len(batch)] != batch:
+            raise NotImplementedError
+        return part.reshape((batch.numel(),) + part.shape[len(batch) :])[rows]
+    if isinstance(part, list):
+        return [at_rows(item, batch, rows) for item in part]
+    if isinstance(part, Transform) and not isinstance(part, PARAMETERLESS):
+        raise NotImplementedError
+    if isinstance(part, Distribution):
+        if not type(part).__module__.startswith(("torch.", "pyro.")):
+            raise NotImplementedError
+        copied = copy.copy(part)
+        vars(copied).update({name: at_rows(value, batch, rows) for name, value in vars(part).items()})
+        vars(copied)["_batch_shape"] = rows.shape + part.batch_shape[len(batch) :]
         return copied
     return part
 
@@ -98,8 +125,10 @@ def landmarks(p: Any) -> Tensor:
         points = landmarks(p.base_dist)
     elif isinstance(p, TransformedDistribution):
         points = landmarks(p.base_dist)
+        points = points.movedim(-1, 0)  # the parameters of a transform are along the batch
         for transform in p.transforms:
             points = transform(points)
+        points = points.movedim(0, -1)
     else:
         center, scale = _center_and_scale(p)
         offsets = torch.tensor(OFFSETS, dtype=torch.float64, device=center.device)

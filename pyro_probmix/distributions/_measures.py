@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from pyro_probmix.distributions._quadrature import (
     Grid,
@@ -21,6 +22,7 @@ __all__ = ["Counting", "Lebesgue", "Measure"]
 
 MAX_INTEGERS = 2**20
 NEWTON_STEPS = 60
+MAX_HELD = 2**24  # points
 
 
 class Measure(ABC):
@@ -42,6 +44,10 @@ class Measure(ABC):
 
         They are right for integrals of f times what grows with that power of y at most.
         """
+
+    def log_total(self, log_f: LogFunction) -> Tensor:
+        """Logarithm of the integral of f, of the batch shape."""
+        return self.terms(log_f)[1].logsumexp(0)
 
     @abstractmethod
     def moment_exists(self, log_f: LogFunction, power: int) -> Tensor:
@@ -90,24 +96,35 @@ class Lebesgue(Measure):
         """log f(y) + log(1 + |z|^power), z in units of the quartiles."""
         first, center, third = self._rough_quantiles(log_f)
         log_scale = (third - first).log()
-        return lambda y: log_f(y) + torch.nn.functional.softplus(power * ((y - center).abs().log() - log_scale))
+
+        def grown(y: Tensor, rows: Tensor | None = None) -> Tensor:
+            c, s = (t if rows is None else t.reshape(-1)[rows] for t in (center, log_scale))
+            return log_f(y, rows) + torch.nn.functional.softplus(power * ((y - c).abs().log() - s))
+
+        return grown
 
     def _rough_quantiles(self, log_f: LogFunction) -> list[Tensor]:
-        y, terms = self.terms(log_f)
-        y, order = y.sort(0)
-        below = terms.softmax(0).gather(0, order).cumsum(0)
+        y, terms = (torch.cat([t[-2:-1], t[:-2], t[-1:]]) for t in self.terms(log_f))  # in order
+        below = terms.softmax(0).cumsum(0)
         return [y.gather(0, (below < q).sum(0, keepdim=True))[0] for q in (0.25, 0.5, 0.75)]
 
     def terms(self, log_f: LogFunction, power: int = 0) -> tuple[Tensor, Tensor]:
         grid = self.grid(log_f, power)
         y, log_stretch = self._moved(grid.y)
         dead = grid.log_weights == -math.inf
-        return y, (log_f(y) + log_stretch + grid.log_weights.masked_fill(dead, 0)).masked_fill(dead, -math.inf)
+        return y, (_in_blocks(log_f, y) + log_stretch + grid.log_weights.masked_fill(dead, 0)).masked_fill(
+            dead, -math.inf
+        )
+
+    def log_total(self, log_f: LogFunction) -> Tensor:
+        grid = self.grid(log_f)
+        moves = self._moved(grid.y[:1])[0].requires_grad or log_f(grid.y[:1]).requires_grad
+        return super().log_total(log_f) if moves else grid.log_total
 
     def log_values(self, log_f: LogFunction) -> Tensor:
         grid = self.grid(log_f)
         y, _ = self._moved(grid.y)
-        values = log_f(y)
+        values = _in_blocks(log_f, y)
         return torch.cat([values[:-2], values[-2:] + grid.beyond])
 
     def moment_exists(self, log_f: LogFunction, power: int) -> Tensor:
@@ -251,6 +268,14 @@ class Counting(Measure):
         index = torch.searchsorted(_last(below), _last(share.detach())).clamp(max=len(y) - 1)
         first = torch.where(terms > -math.inf, y, math.inf).amin(0)  # a share of zero is that of the least value
         return torch.maximum(y.expand(below.shape).gather(0, index.movedim(-1, 0)), first)
+
+
+def _in_blocks(log_f: LogFunction, y: Tensor) -> Tensor:
+    """log f of many points in blocks, each evaluated again for its gradient: no more than one block is held."""
+    if y.numel() <= MAX_HELD:
+        return log_f(y)
+    blocks = y.split(max(MAX_HELD // y[0].numel(), 1))
+    return torch.cat([checkpoint(log_f, b, use_reentrant=False, preserve_rng_state=False) for b in blocks])
 
 
 def _last(tensor: Tensor) -> Tensor:

@@ -15,7 +15,8 @@ from torch import Tensor
 
 __all__ = ["Grid", "Panels", "adapted_grid", "first_panels", "positions"]
 
-LogFunction = Callable[[Tensor], Tensor]
+# log f at points of shape (N,) + batch or, with M indices into the flattened batch, at points of shape (N, M).
+LogFunction = Callable[..., Tensor]
 
 # The Kronrod rule of 15 points on [-1, 1] and, every other point, the Gauss rule of 7 (QUADPACK, qk15).
 _POINTS = [0.99145537112081264, 0.94910791234275852, 0.86486442335976907, 0.74153118559939444]
@@ -28,9 +29,11 @@ KRONROD = torch.tensor(_KRONROD + [0.20948214108472783] + _KRONROD[::-1], dtype=
 GAUSS = torch.tensor(_GAUSS + [0.41795918367346939] + _GAUSS[::-1], dtype=torch.float64)
 
 MAX_ROUNDS = 40
-SPLIT_PANELS = 8  # of a round
+MAX_PANELS = 1000  # of a function
 SPLIT_INTO = 4
-NEGLIGIBLE = -200.0  # nodes whose share of the integral has a lower logarithm do not count
+BLOCK = 2**12  # panels that are looked at together
+NEGLIGIBLE = -100.0  # nodes whose share of the integral has a lower logarithm do not count
+SMALLEST = -600.0  # logarithms that are held there keep clear of subnormal numbers, which are slow
 FARTHEST = 170.0  # logarithm of the distances where tails are cut: that of numbers whose squares are numbers, too
 FLATTEST_TAIL = 1e-3  # slopes of a tail, in log-log scale, that are nearer to that of 1/y are taken for it
 
@@ -54,11 +57,6 @@ class Panels:
     def gather(self, index: Tensor) -> Panels:
         """The panels of these indices, of shape (number of indices,) + batch."""
         return self.map(lambda field: field.gather(0, index))
-
-    def exchange(self, index: Tensor, children: Panels) -> Panels:
-        """As :func:`_exchange`, for every field."""
-        names = [field.name for field in fields(self)]
-        return Panels(*[_exchange(getattr(self, name), index, getattr(children, name)) for name in names])
 
     def locate(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """y(t) and log |y'(t)|."""
@@ -149,6 +147,7 @@ class Grid:
         log_weights: logarithms of the weights; −∞ where a node does not count.
         divergent: of shape (2,) + batch; whether the integral is infinite at the lower and upper end.
         beyond: of shape (2,) + batch; how far log f, beyond either end, is on average from that of the last node.
+        log_total: logarithm of the integral, of the batch shape.
         converged: of the batch shape; whether the accuracy was reached.
     """
 
@@ -157,6 +156,7 @@ class Grid:
     log_weights: Tensor
     divergent: Tensor
     beyond: Tensor
+    log_total: Tensor
     converged: Tensor
 
     def by_panel(self, terms: Tensor) -> tuple[Tensor, Tensor]:
@@ -164,53 +164,143 @@ class Grid:
         return terms[:-2].unflatten(0, (-1, len(POINTS))), terms[-2:]
 
 
+@dataclass(frozen=True)
+class _Cells:
+    """Panels of any members of the batch in one row, with what f is there: the fields' last dimension counts them.
+
+    Attributes:
+        panels: the panels, of shape (1, M).
+        row: which member of the flattened batch each belongs to.
+        values: log f at the nodes, of shape (15, M).
+        log_mass: logarithm of the integral over each.
+        log_error: logarithm of its estimated error; −∞ where splitting does not make it smaller.
+        log_hidden: logarithm of the largest integral of a peak for which there is room between two nodes.
+    """
+
+    panels: Panels
+    row: Tensor
+    values: Tensor
+    log_mass: Tensor
+    log_error: Tensor
+    log_hidden: Tensor
+
+    def select(self, index: Tensor) -> _Cells:
+        """Those where a mask is true, or of these indices."""
+        rest = [getattr(self, field.name)[..., index] for field in fields(self)[1:]]
+        return _Cells(self.panels.map(lambda field: field[:, index]), *rest)
+
+
+def _join(parts: list[_Cells]) -> _Cells:
+    panels = Panels(*[torch.cat([getattr(p.panels, f.name) for p in parts], -1) for f in fields(Panels)])
+    return _Cells(panels, *[torch.cat([getattr(p, f.name) for p in parts], -1) for f in fields(_Cells)[1:]])
+
+
 @torch.no_grad()
 def adapted_grid(log_f: LogFunction, panels: Panels, accuracy: float) -> Grid:
     """Panels split until the integral of f is known to that relative accuracy, for every member of the batch.
 
-    Where rounding limits f itself, so that splitting does not make the estimated error smaller, it ends.
+    Only what has not converged is looked at again. Where rounding limits f itself, so that splitting does not
+    make the estimated error smaller, it ends.
 
     Args:
-        log_f: logarithm of f at points of shape (N,) + batch.
+        log_f: logarithm of f.
         panels: where to start.
         accuracy: relative error aimed at.
     """
-    values = _evaluate(log_f, panels)
-    settled = torch.zeros_like(panels.start, dtype=torch.bool)
+    batch = panels.start.shape[1:]
+    size = batch.numel()
+    row = torch.arange(size, device=panels.start.device)
+    cells = _cells(log_f, panels.map(lambda field: field.reshape(len(field), -1)), row)
+    finished = []
+    log_total, converged = cells.log_mass.new_zeros(size), row.new_zeros(size, dtype=torch.bool)
     for _ in range(MAX_ROUNDS):
-        log_total = _log_total(panels, values)
-        mass, error = _masses(panels, values, log_total)
-        hidden = _may_hide_a_peak(panels, values, log_total + math.log(accuracy))
-        splittable = _splittable(panels)
-        error, hidden = torch.where(splittable & ~settled, error, 0), hidden & splittable
-        converged = (error.sum(0) <= accuracy) & ~hidden.any(0)
-        if bool(converged.all()):
+        rows = cells.row.unique()
+        log_total[rows] = _log_sum(cells.log_mass, cells.row, size)[rows]
+        relative_to = torch.where(log_total.isfinite(), log_total, 0)[cells.row]
+        error = (cells.log_error - relative_to).exp()
+        hidden = cells.log_hidden > log_total[cells.row] + math.log(accuracy)
+        count = cells.row.bincount(minlength=size)
+        fine = _sum(error, cells.row, size) <= accuracy
+        converged[rows] = (fine & (_sum(hidden.double(), cells.row, size) == 0))[rows]
+        active = (~converged & (count < MAX_PANELS))[cells.row]
+        finished.append(cells.select(~active))
+        split = active & (hidden | (error > accuracy / count[cells.row]))
+        if not bool(split.any()):
+            finished.append(cells.select(active))
             break
-        index = torch.where(hidden, 1 + error, error).topk(min(SPLIT_PANELS, len(error)), 0).indices
-        children = _split(panels.gather(index))
-        new = _evaluate(log_f, children)
-        new_mass, new_error = (t.unflatten(0, (SPLIT_INTO, -1)).sum(0) for t in _masses(children, new, log_total))
-        old_mass, old_error = mass.gather(0, index), error.gather(0, index)
-        stalls = (new_error >= 0.9 * old_error) & ((new_mass - old_mass).abs() <= 1e-4 * old_mass)
-        stalls = stalls & ~hidden.gather(0, index)
-        settled = _exchange(settled, index, stalls.repeat((SPLIT_INTO,) + (1,) * (stalls.dim() - 1)))
-        panels = panels.exchange(index, children)
-        wide = index.unsqueeze(1).expand((-1, len(POINTS)) + values.shape[2:])
-        values = _exchange(values, wide, new)
-        order = panels.locate(0.5 * (panels.start + panels.stop))[0].argsort(dim=0, stable=True)
-        panels = panels.gather(order)
-        settled, values = settled.gather(0, order), values.gather(0, order.unsqueeze(1).expand_as(values))
-    return _grid(log_f, panels, values, converged)
+        parents, scale = cells.select(split), relative_to[split]
+        children = _cells(log_f, _split(parents.panels), parents.row)
+        new_mass, new_error = (
+            (t.unflatten(0, (SPLIT_INTO, -1)) - scale).exp().sum(0) for t in (children.log_mass, children.log_error)
+        )
+        old_mass = (parents.log_mass - scale).exp()
+        stalls = (new_error >= 0.9 * error[split]) & ((new_mass - old_mass).abs() <= 1e-4 * old_mass) & ~hidden[split]
+        children.log_error.masked_fill_(stalls.repeat(SPLIT_INTO), -math.inf)
+        cells = _join([cells.select(active & ~split), children])
+    else:
+        finished.append(cells)
+    return _grid(log_f, panels, _join(finished), log_total, converged)
 
 
-def _exchange(parents: Tensor, index: Tensor, children: Tensor) -> Tensor:
-    """Parents with those of ``index`` replaced by their first children, and the other children at the end."""
-    return torch.cat([parents.scatter(0, index, children[: len(index)]), children[len(index) :]])
+def _sum(values: Tensor, row: Tensor, size: int) -> Tensor:
+    return values.new_zeros(size).index_add(0, row, values)
 
 
-def _evaluate(log_f: LogFunction, panels: Panels) -> Tensor:
-    y, _ = positions(panels)
-    return log_f(y.flatten(0, 1)).reshape(y.shape)
+def _log_sum(values: Tensor, row: Tensor, size: int) -> Tensor:
+    top = values.new_full((size,), -math.inf).scatter_reduce(0, row, values, "amax")
+    top = torch.where(top.isfinite(), top, 0)
+    return top + _sum((values - top[row]).exp(), row, size).log()
+
+
+def _cells(log_f: LogFunction, panels: Panels, row: Tensor) -> _Cells:
+    """What f is in groups of neighbouring panels, of shape (panels of a group, groups), a group in each row."""
+    width = max(BLOCK // len(panels.start), 1)
+    blocks = [slice(k, k + width) for k in range(0, len(row), width)]
+    parts = [_block(log_f, Panels(*[getattr(panels, f.name)[:, b] for f in fields(Panels)]), row[b]) for b in blocks]
+    names = [field.name for field in fields(_Cells)[1:]]
+    flat = panels.map(lambda field: field.reshape(1, -1))
+    return _Cells(flat, *[torch.cat([getattr(part, name) for part in parts], -1).flatten(-2) for name in names])
+
+
+def _block(log_f: LogFunction, panels: Panels, row: Tensor) -> _Cells:
+    y, log_weights = positions(panels)
+    values = log_f(y.flatten(0, 1), row).reshape(y.shape)
+    terms = values + log_weights
+    top = terms.amax(1)
+    top = torch.where(top.isfinite(), top, 0)
+    kronrod, gauss = (c.to(values.device).reshape(1, -1, 1) for c in (KRONROD, GAUSS))
+    terms = (terms - top.unsqueeze(1)).clamp(min=SMALLEST).exp()
+    mass = terms.sum(1)
+    difference = (terms * (1 - gauss / kronrod)).sum(1).abs()
+    variation = (terms - kronrod * mass.unsqueeze(1) / 2).abs().sum(1)
+    # The estimate of QUADPACK: the difference of the two rules is that of the worse one.
+    ratio = 200 * difference / torch.where(variation > 0, variation, 1)
+    error = torch.where(variation > 0, variation * ratio.pow(1.5).clamp(max=1), difference)
+    start, stop = panels.locate(panels.start)[0], panels.locate(panels.stop)[0]
+    # Whether there are numbers too few between the ends.
+    fixed = (stop - start).abs() <= 50 * torch.finfo(y.dtype).eps * torch.maximum(start.abs(), stop.abs())
+    log_error, log_hidden = (t.masked_fill(fixed, -math.inf) for t in (top + error.log(), _log_hidden(y, values)))
+    return _Cells(panels, row.expand_as(mass), values.movedim(1, 0), top + mass.log(), log_error, log_hidden)
+
+
+def _log_hidden(y: Tensor, values: Tensor) -> Tensor:
+    """For each panel of a group, the logarithm of the largest peak for which two nodes leave room, as its integral.
+
+    The room is what the secants on both sides leave, as they do exactly above a concave log f.
+    """
+    y, values = y.flatten(0, 1), values.flatten(0, 1).clamp(min=-1e100)
+    step = y.diff(dim=0)
+    step_or_one = torch.where(step > 0, step, 1)
+    slope = torch.where(step > 0, values.diff(dim=0) / step_or_one, 0)
+    flat = torch.zeros_like(slope[:1])
+    before, after = torch.cat([flat, slope[:-1]]), torch.cat([slope[1:], flat])
+    left, right = values[:-1], values[1:]
+    bound = torch.minimum(left + before.clamp(min=0) * step, right - after.clamp(max=0) * step)
+    room = (step > 0) & (bound - torch.maximum(left, right) > 1)
+    log_peak = (bound + step_or_one.log()).masked_fill(~room, -math.inf)
+    none = torch.full_like(flat, -math.inf)
+    either = torch.maximum(torch.cat([log_peak, none]), torch.cat([none, log_peak]))
+    return either.unflatten(0, (-1, len(POINTS))).amax(1)
 
 
 def _concatenate(parts: list[Panels]) -> Panels:
@@ -218,6 +308,7 @@ def _concatenate(parts: list[Panels]) -> Panels:
 
 
 def _split(panels: Panels) -> Panels:
+    """Panels of shape (1, M) as groups of equal parts."""
     step = (panels.stop - panels.start) / SPLIT_INTO
     parts = [
         Panels(panels.anchor, panels.sign, panels.start + k * step, panels.start + (k + 1) * step)
@@ -226,69 +317,38 @@ def _split(panels: Panels) -> Panels:
     return _concatenate(parts)
 
 
-def _log_total(panels: Panels, values: Tensor) -> Tensor:
-    return (values + positions(panels)[1]).flatten(0, 1).logsumexp(0)
-
-
-def _masses(panels: Panels, values: Tensor, log_total: Tensor) -> tuple[Tensor, Tensor]:
-    """The share of the integral in each panel, and its estimated error."""
-    shape = (1, -1) + (1,) * log_total.dim()
-    kronrod, gauss = (c.to(values.device).reshape(shape) for c in (KRONROD, GAUSS))
-    terms = (values + positions(panels)[1] - torch.where(log_total.isfinite(), log_total, 0)).exp()
-    mass = terms.sum(1)
-    difference = (terms * (1 - gauss / kronrod)).sum(1).abs()
-    variation = (terms - kronrod * mass.unsqueeze(1) / 2).abs().sum(1)
-    # The estimate of QUADPACK: the difference of the two rules is that of the worse one.
-    ratio = 200 * difference / torch.where(variation > 0, variation, 1)
-    return mass, torch.where(variation > 0, variation * ratio.pow(1.5).clamp(max=1), difference)
-
-
-def _splittable(panels: Panels) -> Tensor:
-    """Whether there are numbers enough between the ends of each panel."""
-    (start, _), (stop, _) = panels.locate(panels.start), panels.locate(panels.stop)
-    return (stop - start).abs() > 50 * torch.finfo(start.dtype).eps * torch.maximum(start.abs(), stop.abs())
-
-
-def _may_hide_a_peak(panels: Panels, values: Tensor, log_threshold: Tensor) -> Tensor:
-    """For each panel, whether between two neighbouring nodes there is room for a peak that would count.
-
-    The room is what the secants on both sides leave, as they do exactly above a concave log f.
-    """
-    y, values = positions(panels)[0].flatten(0, 1), values.flatten(0, 1)
-    values = values.clamp(min=-1e100)
-    step = y.diff(dim=0)
-    slope = torch.where(step > 0, values.diff(dim=0) / torch.where(step > 0, step, 1), 0)
-    flat = torch.zeros_like(slope[:1])
-    before, after = torch.cat([flat, slope[:-1]]), torch.cat([slope[1:], flat])
-    left, right = values[:-1], values[1:]
-    bound = torch.minimum(left + before.clamp(min=0) * step, right - after.clamp(max=0) * step)
-    counts = bound + torch.where(step > 0, step, 1).log() > log_threshold
-    hidden = (step > 0) & counts & (bound - torch.maximum(left, right) > 1)
-    none = torch.zeros_like(hidden[:1])
-    either = torch.cat([hidden, none]) | torch.cat([none, hidden])
-    return either.unflatten(0, (-1, len(POINTS))).any(1)
-
-
-def _grid(log_f: LogFunction, panels: Panels, values: Tensor, converged: Tensor) -> Grid:
-    y, log_weights = positions(panels)
-    terms = values + log_weights
-    log_total = terms.flatten(0, 1).logsumexp(0)
-    alive = ~(terms.amax(1) - log_total <= NEGLIGIBLE).reshape(len(terms), -1).all(1)
-    tails = [_tail(log_f, panels, 0), _tail(log_f, panels, -1)]
+def _grid(log_f: LogFunction, first: Panels, cells: _Cells, log_total: Tensor, converged: Tensor) -> Grid:
+    batch = first.start.shape[1:]
+    cells = cells.select(~(cells.log_mass - log_total[cells.row] <= NEGLIGIBLE))
+    middle = cells.panels.locate(0.5 * (cells.panels.start + cells.panels.stop))[0][0]
+    order = middle.argsort()
+    order = order[cells.row[order].argsort(stable=True)]
+    # From one row for all to a column for each member of the batch, ended by empty panels.
+    count = cells.row.bincount(minlength=len(log_total))
+    rank = torch.arange(int(count.max()), device=count.device).unsqueeze(-1)
+    index = order[(count.cumsum(0) - count + rank.minimum(count - 1)).clamp(min=0)]
+    empty = rank >= count
+    panels = cells.panels.map(lambda field: field[0, index])
+    panels = Panels(panels.anchor, panels.sign, torch.where(empty, panels.stop, panels.start), panels.stop)
+    panels = panels.map(lambda field: field.reshape((-1, *batch)))
+    values = cells.values[:, index].movedim(0, 1).reshape((-1, *batch))
+    y, log_weights = (t.flatten(0, 1) for t in positions(panels))
+    log_total = log_total.reshape(batch)
+    tails = [_tail(log_f, first, 0), _tail(log_f, first, -1)]
     end, end_weight, end_term, divergent, beyond = (torch.stack(parts) for parts in zip(*tails, strict=True))
-    nodes = torch.cat([y[alive].flatten(0, 1), end])
-    log_weights = torch.cat([log_weights[alive].flatten(0, 1), end_weight])
-    terms = torch.cat([terms[alive].flatten(0, 1), end_term])
+    terms = torch.cat([values + log_weights, end_term])
+    nodes, log_weights = torch.cat([y, end]), torch.cat([log_weights, end_weight])
     dead = terms - log_total <= NEGLIGIBLE
     # A node that does not count is moved to one that does, where no gradient is infinite.
     best = nodes.gather(0, terms.nan_to_num(nan=-math.inf).argmax(0, keepdim=True))
     return Grid(
-        panels.map(lambda field: field[alive]),
+        panels,
         torch.where(dead, best, nodes),
         log_weights.masked_fill(dead, -math.inf),
         divergent & ~dead[-2:],
         beyond.masked_fill(dead[-2:], 0),
-        converged & log_total.isfinite(),
+        terms.logsumexp(0),
+        converged.reshape(batch) & log_total.isfinite(),
     )
 
 

@@ -55,6 +55,12 @@ class HolderPool(NumericalDistribution):
             raise ValueError(f"exponent: expected finite numbers, got {exponent}")
         super().__init__(components, weights, True, accuracy, validate_args, self.exponent.shape)
 
+    def _at_rows(self, rows: Tensor) -> HolderPool:
+        new, batch = super()._at_rows(rows), self._measure.low.shape
+        assert isinstance(new, HolderPool)
+        new.exponent = self.exponent.expand(batch).reshape(-1)[rows]
+        return new
+
     def combine(self, log_probs: Tensor, weights: Tensor) -> Tensor:
         a = self.exponent
         weights = weights / weights.sum(-1, keepdim=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from abc import abstractmethod
 from collections.abc import Callable
@@ -19,9 +20,9 @@ from pyro_probmix.distributions._arguments import (
     split_weights,
     tuple_of_distributions,
 )
-from pyro_probmix.distributions._landmarks import bounds, in_double, landmarks
+from pyro_probmix.distributions._landmarks import at_rows, bounds, in_double, landmarks
 from pyro_probmix.distributions._measures import Counting, Lebesgue
-from pyro_probmix.distributions.exponential_family import validates
+from pyro_probmix.distributions.exponential_family import plain, validates
 from pyro_probmix.distributions.pooling import Components
 
 __all__ = ["NumericalDistribution", "NumericalPool"]
@@ -51,6 +52,9 @@ class NumericalDistribution(TorchDistribution):
             (components,) if isinstance(components, Distribution) else tuple_of_distributions(components)
         )
         members_shape, size = self._check_members()
+        self._precise = [in_double(member) for member in self._members]
+        self._landmarks = [landmarks(member) for member in self._precise]
+        _refuse_vmap([*self._landmarks, *([weights] if isinstance(weights, Tensor) else weights)])
         if validate_args is None:
             validate_args = any(map(validates, self._members))
         self._reference = reference_tensor(self._members)
@@ -63,9 +67,7 @@ class NumericalDistribution(TorchDistribution):
         batch_shape = torch.broadcast_shapes(batch_shape, members_shape, self._weights.shape[:-1])
         super().__init__(batch_shape, validate_args=False)
         self._validate_args = validate_args
-        self._precise = [in_double(member) for member in self._members]
         self._ends = [bounds(member) for member in self._precise]
-        self._landmarks = [landmarks(member) for member in self._precise]
         self._set_measure(accuracy)
 
     def _check_members(self) -> tuple[torch.Size, int]:
@@ -171,8 +173,32 @@ class NumericalDistribution(TorchDistribution):
         """Results of the members, the components along the last dimension."""
         return results[0] if self._batched else torch.stack(torch.broadcast_tensors(*results), -1)
 
-    def _log_f(self, value: Tensor) -> Tensor:
-        """log f at values of shape (N,) + batch, in float64."""
+    def _at_rows(self, rows: Tensor) -> NumericalDistribution:
+        """The law of M members of the flattened batch, good for f only.
+
+        Raises:
+            NotImplementedError: if a component has parameters whose batch dimensions are not known.
+        """
+        new, batch = copy.copy(self), self._measure.low.shape
+        size = self._weights.shape[-1:]
+
+        def taken(tensor: Tensor, rest: torch.Size) -> Any:
+            return at_rows(tensor.expand(batch + rest), batch, rows)
+
+        rest = size if self._batched else torch.Size()
+        new._precise = [at_rows(plain(member.expand(batch + rest)), batch, rows) for member in self._precise]
+        new._ends = [(taken(low, rest), taken(high, rest)) for low, high in self._ends]
+        new._landmarks = [taken(points[..., :1], rest + (1,)) for points in self._landmarks]
+        new._weights = taken(self._weights, size)
+        return new
+
+    def _log_f(self, value: Tensor, rows: Tensor | None = None) -> Tensor:
+        """log f at values of shape (N,) + batch, or (N, M) for M members of the flattened batch; in float64."""
+        if rows is not None:
+            try:
+                return self._at_rows(rows)._log_f(value)
+            except NotImplementedError:
+                return self._log_f_of_all(value, rows)
         value = value.unsqueeze(-1) if self._batched else value
         results = []
         for member, (low, high), points in zip(self._precise, self._ends, self._landmarks, strict=True):
@@ -182,9 +208,20 @@ class NumericalDistribution(TorchDistribution):
             results.append(log_prob.masked_fill(outside, -math.inf))
         return self.combine(self._stack(results), self._weights.double())
 
+    def _log_f_of_all(self, value: Tensor, rows: Tensor) -> Tensor:
+        """As :meth:`_log_f` of some members of the batch, by evaluating all of them."""
+        batch = self._measure.low.shape
+        order = rows.argsort(stable=True)
+        count = rows.bincount(minlength=batch.numel())
+        rank = torch.empty_like(rows)
+        rank[order] = torch.arange(len(rows), device=rows.device) - (count.cumsum(0) - count)[rows[order]]
+        wide = self._measure.points[..., 0].reshape(-1).repeat(len(value), int(count.max()), 1)
+        wide[:, rank, rows] = value
+        return self._log_f(wide.reshape((-1, *batch))).reshape(wide.shape)[:, rank, rows]
+
     def _log_total(self) -> Tensor:
         """log ∫ f, of the batch shape, in float64: exactly 0 where one component alone has weight."""
-        log_total = self._measure.terms(self._log_f)[1].logsumexp(0)
+        log_total = self._measure.log_total(self._log_f)
         alone = ((self._weights == 1).any(-1)) & ((self._weights != 0).sum(-1) == 1)
         return log_total - torch.where(alone, log_total, 0).detach()
 
@@ -273,6 +310,17 @@ class NumericalDistribution(TorchDistribution):
     def __repr__(self) -> str:
         shape, size = tuple(self.batch_shape), self._weights.shape[-1]
         return f"{type(self).__name__}(batch_shape: {shape}, components: {size})"
+
+
+def _refuse_vmap(inputs: list[Any]) -> None:
+    for tensor in inputs:
+        try:
+            bool(isinstance(tensor, Tensor) and tensor.isnan().any())
+        except RuntimeError as error:
+            raise NotImplementedError(
+                "components, weights: expected tensors that torch.func.vmap does not map over, since the quadrature "
+                "adapts to their values; give them batch dimensions instead"
+            ) from error
 
 
 class NumericalPool(NumericalDistribution):

@@ -2,7 +2,8 @@
 
 Measured by ``pytest tests/benchmarks/test_pools.py --benchmark-enable``. What matters is a pool's time as a
 multiple of that of ``single`` in its group; ``numerical`` evaluates both components and normalises their
-weighted sum numerically, for a Normal on a grid of 16 points a member.
+weighted sum numerically, for a Normal on a grid of 16 points a member. What is not closed is a NumericalPool of
+10⁴ rows in float64 beside one log_prob of each of its components.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ import torch
 from torch import Tensor
 
 from pyro_probmix import log_linear_pool
+from pyro_probmix.distributions import NumericalPool
 
 SIZE = 1_000_000
 CLASSES = 10
+ROWS = 10_000  # of what is not closed
 
 
 def _normal() -> dict[str, Callable[[], Tensor]]:
@@ -70,3 +73,36 @@ def test_log_prob_forward_and_backward(benchmark, family: Callable, way: str) ->
     with pyro.validation_enabled(False):
         benchmark(lambda: log_prob().sum().backward())
     assert log_prob().isfinite().all()
+
+
+def _not_closed(first: Callable, second: Callable) -> dict[str, Callable[[], Tensor]]:
+    locs = [torch.randn(ROWS, dtype=torch.float64, requires_grad=True) for _ in range(2)]
+    y, weight = torch.randn(ROWS, dtype=torch.float64), torch.rand(ROWS, dtype=torch.float64)
+
+    def members() -> list[dist.TorchDistribution]:
+        return [first(locs[0]), second(locs[1])]
+
+    return {
+        "components": lambda: sum((p.log_prob(y) for p in members()), torch.zeros(())),
+        "pool": lambda: NumericalPool(members(), [weight, 1 - weight]).log_prob(y),
+    }
+
+
+NOT_CLOSED: dict[str, tuple[Callable, Callable]] = {
+    "StudentT": (lambda loc: dist.StudentT(3.0, loc, 1.0), lambda loc: dist.StudentT(5.0, loc, 0.5)),
+    "Laplace": (lambda loc: dist.Laplace(loc, 1.0), lambda loc: dist.Laplace(loc, 0.5)),
+    "Normal with Laplace": (lambda loc: dist.Normal(loc, 1.0), lambda loc: dist.Laplace(loc, 0.5)),
+}
+
+
+@pytest.mark.parametrize("way", ["components", "pool"])
+@pytest.mark.parametrize("name", NOT_CLOSED)
+def test_numerical_pool_forward_and_backward(
+    benchmark, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, name: str, way: str
+) -> None:
+    if not request.config.getoption("benchmark_enable"):
+        monkeypatch.setitem(globals(), "ROWS", 100)
+    benchmark.group = f"NumericalPool of {ROWS} rows, {name}"
+    log_prob = _not_closed(*NOT_CLOSED[name])[way]
+    with pyro.validation_enabled(False):
+        benchmark.pedantic(lambda: log_prob().sum().backward(), rounds=3, warmup_rounds=1)

@@ -19,7 +19,7 @@ import torch
 from pyro.infer import SVI, Trace_ELBO
 from torch import Tensor
 
-from pyro_probmix.distributions import LinearPool, LogLinearPool, NumericalPool, entropy, log_linear_pool
+from pyro_probmix.distributions import LinearPool, LogLinearPool, NumericalPool, _measures, entropy, log_linear_pool
 from tests.cases import CASES
 
 INF = math.inf
@@ -209,6 +209,45 @@ def test_derivatives(name: str) -> None:
     assert torch.autograd.gradcheck(
         lambda w, *t: everything(NumericalPool(components(*t), [w, 1 - w])), inputs, fast_mode=True
     )
+
+
+def test_many_points_are_held_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    def value_and_gradients() -> list[Tensor]:
+        loc = torch.linspace(-2, 2, 5, dtype=torch.float64).requires_grad_()
+        value = NumericalPool([dist.StudentT(3.0, loc, 1.0), dist.Laplace(-loc, 0.5)], [0.3, 0.7]).log_normalizer
+        (first,) = torch.autograd.grad(value.sum(), loc, create_graph=True)
+        (second,) = torch.autograd.grad(first.sum(), loc)
+        return [value, first, second]
+
+    whole = value_and_gradients()
+    monkeypatch.setattr(_measures, "MAX_HELD", 100)
+    torch.testing.assert_close(value_and_gradients(), whole, atol=1e-12, rtol=1e-12)
+
+
+def test_transforms_with_parameters_in_a_batch() -> None:
+    loc, scale = number([0.0, 1.0, 5.0], [1.0, 0.1, 3.0])
+    affine = dist.TransformedDistribution(
+        make(dist.StudentT, 3.0, 0.0, 1.0), dist.transforms.AffineTransform(loc, scale)
+    )
+    other = dist.Laplace(loc - 1, 1.0)
+    pool = NumericalPool([affine, other], [0.5, 0.5])
+    direct = NumericalPool([dist.StudentT(3.0, loc, scale), other], [0.5, 0.5])
+    torch.testing.assert_close(pool.log_normalizer, direct.log_normalizer, atol=1e-9, rtol=1e-9)
+
+
+def test_vmap_is_refused_and_batch_dimensions_do_instead() -> None:
+    loc, weights = number([0.0, 1.0, 5.0], [[0.3, 0.7], [0.5, 0.5], [1.0, 0.0]])
+
+    def value(loc: Tensor, weights: Tensor) -> Tensor:
+        members = [dist.Cauchy(loc, 1.0, validate_args=False), dist.Normal(0.0, 1.0)]
+        return NumericalPool(members, weights, validate_args=False).log_normalizer
+
+    for dims in ((0, None), (None, 0), (0, 0)):
+        inputs = [t if d == 0 else t[0] for t, d in zip((loc, weights), dims, strict=True)]
+        with pytest.raises(NotImplementedError, match=r"torch\.func\.vmap .* give them batch dimensions instead"):
+            torch.func.vmap(value, dims)(*inputs)
+    each = torch.stack([value(a, w) for a, w in zip(loc, weights, strict=True)])
+    torch.testing.assert_close(value(loc, weights), each, atol=1e-10, rtol=0)
 
 
 def test_backward_twice_through_one_pool() -> None:
