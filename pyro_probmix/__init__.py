@@ -29,7 +29,7 @@ from pyro_probmix.mixing import (
     PairBatch,
     PairLoader,
 )
-from pyro_probmix.models import ERM, ManifoldMixup, ManifoldProbMix, Mixup, ProbMix, mix
+from pyro_probmix.models import ERM, ManifoldMixup, ManifoldProbMix, Mixup, ProbMix, mix, rescaled
 from pyro_probmix.training import History, Replicas, fit, fit_replicas
 
 __all__ = [
@@ -71,5 +71,6 @@ __all__ = [
     "models",
     "nn",
     "renyi_divergence",
+    "rescaled",
     "to_inference_data",
 ]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from pyro.distributions import TorchDistribution
-from scipy.special import roots_jacobi
+from scipy.linalg import eigh_tridiagonal
 from torch import Tensor
 from torch.distributions import constraints
 
@@ -37,7 +38,7 @@ class GaussJacobi(TorchDistribution):
         TypeError: if ``num_nodes`` is no integer.
         ValueError: if it is less than 2, or a concentration is not positive and finite.
 
-    Source: Golub and Welsch, "Calculation of Gauss quadrature rules" (1969), by SciPy.
+    Source: Golub and Welsch, "Calculation of Gauss quadrature rules" (1969).
 
     Example:
         >>> law = GaussJacobi(0.2, num_nodes=4)
@@ -57,10 +58,7 @@ class GaussJacobi(TorchDistribution):
         for name in ("concentration1", "concentration0"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise ValueError(f"{name}: expected a positive, finite number, got {getattr(self, name)}")
-        # The weight of the polynomials is (1 - t)^(a₀ - 1) (1 + t)^(a₁ - 1) at t = 2λ - 1.
-        nodes, weights = roots_jacobi(num_nodes, self.concentration0 - 1, self.concentration1 - 1)
-        self.nodes = torch.from_numpy((1 + nodes) / 2)
-        self.weights = torch.from_numpy(weights / weights.sum())
+        self.nodes, self.weights = _nodes_and_weights(self.concentration1, self.concentration0, num_nodes)
         self._dtype = torch.get_default_dtype()
         super().__init__(torch.Size(), validate_args=False)
 
@@ -106,3 +104,21 @@ class GaussJacobi(TorchDistribution):
 
     def __repr__(self) -> str:
         return f"GaussJacobi({self.concentration1}, {self.concentration0}, num_nodes={len(self.nodes)})"
+
+
+def _nodes_and_weights(a1: float, a0: float, size: int) -> tuple[Tensor, Tensor]:
+    """Eigenvalues of the Jacobi matrix of the polynomials orthogonal under Beta, and their weights.
+
+    SciPy's ``roots_jacobi`` divides zero by zero where a₁ + a₀ = 1.
+    """
+    total, k = a1 + a0, np.arange(1.0, size)
+    diagonal = np.empty(size)
+    diagonal[0] = a1 / total
+    degree = 2 * k + total - 2
+    diagonal[1:] = 0.5 + 0.5 * (a1 - a0) * (total - 2) / (degree * (degree + 2))
+    squares = np.empty(size - 1)
+    squares[0] = a1 * a0 / (total**2 * (total + 1))  # the variance; the general term is 0/0 at a₁ + a₀ = 1
+    k, degree = k[1:], degree[1:]
+    squares[1:] = k * (k + a1 - 1) * (k + a0 - 1) * (k + total - 2) / (degree**2 * (degree**2 - 1))
+    nodes, vectors = eigh_tridiagonal(diagonal, np.sqrt(squares))
+    return torch.from_numpy(nodes.clip(0, 1)), torch.from_numpy(np.square(vectors[0]))

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from pyro_probmix.distributions import linear_pool
 from pyro_probmix.mixing import PairBatch
-from pyro_probmix.models.lazy import LazyDistribution, from_noise
+from pyro_probmix.models.lazy import LazyDistribution, Unscored, from_noise
 from pyro_probmix.models.mix import Labels, Mixing, MixMessenger, check_labels
 from pyro_probmix.models.seeding import seeded
 from pyro_probmix.nn import NormalEmbedding
@@ -110,7 +110,7 @@ class DensityModel(PyroModule):
             shape: Any = encoder.event_shape
             q = LazyDistribution(lambda: self.encoder(x), x.shape[:1], shape, self.propagate)
             # Model and guide draw the embedding alike: the two terms cancel, and neither is computed.
-            return sample("embedding", q.mask(False)), len(q.event_shape)
+            return sample("embedding", Unscored(q)), len(q.event_shape)
         z = self.encoder(x)
         return deterministic("embedding", z, event_dim=z.dim() - 1), z.dim() - 1
 
@@ -167,11 +167,11 @@ class DensityModel(PyroModule):
         - ``"log-expected"``: :math:`\frac1B \sum_i \log \frac1K \sum_k p_{ik}` (eq. 31, edge by edge);
         - ``"log-expected-graph"``: :math:`\log \frac1B \sum_i \frac1K \sum_k p_{ik}` (eq. 32, over the whole graph),
 
-        in decreasing order by Jensen's inequality (eq. 34). The first is the same number as the loss of ``Trace_ELBO(num_particles=num_samples, vectorize_particles=True,
-        max_plate_nesting=1)`` divided by the number of nodes, for the same draws, without Pyro's machinery: for
-        ``torch.optim``, ``torch.compile`` and ``torch.func``. The second is that of ``RenyiELBO(alpha=0, ...)`` for a
-        model with ``labels="sample"``. If λ is a :class:`~pyro_probmix.GaussJacobi`, its Q nodes are all evaluated
-        and weighted: K samples are then Q K evaluations.
+        in decreasing order by Jensen's inequality (eq. 34). The first is the loss of
+        ``Trace_ELBO(num_particles=num_samples, vectorize_particles=True, max_plate_nesting=1)`` divided by the number
+        of nodes, the same number for the same draws, without Pyro's machinery: for ``torch.optim``, ``torch.compile``
+        and ``torch.func``. The second is that of ``RenyiELBO(alpha=0, ...)`` for a model with ``labels="sample"``. If
+        λ is a :class:`~pyro_probmix.GaussJacobi`, its Q nodes are all evaluated and weighted, with K samples each.
 
         Args:
             batch: nodes and partners, with ``y``.

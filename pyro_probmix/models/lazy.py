@@ -10,7 +10,7 @@ from pyro.distributions import MaskedDistribution, TorchDistribution
 from torch import Tensor
 from torch.distributions import constraints
 
-__all__ = ["LazyDistribution", "from_noise"]
+__all__ = ["LazyDistribution", "Unscored", "from_noise"]
 
 
 class LazyDistribution(TorchDistribution):
@@ -74,6 +74,27 @@ class LazyDistribution(TorchDistribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         return self.force().log_prob(value)
+
+
+class Unscored(MaskedDistribution):
+    """A distribution whose log-probability counts as zero, in the dtype of the value.
+
+    Pyro's own ``mask(False)`` has zeros in single precision, which ``TraceEnum_ELBO`` cannot add to others.
+
+    Example:
+        >>> Unscored(dist.Normal(0.0, 1.0)).log_prob(torch.zeros(2, dtype=torch.float64))
+        tensor([0., 0.], dtype=torch.float64)
+    """
+
+    def __init__(self, base_dist: Any, mask: bool = False) -> None:
+        super().__init__(base_dist, mask)
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> Unscored:
+        return Unscored(self.base_dist.expand(batch_shape))
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        zeros = super().log_prob(value)
+        return zeros.to(value.dtype) if value.is_floating_point() else zeros
 
 
 def _rsample(p: Any, sample_shape: torch.Size) -> Tensor:

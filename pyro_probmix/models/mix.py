@@ -20,7 +20,7 @@ from pyro_probmix.distributions import ExpandedBeta, index_select, linear_pool, 
 from pyro_probmix.distributions._arguments import broadcast_shapes
 from pyro_probmix.mixing import DiracVicinity, GaussJacobi, PairBatch, Vicinity, as_coefficient, coefficient_to
 from pyro_probmix.mixing.vicinity import Fusion, check_fusion
-from pyro_probmix.models.lazy import LazyDistribution
+from pyro_probmix.models.lazy import LazyDistribution, Unscored
 
 __all__ = ["COEFFICIENT_SITE", "ExpectedLikelihood", "Labels", "MixMessenger", "MixedModel", "Mixing", "mix"]
 
@@ -124,7 +124,7 @@ class Mixing:
             dim: the nodes' batch dimension, negative.
         """
         if isinstance(p, MaskedDistribution):
-            return self.fuse(p.base_dist, partner, coefficient, dim).mask(p._mask)
+            return type(p)(self.fuse(p.base_dist, partner, coefficient, dim), p._mask)
         if isinstance(p, LazyDistribution):
             shape = broadcast_shapes(p.batch_shape, coefficient.shape)
             return LazyDistribution(
@@ -266,7 +266,7 @@ class MixMessenger(Messenger):
         if self.coefficient is None:
             outside = other_plates + ((self.plate,) if self.mixing.per == "batch" else ())
             enumerated = isinstance(self.law, GaussJacobi)
-            law = self.law if enumerated else self.law.mask(False)
+            law = self.law if enumerated else Unscored(self.law)
             infer: Any = {"enumerate": "parallel"} if enumerated else {}
             with block_messengers(lambda m: isinstance(m, PlateMessenger) and m.name in outside):
                 self.coefficient = pyro.sample(COEFFICIENT_SITE, law, infer=infer)
@@ -325,7 +325,7 @@ class MixMessenger(Messenger):
                 "pyro.deterministic takes the number of event dimensions as event_dim"
             )
         msg["value"] = self.mixing.interpolate(value, self.partner, coefficient, dim)
-        msg["fn"] = dist.Delta(msg["value"], event_dim=event_dim, validate_args=False).mask(False)
+        msg["fn"] = Unscored(dist.Delta(msg["value"], event_dim=event_dim, validate_args=False))
 
 
 def _check_label(name: str, y: Any, p: Any) -> None:

@@ -8,6 +8,7 @@ from pyro_probmix.nn.likelihoods import (
     Likelihood,
     NormalLikelihood,
 )
+from pyro_probmix.nn.rescaled import RescaledNetwork
 
 __all__ = [
     "MLP",
@@ -17,4 +18,5 @@ __all__ = [
     "Likelihood",
     "NormalEmbedding",
     "NormalLikelihood",
+    "RescaledNetwork",
 ]
