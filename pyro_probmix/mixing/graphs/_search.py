@@ -17,7 +17,7 @@ __all__ = ["Metric", "as_points", "check_search", "nearest_neighbors", "squared_
 Metric: TypeAlias = str | Callable[[Any, Any], float]
 
 # A k-d tree is quicker than the tiled search up to this many dimensions or points.
-_TREE_DIMENSIONS = 6
+_TREE_DIMENSIONS = 8
 _TREE_POINTS = 5000
 
 _BLOCK = 64
@@ -169,7 +169,7 @@ def _tiled_pass(exact: Tensor, centred: Tensor, rows: Tensor, found: Tensor, dty
     n, d = centred.shape
     k = found.shape[1]
     norms = centred.square().sum(dim=1)
-    # d + 1 products and sums, conversions and the centring round once each; the bound is four times that.
+    # d + 1 products and sums, conversions and the centring round once each; the bound is over four times that.
     radius = norms.amax()
     errors = 4 * (d + 6) * torch.finfo(dtype).eps * (2 * (norms * radius).sqrt() + radius)
     # Places up to a multiple of the tile are filled with a point at infinity.
