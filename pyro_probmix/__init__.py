@@ -22,8 +22,8 @@ from pyro_probmix.evaluation import evaluate, to_inference_data
 from pyro_probmix.mixing import (
     CompleteGraph,
     DiracVicinity,
-    GaussJacobi,
     EmbeddingGraph,
+    GaussJacobi,
     KernelGraph,
     LabelGraph,
     LabelVicinity,

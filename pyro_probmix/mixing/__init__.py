@@ -2,7 +2,6 @@
 
 from pyro_probmix.mixing.batches import PairBatch, PairLoader
 from pyro_probmix.mixing.coefficients import LogSpaceBeta, as_coefficient, coefficient_to
-from pyro_probmix.mixing.quadrature import GaussJacobi
 from pyro_probmix.mixing.graphs import (
     CompleteGraph,
     EmbeddingGraph,
@@ -13,13 +12,14 @@ from pyro_probmix.mixing.graphs import (
     SamplingGraph,
     WeightedGraph,
 )
+from pyro_probmix.mixing.quadrature import GaussJacobi
 from pyro_probmix.mixing.vicinity import DiracVicinity, LabelVicinity, NormalVicinity, Vicinity
 
 __all__ = [
     "CompleteGraph",
     "DiracVicinity",
-    "GaussJacobi",
     "EmbeddingGraph",
+    "GaussJacobi",
     "KernelGraph",
     "LabelGraph",
     "LabelVicinity",
