@@ -22,12 +22,16 @@ from pyro_probmix.evaluation import evaluate, to_inference_data
 from pyro_probmix.mixing import (
     CompleteGraph,
     DiracVicinity,
+    EmbeddingGraph,
     GaussJacobi,
+    KernelGraph,
+    LabelGraph,
     LabelVicinity,
     NearestNeighborGraph,
     NormalVicinity,
     PairBatch,
     PairLoader,
+    WeightedGraph,
 )
 from pyro_probmix.models import ERM, ManifoldMixup, ManifoldProbMix, Mixup, ProbMix, mix, rescaled
 from pyro_probmix.training import History, Replicas, fit, fit_replicas
@@ -36,10 +40,13 @@ __all__ = [
     "ERM",
     "CompleteGraph",
     "DiracVicinity",
+    "EmbeddingGraph",
     "ExpandedBeta",
     "GaussJacobi",
     "History",
     "HolderPool",
+    "KernelGraph",
+    "LabelGraph",
     "LabelVicinity",
     "LinearPool",
     "LogLinearPool",
@@ -53,6 +60,7 @@ __all__ = [
     "PairLoader",
     "ProbMix",
     "Replicas",
+    "WeightedGraph",
     "__version__",
     "bhattacharyya_distance",
     "chernoff_coefficient",

@@ -2,22 +2,36 @@
 
 from pyro_probmix.mixing.batches import PairBatch, PairLoader
 from pyro_probmix.mixing.coefficients import LogSpaceBeta, as_coefficient, coefficient_to
-from pyro_probmix.mixing.graphs import CompleteGraph, NearestNeighborGraph, SamplingGraph
+from pyro_probmix.mixing.graphs import (
+    CompleteGraph,
+    EmbeddingGraph,
+    KernelGraph,
+    LabelGraph,
+    NearestNeighborGraph,
+    PartnerGraph,
+    SamplingGraph,
+    WeightedGraph,
+)
 from pyro_probmix.mixing.quadrature import GaussJacobi
 from pyro_probmix.mixing.vicinity import DiracVicinity, LabelVicinity, NormalVicinity, Vicinity
 
 __all__ = [
     "CompleteGraph",
     "DiracVicinity",
+    "EmbeddingGraph",
     "GaussJacobi",
+    "KernelGraph",
+    "LabelGraph",
     "LabelVicinity",
     "LogSpaceBeta",
     "NearestNeighborGraph",
     "NormalVicinity",
     "PairBatch",
     "PairLoader",
+    "PartnerGraph",
     "SamplingGraph",
     "Vicinity",
+    "WeightedGraph",
     "as_coefficient",
     "coefficient_to",
 ]

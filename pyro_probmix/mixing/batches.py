@@ -13,7 +13,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from pyro_probmix.mixing.graphs import SamplingGraph
 
-__all__ = ["PairBatch", "PairLoader", "check_finite"]
+__all__ = ["PairBatch", "PairLoader", "check_finite", "check_positive_integer", "name_rows"]
 
 _ROWS_NAMED = 5
 
@@ -43,12 +43,23 @@ def check_finite(name: str, tensor: Tensor) -> None:
         return
     if tensor.ndim == 0:
         raise ValueError(f"{name}: expected a finite value, got {tensor.item()}")
-    bad = (~finite).reshape(len(tensor), -1).any(dim=1).nonzero().squeeze(1).tolist()
-    named = ", ".join(map(str, bad[:_ROWS_NAMED])) + (", ..." if len(bad) > _ROWS_NAMED else "")
-    raise ValueError(
-        f"{name}: expected finite values, got NaN or inf in {len(bad)} of {len(tensor)} rows "
-        f"({'row' if len(bad) == 1 else 'rows'} {named})"
-    )
+    bad = (~finite).reshape(len(tensor), -1).any(dim=1)
+    raise ValueError(f"{name}: expected finite values, got NaN or inf in {name_rows(bad)}")
+
+
+def name_rows(bad: Tensor) -> str:
+    """Return how many rows are bad and the first of them, for an error.
+
+    Args:
+        bad: Booleans of shape ``(N,)``.
+
+    Example:
+        >>> name_rows(torch.tensor([False, True, True]))
+        '2 of 3 rows (rows 1, 2)'
+    """
+    rows = bad.nonzero().squeeze(1).tolist()
+    named = ", ".join(map(str, rows[:_ROWS_NAMED])) + (", ..." if len(rows) > _ROWS_NAMED else "")
+    return f"{len(rows)} of {len(bad)} rows ({'row' if len(rows) == 1 else 'rows'} {named})"
 
 
 def check_positive_integer(name: str, value: SupportsIndex) -> int:
@@ -133,9 +144,10 @@ class PairLoader:
     """Batches of one epoch per iteration, drawn anew each time from a sampling graph.
 
     An epoch has ``ceil(N / batch_size)`` batches on every graph. Each draws its edges in proportion to w_ij,
-    so the mean over an epoch's batches of the batch-mean loss is an unbiased estimate of the full loss. On a
-    nearest-neighbour graph this asks that the expected loss of an edge be the same from both its ends, as it
-    is for a symmetric mixing coefficient. What a mini-batch holds is said at the graph's ``sample_batch``.
+    so the mean over an epoch's batches of the batch-mean loss is an unbiased estimate of the full loss. On graphs
+    other than the complete graph this asks that the expected loss of an edge be the same from both its ends, as
+    it is for a symmetric mixing coefficient. What a mini-batch holds is said at the graph's ``sample_batch``.
+    Each iteration is an epoch, of which the graph is told before the first batch.
 
     Indices are drawn on the CPU and moved to where the data live. A full batch does not copy the data.
 
@@ -146,6 +158,9 @@ class PairLoader:
         batch_size: Nodes per batch; None, or N and more, is the full batch.
         drop_last: Leave out a last batch of fewer than ``batch_size`` nodes.
         generator: Source of the random numbers, on the CPU; None is torch's default generator.
+
+    Attributes:
+        epoch: The number of the next epoch, counted from 0; may be set, to go on after an interruption.
 
     Raises:
         TypeError: If ``x`` or ``y`` is not a tensor, or ``batch_size`` no integer.
@@ -182,6 +197,7 @@ class PairLoader:
         self.batch_size = batch_size
         self.drop_last = drop_last
         self.generator = generator
+        self.epoch = 0
 
     def __len__(self) -> int:
         num_nodes = self.graph.num_nodes
@@ -189,6 +205,8 @@ class PairLoader:
         return num_nodes // size if self.drop_last else -(-num_nodes // size)
 
     def __iter__(self) -> Iterator[PairBatch]:
+        self.graph.start_epoch(self.epoch)
+        self.epoch += 1
         num_nodes = self.graph.num_nodes
         if self.batch_size is None or self.batch_size >= num_nodes:
             yield self.graph.pair_batch(self.x, self.y, self.generator)

@@ -17,10 +17,30 @@ from hypothesis import given, settings
 from scipy.spatial.distance import cdist
 from torch import Tensor
 
-from pyro_probmix.mixing import graphs
-from pyro_probmix.mixing.graphs import CompleteGraph, NearestNeighborGraph, SamplingGraph
+from pyro_probmix.mixing.graphs import (
+    CompleteGraph,
+    EmbeddingGraph,
+    KernelGraph,
+    LabelGraph,
+    NearestNeighborGraph,
+    SamplingGraph,
+    WeightedGraph,
+    base,
+)
 
 NAN = float("nan")
+
+LINE = torch.arange(8.0)
+GRAPHS = [
+    CompleteGraph(8),
+    NearestNeighborGraph(LINE, 2),
+    EmbeddingGraph(LINE.unsqueeze(1), torch.nn.Tanh(), 2),
+    LabelGraph(LINE % 2),
+    LabelGraph(LINE > 1, kind="cross"),
+    WeightedGraph(torch.tensor([[0, 1], [1, 2]]), torch.tensor([1.0, 2.0]), 8),
+    KernelGraph(LINE, LINE),
+    KernelGraph(LINE, num_neighbors=3),
+]
 
 
 def assert_nearest(graph: NearestNeighborGraph, points: np.ndarray, k: int, metric: str = "euclidean") -> None:
@@ -182,7 +202,7 @@ def test_pair_batch(graph: SamplingGraph) -> None:
         graph.pair_batch(x, 1.0)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("graph", [CompleteGraph(8), NearestNeighborGraph(torch.arange(8.0), 2)], ids=repr)
+@pytest.mark.parametrize("graph", GRAPHS, ids=repr)
 def test_indices_stay_on_the_cpu_under_another_default_device(graph: SamplingGraph) -> None:
     for chunk in (None, torch.arange(4), torch.arange(1)):
         with torch.device("meta"):
@@ -196,13 +216,13 @@ def test_indices_stay_on_the_cpu_under_another_default_device(graph: SamplingGra
 
 def test_values_are_checked_once_per_tensor_and_version(monkeypatch: pytest.MonkeyPatch) -> None:
     checked: list[str] = []
-    original = graphs.check_finite
+    original = base.check_finite
 
     def record(name: str, tensor: Tensor) -> None:
         checked.append(name)
         original(name, tensor)
 
-    monkeypatch.setattr(graphs, "check_finite", record)
+    monkeypatch.setattr(base, "check_finite", record)
     graph, x, y = CompleteGraph(4), torch.zeros(4, 1), torch.zeros(4)
     for _ in range(3):
         graph.pair_batch(x, y)
@@ -239,7 +259,7 @@ def test_graph_keeps_no_data_alive() -> None:
 
 
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, copy.copy, lambda g: pickle.loads(pickle.dumps(g))])
-@pytest.mark.parametrize("graph", [CompleteGraph(8), NearestNeighborGraph(torch.arange(8.0), 2)], ids=repr)
+@pytest.mark.parametrize("graph", GRAPHS, ids=repr)
 def test_copies(graph: SamplingGraph, duplicate: object) -> None:
     x = torch.zeros(8, 1)
     graph.pair_batch(x)
