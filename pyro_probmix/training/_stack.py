@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import pickle
 from collections.abc import Hashable, Sequence
 from types import FunctionType
@@ -117,16 +118,18 @@ class Adam:
         self.rows, self.learning_rate = rows, learning_rate
         self.mean, self.square = torch.zeros_like(rows), torch.zeros_like(rows)
         self.count = torch.zeros_like(learning_rate)
+        self._decays = [torch.full_like(learning_rate, beta) for beta in self.betas]
 
     @torch.no_grad()
     def step(self, gradient: Tensor, moving: Tensor) -> None:
         """One step of the rows that are ``moving``, of shape ``(R, 1)``; the others stay bitwise."""
         gradient = torch.where(moving, gradient, 0)
         self.count += moving
-        decay1, decay2 = (torch.where(moving, self.count.new_tensor(beta), 1) for beta in self.betas)
+        decay1, decay2 = (torch.where(moving, decay, 1) for decay in self._decays)
         self.mean.mul_(decay1).add_(gradient, alpha=1 - self.betas[0])
         self.square.mul_(decay2).addcmul_(gradient, gradient, value=1 - self.betas[1])
-        bias1, bias2 = (torch.where(moving, 1 - beta**self.count, 1) for beta in self.betas)
+        # 1 − βᵗ, to the last digit in single precision too
+        bias1, bias2 = (torch.where(moving, -torch.expm1(self.count * math.log(beta)), 1) for beta in self.betas)
         step_size = torch.where(moving, self.learning_rate / bias1, 0)
         self.rows.sub_(self.mean.div((self.square.sqrt() / bias2.sqrt()).add_(self.eps)).mul_(step_size))
 

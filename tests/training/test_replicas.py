@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 import pyro_probmix as pm
 from pyro_probmix.training import replicas as replicas_module
-from pyro_probmix.training._stack import configuration
+from pyro_probmix.training._stack import Adam, configuration
 from tests.models import cases
 
 METHODS = cases.METHODS
@@ -205,10 +205,42 @@ def test_buffers_and_frozen_parameters_are_each_replicas_own() -> None:
         assert torch.equal(model.decoder.linear.bias, initial(make_model, r).decoder.linear.bias)
 
 
+def test_adam_in_single_precision() -> None:
+    """Bias corrections have no cancellation: the rows are torch's to a few units in the last place."""
+    rows, gradients = torch.randn(2, 50), torch.randn(30, 2, 50)
+    expected = rows.double().requires_grad_()
+    ours, optimizer = rows.clone(), torch.optim.Adam([expected], lr=0.01)
+    adam = Adam(ours, torch.full((2, 1), 0.01))
+    for gradient in gradients:
+        adam.step(gradient, torch.ones(2, 1, dtype=torch.bool))
+        expected.grad = gradient.double()
+        optimizer.step()
+    torch.testing.assert_close(ours, expected.detach().float(), rtol=1e-6, atol=1e-6)
+
+
+def test_adam_leaves_rows_that_wait() -> None:
+    """Parameters, moments and step count: a row that waits goes on as if it had not."""
+    rows, gradients = torch.randn(1, 8).double(), torch.randn(6, 1, 8).double()
+    one, other = rows.clone(), rows.clone()
+    steadily, waiting = Adam(one, torch.tensor([[0.01]]).double()), Adam(other, torch.tensor([[0.01]]).double())
+    moves, waits = torch.tensor([[True]]), torch.tensor([[False]])
+    for gradient in gradients:
+        steadily.step(gradient, moves)
+        waiting.step(gradient, moves)
+        before = other.clone()
+        waiting.step(gradient * torch.nan, waits)
+        assert torch.equal(other, before)
+    assert torch.equal(one, other)
+
+
 def test_single_precision() -> None:
-    own = [tuple(t.float() for t in data(r)) for r in range(2)]
-    replicas = fit_replicas(maker(dtype=torch.float32), own)
-    assert all(p.dtype == torch.float32 for model in replicas.models for p in model.parameters())
+    own = [(x.float(), y.float()) for x, y in map(data, range(2))]
+    make_model = maker(dtype=torch.float32)
+    replicas = fit_replicas(make_model, own)
+    for r, model in enumerate(replicas.models):
+        alone = initial(make_model, r)
+        pm.fit(alone, own[r], seed=replicas.seeds[r], epochs=4, learning_rate=0.02, progress=False)
+        assert_same(model, alone, rtol=1e-5)
 
 
 # What a replica does not depend on.
