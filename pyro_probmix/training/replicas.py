@@ -260,7 +260,7 @@ def _train(replicas: Sequence[Replica], settings: _Settings, bar: Any) -> None:
             (gradient,) = torch.autograd.grad(loss.sum(), models.flat)
             loss = loss.detach()
             moving = (stopped > epoch) & (sizes > 0)
-            bad = moving & ~(loss.isfinite() & gradient.isfinite().all(1))
+            bad = moving & ~(loss.isfinite() & gradient.abs().amax(1).isfinite())
             failed |= bad
             stopped = torch.where(bad, epoch, stopped)
             optimizer.step(gradient, (moving & ~bad).unsqueeze(1))
