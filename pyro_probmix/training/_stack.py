@@ -167,7 +167,8 @@ class StackCache:
 
 
 def configuration(model: DensityModel) -> Hashable:
-    """What two models must have in common to be evaluated side by side: all but values of tensors and the law of λ.
+    """What two models must have in common to be evaluated side by side: all but the values of tensors and, where λ is
+    random, its law.
 
     A model that cannot be pickled has a configuration of its own.
     """
@@ -190,7 +191,10 @@ class _Skeleton(pickle.Pickler):
         }
         self._named |= {id(m._pyro_name): ("name",) for m in model.modules() if isinstance(m, PyroModule)}
         if model.mixing is not None:
-            self._named |= {id(model.mixing.coefficient): ("law",), id(model.mixing._laws): ("laws",)}
+            self._named[id(model.mixing._laws)] = ("laws",)
+            if model.mixing.num_coefficients == 1:
+                law = model.mixing.coefficient
+                self._named[id(law)] = ("law", id(type(law)))
 
     def persistent_id(self, obj: Any) -> tuple | None:
         if isinstance(obj, type | FunctionType):

@@ -122,6 +122,20 @@ def test_sampled_labels_and_several_samples(method: str, likelihood: str) -> Non
     assert_as_fit(fit_replicas(make_model, own, num_samples=3), make_model, own, num_samples=3)
 
 
+def test_other_laws_of_the_coefficient() -> None:
+    """λ at fixed nodes is a part of the computation: another law is another computation. One λ a batch is drawn."""
+
+    def make_model(r: int) -> Any:
+        return cases.make_model("ProbMix", coefficient=pm.GaussJacobi(0.5 + r, num_nodes=3))
+
+    own = [data(0, 12), data(1, 9)]
+    assert_as_fit(fit_replicas(make_model, own), make_model, own)
+    per_batch = maker("ProbMix", per="batch")
+    assert_as_fit(fit_replicas(per_batch, own), per_batch, own)
+    alike = maker("ManifoldProbMix", coefficient=pm.GaussJacobi(0.5, num_nodes=3))
+    assert_as_fit(fit_replicas(alike, own), alike, own)
+
+
 @pytest.mark.parametrize("batch_size", [None, 4])
 def test_graphs(batch_size: int | None) -> None:
     own = [data(r, size) for r, size in enumerate([12, 9])]
@@ -241,6 +255,24 @@ def test_single_precision() -> None:
         alone = initial(make_model, r)
         pm.fit(alone, own[r], seed=replicas.seeds[r], epochs=4, learning_rate=0.02, progress=False)
         assert_same(model, alone, rtol=1e-5)
+
+
+def test_what_networks_draw() -> None:
+    """Dropout is each replica's own, comes from the seed, and is no copy of what a replica draws."""
+
+    def make_model(r: int) -> Any:
+        torch.manual_seed(0)
+        network = nn.Sequential(nn.Linear(3, 8), nn.Dropout(0.5), nn.Linear(8, 2))
+        return pm.ERM(network, pm.nn.NormalLikelihood()).double()
+
+    own = [data()] * 3
+    first = fit_replicas(make_model, own)
+    torch.manual_seed(5)
+    assert fit_replicas(make_model, own).histories == first.histories
+    assert len({tuple(history.train_loss) for history in first.histories}) == 3
+    assert fit_replicas(make_model, own, seed=1).histories != first.histories
+    model = first.models[0]
+    assert torch.equal(model.predictive(own[0][0]).mean, model.predictive(own[0][0]).mean)
 
 
 # What a replica does not depend on.
