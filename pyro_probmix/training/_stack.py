@@ -9,6 +9,7 @@ from collections.abc import Hashable, Sequence
 from types import FunctionType
 from typing import Any
 
+import pyro
 import torch
 from pyro.nn import PyroModule
 from torch import Tensor, nn
@@ -71,7 +72,8 @@ class ModelStack:
             parameters = {name: piece.view(shape) for name, piece, shape in pieces}
             return functional_call(self._call, {**parameters, **rest}, (function,), own)
 
-        return vmap(one, randomness="different")(self.flat, self._rest, arguments)
+        with pyro.get_param_store().scope():  # Pyro modules find no parameter of an earlier call there
+            return vmap(one, randomness="different")(self.flat, self._rest, arguments)
 
     @torch.no_grad()
     def write(self, flat: Tensor) -> None:

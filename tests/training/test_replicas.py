@@ -12,6 +12,7 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from pyro.nn import PyroModule, PyroParam
 from torch import Tensor, nn
 
 import pyro_probmix as pm
@@ -196,6 +197,40 @@ def test_configuration(one: Any, other: Any) -> None:
         return pm.ERM(nn.Sequential(*layers), likelihood)
 
     assert configuration(model(one)) == configuration(model(one)) != configuration(model(other))
+
+
+def test_embeddings_and_scales() -> None:
+    """A variance network, a fixed scale, propagated means, a homoscedastic likelihood."""
+
+    def embedding(r: int) -> Any:
+        encoder = pm.nn.MLP(3, [], 4, output_activation=nn.Tanh)
+        if r < 2:
+            return pm.nn.NormalEmbedding(encoder, 4, variance_network=pm.nn.MLP(3, [5], 4))
+        return pm.nn.NormalEmbedding(encoder, 4, scale=0.3)
+
+    def make_model(r: int) -> Any:
+        likelihood = pm.nn.NormalLikelihood(homoscedastic=True)
+        propagate = "mean" if r == 3 else "sample"
+        return pm.ManifoldProbMix(embedding(r), pm.nn.MLP(4, [5], 1), likelihood, propagate=propagate).double()
+
+    own = [data(r) for r in range(4)]
+    replicas = fit_replicas(make_model, own, validation=own)
+    assert_as_fit(replicas, make_model, own, own)
+
+
+def test_pyro_parameters() -> None:
+    """Constrained parameters of Pyro modules are stacked as they are optimised, unconstrained."""
+
+    def make_model(r: int) -> Any:
+        network = PyroModule[nn.Sequential](PyroModule[nn.Linear](3, 4), nn.Tanh(), PyroModule[nn.Linear](4, 2))
+        network[0].bias = PyroParam(torch.ones(4), dist.constraints.positive)
+        return pm.ProbMix(network, pm.nn.NormalLikelihood()).double()
+
+    own = [data(r) for r in range(2)]
+    assert configuration(make_model(0)) == configuration(make_model(1))
+    replicas = fit_replicas(make_model, own)
+    assert_as_fit(replicas, make_model, own)
+    assert list(pyro.get_param_store()) == []
 
 
 def test_buffers_and_frozen_parameters_are_each_replicas_own() -> None:
