@@ -235,7 +235,7 @@ class DensityModel(PyroModule):
         shape = (len(batch),) if rows == 1 else (rows, len(batch))
         draws = {}
         if mixing is not None:
-            draws["coefficient"] = mixing.coefficients(batch.x, shape)
+            draws["coefficient"] = mixing.coefficients(batch.x, shape).expand(shape)
         noise = self.draw_noise(batch.x, shape)
         if noise is not None:
             draws["noise"] = noise

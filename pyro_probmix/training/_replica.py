@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -16,9 +15,27 @@ from pyro_probmix.training._checks import check_labels, check_learning_rate, che
 from pyro_probmix.training._stack import StackCache, configuration, pad
 from pyro_probmix.training.fit import VALIDATION_SAMPLES, History
 
-__all__ = ["Batches", "Data", "Replica", "held_out_data"]
+__all__ = ["Batches", "Data", "RandomState", "Replica", "held_out_data"]
 
 Data = tuple[Tensor, Tensor]
+
+
+class RandomState:
+    """A random state of its own, on the CPU and a device: inside the context, numbers are drawn from it."""
+
+    def __init__(self, seed: int, device: torch.device) -> None:
+        self._generators = [torch.default_generator]
+        if device.type == "cuda":
+            self._generators.append(torch.cuda.default_generators[device.index])
+        with seeded(seed, device):
+            self._states = [generator.get_state() for generator in self._generators]
+
+    def __enter__(self) -> None:
+        for generator, state in zip(self._generators, self._states, strict=True):
+            generator.set_state(state)
+
+    def __exit__(self, *error: object) -> None:
+        self._states = [generator.get_state() for generator in self._generators]
 
 
 class Replica:
@@ -31,11 +48,7 @@ class Replica:
         self.learning_rate, self.seed, self.device = learning_rate, seed, loader.x.device
         self.history = History()
         self.failed: int | None = None
-        self._generators = [torch.default_generator]
-        if self.device.type == "cuda":
-            self._generators.append(torch.cuda.default_generators[self.device.index])
-        with seeded(seed, self.device):
-            self._states = [generator.get_state() for generator in self._generators]
+        self._random_state = RandomState(seed, self.device)
 
     @classmethod
     def make(
@@ -73,18 +86,11 @@ class Replica:
         tensors = (self.loader.x, self.loader.y, *(self.validation or ()))
         return configuration(self.model), *((t.shape[1:], t.dtype, t.device) for t in tensors)
 
-    @contextmanager
-    def _random_state(self) -> Iterator[None]:
-        for generator, state in zip(self._generators, self._states, strict=True):
-            generator.set_state(state)
-        yield
-        self._states = [generator.get_state() for generator in self._generators]
-
     def epoch(self, num_samples: int) -> Iterator[tuple[PairBatch, dict[str, Tensor]]]:
         """The batches of an epoch and the random numbers of their risks, in the order in which ``fit`` draws."""
         batches = iter(self.loader)
         for _ in range(len(self.loader)):
-            with self._random_state():
+            with self._random_state:
                 batch = next(batches)
                 draws = self.model.draw(batch, num_samples)
             yield batch, draws
@@ -102,7 +108,9 @@ class Batches:
         """Stacked arguments of the risk, and the nodes of each replica in this step: none once it is through."""
         own = [replica.epoch(self.num_samples) for replica in self.replicas]
         lengths = [len(replica.loader) for replica in self.replicas]
-        dim = 0 if self.num_samples == 1 else 1
+        mixing = self.replicas[0].model.mixing
+        num_rows = self.num_samples * (1 if mixing is None else mixing.num_coefficients)
+        dim = 0 if num_rows == 1 else 1
         drawn: list[Any] = [None] * len(own)
         for step in range(max(lengths)):
             # A replica that is through waits at its last batch.

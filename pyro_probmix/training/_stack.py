@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import math
 import pickle
 from collections.abc import Hashable, Sequence
 from types import FunctionType
 from typing import Any
 
+import pyro
 import torch
 from pyro.nn import PyroModule
 from torch import Tensor, nn
@@ -70,7 +72,8 @@ class ModelStack:
             parameters = {name: piece.view(shape) for name, piece, shape in pieces}
             return functional_call(self._call, {**parameters, **rest}, (function,), own)
 
-        return vmap(one, randomness="different")(self.flat, self._rest, arguments)
+        with pyro.get_param_store().scope():  # Pyro modules find no parameter of an earlier call there
+            return vmap(one, randomness="different")(self.flat, self._rest, arguments)
 
     @torch.no_grad()
     def write(self, flat: Tensor) -> None:
@@ -117,16 +120,18 @@ class Adam:
         self.rows, self.learning_rate = rows, learning_rate
         self.mean, self.square = torch.zeros_like(rows), torch.zeros_like(rows)
         self.count = torch.zeros_like(learning_rate)
+        self._decays = [torch.full_like(learning_rate, beta) for beta in self.betas]
 
     @torch.no_grad()
     def step(self, gradient: Tensor, moving: Tensor) -> None:
         """One step of the rows that are ``moving``, of shape ``(R, 1)``; the others stay bitwise."""
         gradient = torch.where(moving, gradient, 0)
         self.count += moving
-        decay1, decay2 = (torch.where(moving, self.count.new_tensor(beta), 1) for beta in self.betas)
+        decay1, decay2 = (torch.where(moving, decay, 1) for decay in self._decays)
         self.mean.mul_(decay1).add_(gradient, alpha=1 - self.betas[0])
         self.square.mul_(decay2).addcmul_(gradient, gradient, value=1 - self.betas[1])
-        bias1, bias2 = (torch.where(moving, 1 - beta**self.count, 1) for beta in self.betas)
+        # 1 − βᵗ, to the last digit in single precision too
+        bias1, bias2 = (torch.where(moving, -torch.expm1(self.count * math.log(beta)), 1) for beta in self.betas)
         step_size = torch.where(moving, self.learning_rate / bias1, 0)
         self.rows.sub_(self.mean.div((self.square.sqrt() / bias2.sqrt()).add_(self.eps)).mul_(step_size))
 
@@ -164,7 +169,8 @@ class StackCache:
 
 
 def configuration(model: DensityModel) -> Hashable:
-    """What two models must have in common to be evaluated side by side: all but values of tensors and the law of λ.
+    """What two models must have in common to be evaluated side by side: all but the values of tensors and, where λ is
+    random, its law.
 
     A model that cannot be pickled has a configuration of its own.
     """
@@ -187,7 +193,10 @@ class _Skeleton(pickle.Pickler):
         }
         self._named |= {id(m._pyro_name): ("name",) for m in model.modules() if isinstance(m, PyroModule)}
         if model.mixing is not None:
-            self._named |= {id(model.mixing.coefficient): ("law",), id(model.mixing._laws): ("laws",)}
+            self._named[id(model.mixing._laws)] = ("laws",)
+            if model.mixing.num_coefficients == 1:
+                law = model.mixing.coefficient
+                self._named[id(law)] = ("law", id(type(law)))
 
     def persistent_id(self, obj: Any) -> tuple | None:
         if isinstance(obj, type | FunctionType):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 import pyro
 import torch
 from pyro.distributions import validation_enabled
@@ -17,7 +18,7 @@ from pyro_probmix.distributions import linear_pool, log_linear_pool
 from pyro_probmix.mixing import SamplingGraph
 from pyro_probmix.mixing.batches import check_positive_integer
 from pyro_probmix.models import DensityModel, seeded
-from pyro_probmix.training._replica import Batches, Data, Replica, held_out_data
+from pyro_probmix.training._replica import Batches, Data, RandomState, Replica, held_out_data
 from pyro_probmix.training._stack import Adam, ModelStack
 from pyro_probmix.training.fit import VALIDATION_SAMPLES, History
 
@@ -163,7 +164,8 @@ def fit_replicas(
             try:
                 replicas.append(Replica.make(make_model, r, own, rate, pairs, chosen, batch_size, seed))
             except (TypeError, ValueError) as error:
-                raise type(error)(f"replica {r}: {error}") from error
+                kind = TypeError if isinstance(error, TypeError) else ValueError
+                raise kind(f"replica {r}: {error}") from error
         _check_apart(replicas)
         # The data have been looked at: no step needs to wait for the device to look again.
         with validation_enabled(False):
@@ -245,6 +247,9 @@ def _train(replicas: Sequence[Replica], settings: _Settings, bar: Any) -> None:
     rates = torch.tensor([[replica.learning_rate] for replica in replicas], device=device, dtype=dtype)
     optimizer = Adam(models.flat, rates)
     batches = Batches(replicas, settings.num_samples)
+    # What the networks draw themselves they draw side by side, apart from what each replica draws.
+    network_seed = np.random.SeedSequence([replica.seed for replica in replicas]).generate_state(1).item()
+    network_state = RandomState(network_seed, device)
     held_out = held_out_data(replicas)
     losses = torch.zeros(2, len(replicas), epochs, device=device, dtype=dtype)
     failed = torch.zeros(len(replicas), device=device, dtype=torch.bool)
@@ -256,11 +261,12 @@ def _train(replicas: Sequence[Replica], settings: _Settings, bar: Any) -> None:
         models.train(True)
         num_nodes = torch.zeros_like(failed, dtype=torch.int64)
         for arguments, sizes in batches.epoch():
-            loss = models("risk", arguments)
+            with network_state:
+                loss = models("risk", arguments)
             (gradient,) = torch.autograd.grad(loss.sum(), models.flat)
             loss = loss.detach()
             moving = (stopped > epoch) & (sizes > 0)
-            bad = moving & ~(loss.isfinite() & gradient.isfinite().all(1))
+            bad = moving & ~(loss.isfinite() & gradient.abs().amax(1).isfinite())
             failed |= bad
             stopped = torch.where(bad, epoch, stopped)
             optimizer.step(gradient, (moving & ~bad).unsqueeze(1))

@@ -47,6 +47,12 @@ RATIOS = (
     ("probmix risk", "probmix by hand", ""),
     ("manifold_probmix risk", "manifold_probmix by hand", ""),
     ("erm by hand", "matrix products", ""),
+    ("erm by hand", "erm replicas", "at least 3 on two cores"),
+    ("erm svi", "erm replicas", "at least 7 on two cores"),
+    ("probmix by hand", "probmix replicas", "at least 3 on two cores"),
+    ("probmix svi", "probmix replicas", "at least 7 on two cores"),
+    ("manifold_probmix by hand", "manifold_probmix replicas", "at least 3 on two cores"),
+    ("manifold_probmix svi", "manifold_probmix replicas", "at least 7 on two cores"),
 )
 
 

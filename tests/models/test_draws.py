@@ -29,6 +29,19 @@ def test_draws_are_those_of_the_risk(method: str, likelihood: str, labels: Any, 
     assert ("label" in draws) == (labels == "sample" and method != "ERM")
 
 
+@pytest.mark.parametrize("num_samples", [1, 3])
+@pytest.mark.parametrize("arguments", [{"per": "batch"}, {"coefficient": pm.GaussJacobi(0.5, num_nodes=4)}])
+def test_draws_of_other_laws(arguments: Any, num_samples: int) -> None:
+    """One λ a batch, and λ at fixed nodes, which are not drawn."""
+    model, batch = make_model("ManifoldProbMix", **arguments), make_batch()
+    torch.manual_seed(1)
+    expected = model.risk(batch, num_samples)
+    torch.manual_seed(1)
+    draws = model.draw(batch, num_samples)
+    assert torch.equal(model.risk(batch, num_samples, **draws), expected)
+    assert ("coefficient" in draws) == ("per" in arguments)
+
+
 def test_noise_of_the_predictive() -> None:
     model, (x, y) = make_model("ManifoldProbMix"), make_data()
     expected = model.predictive(x, num_samples=5).log_prob(y)

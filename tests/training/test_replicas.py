@@ -12,11 +12,12 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from pyro.nn import PyroModule, PyroParam
 from torch import Tensor, nn
 
 import pyro_probmix as pm
 from pyro_probmix.training import replicas as replicas_module
-from pyro_probmix.training._stack import configuration
+from pyro_probmix.training._stack import Adam, configuration
 from tests.models import cases
 
 METHODS = cases.METHODS
@@ -122,6 +123,20 @@ def test_sampled_labels_and_several_samples(method: str, likelihood: str) -> Non
     assert_as_fit(fit_replicas(make_model, own, num_samples=3), make_model, own, num_samples=3)
 
 
+def test_other_laws_of_the_coefficient() -> None:
+    """λ at fixed nodes is a part of the computation: another law is another computation. One λ a batch is drawn."""
+
+    def make_model(r: int) -> Any:
+        return cases.make_model("ProbMix", coefficient=pm.GaussJacobi(0.5 + r, num_nodes=3))
+
+    own = [data(0, 12), data(1, 9)]
+    assert_as_fit(fit_replicas(make_model, own), make_model, own)
+    per_batch = maker("ProbMix", per="batch")
+    assert_as_fit(fit_replicas(per_batch, own), per_batch, own)
+    alike = maker("ManifoldProbMix", coefficient=pm.GaussJacobi(0.5, num_nodes=3))
+    assert_as_fit(fit_replicas(alike, own), alike, own)
+
+
 @pytest.mark.parametrize("batch_size", [None, 4])
 def test_graphs(batch_size: int | None) -> None:
     own = [data(r, size) for r, size in enumerate([12, 9])]
@@ -184,6 +199,40 @@ def test_configuration(one: Any, other: Any) -> None:
     assert configuration(model(one)) == configuration(model(one)) != configuration(model(other))
 
 
+def test_embeddings_and_scales() -> None:
+    """A variance network, a fixed scale, propagated means, a homoscedastic likelihood."""
+
+    def embedding(r: int) -> Any:
+        encoder = pm.nn.MLP(3, [], 4, output_activation=nn.Tanh)
+        if r < 2:
+            return pm.nn.NormalEmbedding(encoder, 4, variance_network=pm.nn.MLP(3, [5], 4))
+        return pm.nn.NormalEmbedding(encoder, 4, scale=0.3)
+
+    def make_model(r: int) -> Any:
+        likelihood = pm.nn.NormalLikelihood(homoscedastic=True)
+        propagate = "mean" if r == 3 else "sample"
+        return pm.ManifoldProbMix(embedding(r), pm.nn.MLP(4, [5], 1), likelihood, propagate=propagate).double()
+
+    own = [data(r) for r in range(4)]
+    replicas = fit_replicas(make_model, own, validation=own)
+    assert_as_fit(replicas, make_model, own, own)
+
+
+def test_pyro_parameters() -> None:
+    """Constrained parameters of Pyro modules are stacked as they are optimised, unconstrained."""
+
+    def make_model(r: int) -> Any:
+        network = PyroModule[nn.Sequential](PyroModule[nn.Linear](3, 4), nn.Tanh(), PyroModule[nn.Linear](4, 2))
+        network[0].bias = PyroParam(torch.ones(4), dist.constraints.positive)
+        return pm.ProbMix(network, pm.nn.NormalLikelihood()).double()
+
+    own = [data(r) for r in range(2)]
+    assert configuration(make_model(0)) == configuration(make_model(1))
+    replicas = fit_replicas(make_model, own)
+    assert_as_fit(replicas, make_model, own)
+    assert list(pyro.get_param_store()) == []
+
+
 def test_buffers_and_frozen_parameters_are_each_replicas_own() -> None:
     class Scaled(nn.Module):
         def __init__(self, scale: float) -> None:
@@ -205,10 +254,60 @@ def test_buffers_and_frozen_parameters_are_each_replicas_own() -> None:
         assert torch.equal(model.decoder.linear.bias, initial(make_model, r).decoder.linear.bias)
 
 
+def test_adam_in_single_precision() -> None:
+    """Bias corrections have no cancellation: the rows are torch's to a few units in the last place."""
+    rows, gradients = torch.randn(2, 50), torch.randn(30, 2, 50)
+    expected = rows.double().requires_grad_()
+    ours, optimizer = rows.clone(), torch.optim.Adam([expected], lr=0.01)
+    adam = Adam(ours, torch.full((2, 1), 0.01))
+    for gradient in gradients:
+        adam.step(gradient, torch.ones(2, 1, dtype=torch.bool))
+        expected.grad = gradient.double()
+        optimizer.step()
+    torch.testing.assert_close(ours, expected.detach().float(), rtol=1e-6, atol=1e-6)
+
+
+def test_adam_leaves_rows_that_wait() -> None:
+    """Parameters, moments and step count: a row that waits goes on as if it had not."""
+    rows, gradients = torch.randn(1, 8).double(), torch.randn(6, 1, 8).double()
+    one, other = rows.clone(), rows.clone()
+    steadily, waiting = Adam(one, torch.tensor([[0.01]]).double()), Adam(other, torch.tensor([[0.01]]).double())
+    moves, waits = torch.tensor([[True]]), torch.tensor([[False]])
+    for gradient in gradients:
+        steadily.step(gradient, moves)
+        waiting.step(gradient, moves)
+        before = other.clone()
+        waiting.step(gradient * torch.nan, waits)
+        assert torch.equal(other, before)
+    assert torch.equal(one, other)
+
+
 def test_single_precision() -> None:
-    own = [tuple(t.float() for t in data(r)) for r in range(2)]
-    replicas = fit_replicas(maker(dtype=torch.float32), own)
-    assert all(p.dtype == torch.float32 for model in replicas.models for p in model.parameters())
+    own = [(x.float(), y.float()) for x, y in map(data, range(2))]
+    make_model = maker(dtype=torch.float32)
+    replicas = fit_replicas(make_model, own)
+    for r, model in enumerate(replicas.models):
+        alone = initial(make_model, r)
+        pm.fit(alone, own[r], seed=replicas.seeds[r], epochs=4, learning_rate=0.02, progress=False)
+        assert_same(model, alone, rtol=1e-5)
+
+
+def test_what_networks_draw() -> None:
+    """Dropout is each replica's own, comes from the seed, and is no copy of what a replica draws."""
+
+    def make_model(r: int) -> Any:
+        torch.manual_seed(0)
+        network = nn.Sequential(nn.Linear(3, 8), nn.Dropout(0.5), nn.Linear(8, 2))
+        return pm.ERM(network, pm.nn.NormalLikelihood()).double()
+
+    own = [data()] * 3
+    first = fit_replicas(make_model, own)
+    torch.manual_seed(5)
+    assert fit_replicas(make_model, own).histories == first.histories
+    assert len({tuple(history.train_loss) for history in first.histories}) == 3
+    assert fit_replicas(make_model, own, seed=1).histories != first.histories
+    model = first.models[0]
+    assert torch.equal(model.predictive(own[0][0]).mean, model.predictive(own[0][0]).mean)
 
 
 # What a replica does not depend on.
