@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, SupportsIndex
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import torch
 from torch import Tensor
@@ -80,6 +80,40 @@ def check_positive_integer(name: str, value: SupportsIndex) -> int:
     return operator.index(value)
 
 
+def check_weight(weight: Tensor | None, size: int) -> None:
+    """Refuse weights of nodes that have not one number a node; values are not looked at."""
+    if weight is not None and weight.shape != (size,):
+        raise ValueError(f"weight: expected shape ({size},), one number per row of x, got {tuple(weight.shape)}")
+
+
+def check_mask(mask: Tensor | None, size: int, y: Tensor | None) -> None:
+    """Refuse a mask that is not boolean, or has neither one value a node nor one an output."""
+    if mask is None:
+        return
+    if mask.dtype != torch.bool:
+        raise TypeError(f"mask: expected dtype torch.bool, got {mask.dtype}")
+    shapes = [(size,)] if y is None else [(size,), tuple(y.shape)]
+    if tuple(mask.shape) not in shapes:
+        expected = " or ".join(dict.fromkeys(map(str, shapes)))
+        raise ValueError(f"mask: expected shape {expected}, got {tuple(mask.shape)}")
+
+
+def fill_missing(y: Tensor, mask: Tensor) -> Tensor:
+    """``y`` with the first observed value, which is a legal one, wherever none was observed.
+
+    Args:
+        y: Outputs, shape ``(N, ...)``; anything, NaN included, where they are not observed.
+        mask: Which are observed, boolean, of shape ``(N,)`` or that of ``y``.
+
+    Raises:
+        ValueError: If none is observed.
+    """
+    if not bool(mask.any()):
+        raise ValueError("mask: expected at least one observed output, got none")
+    legal = y[mask][0]
+    return torch.where(mask.reshape(mask.shape + (1,) * (y.dim() - mask.dim())), y, legal)
+
+
 @dataclass(frozen=True, eq=False)
 class PairBatch:
     """B nodes and, for each of them, the position within the batch of the node it is mixed with.
@@ -91,9 +125,13 @@ class PairBatch:
         x: Inputs, shape ``(B, ...)``, B >= 1.
         y: Outputs, shape ``(B, ...)``, or None.
         partner: Integer tensor (``torch.int64``) of shape ``(B,)`` with values in ``0..B-1``.
+        weight: How much each node counts, of shape ``(B,)``, at least 0; an edge counts with the product of its
+            nodes' weights, as if nodes were repeated. None for weights of one.
+        mask: Which outputs are observed, boolean, of shape ``(B,)`` or that of ``y``; an output of an edge counts
+            where both its nodes have it. None where all are observed.
 
     Raises:
-        TypeError: If an argument is not a tensor, or ``partner`` does not hold 64-bit integers.
+        TypeError: If an argument is not a tensor, ``partner`` does not hold 64-bit integers, or ``mask`` booleans.
         ValueError: If the batch is empty, or lengths or devices do not match.
 
     Example:
@@ -107,14 +145,18 @@ class PairBatch:
     x: Tensor
     y: Tensor | None
     partner: Tensor
+    weight: Tensor | None = None
+    mask: Tensor | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.x, Tensor):
             raise TypeError(f"x: expected a tensor, got {type(self.x).__name__}")
         if self.x.ndim == 0 or self.x.shape[0] == 0:
             raise ValueError(f"x: expected shape (B, ...) with B >= 1, got {tuple(self.x.shape)}")
-        for name in ("partner",) if self.y is None else ("y", "partner"):
+        for name in ("y", "partner", "weight", "mask"):
             value = getattr(self, name)
+            if value is None and name != "partner":
+                continue
             if not isinstance(value, Tensor):
                 raise TypeError(f"{name}: expected a tensor, got {type(value).__name__}")
             if value.device != self.x.device:
@@ -127,17 +169,20 @@ class PairBatch:
         if self.partner.shape != (size,):
             got = tuple(self.partner.shape)
             raise ValueError(f"partner: expected shape ({size},), one position per row of x, got {got}")
+        check_weight(self.weight, size)
+        check_mask(self.mask, size, self.y)
 
     def __len__(self) -> int:
         return self.x.shape[0]
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> PairBatch:
         """Return the same batch on another device."""
-        return PairBatch(
-            self.x.to(device, non_blocking=non_blocking),
-            None if self.y is None else self.y.to(device, non_blocking=non_blocking),
-            self.partner.to(device, non_blocking=non_blocking),
-        )
+        given = {f.name: getattr(self, f.name) for f in fields(self)}
+        moved: dict[str, Any] = {
+            name: value if value is None else value.to(device, non_blocking=non_blocking)
+            for name, value in given.items()
+        }
+        return replace(self, **moved)
 
 
 class PairLoader:
@@ -157,6 +202,10 @@ class PairLoader:
         graph: Which pairs are mixed; ``graph.num_nodes`` is N.
         batch_size: Nodes per batch; None, or N and more, is the full batch.
         drop_last: Leave out a last batch of fewer than ``batch_size`` nodes.
+        weight: As for :class:`PairBatch`, shape ``(N,)``, up to a common factor: batches have it with mean one over
+            all N.
+        mask: As for :class:`PairBatch`, shape ``(N,)`` or that of ``y``, which may be anything, NaN included, where
+            it is not observed.
         generator: Source of the random numbers, on the CPU; None is torch's default generator.
 
     Attributes:
@@ -182,8 +231,19 @@ class PairLoader:
         batch_size: int | None = None,
         drop_last: bool = False,
         generator: torch.Generator | None = None,
+        weight: Tensor | None = None,
+        mask: Tensor | None = None,
     ) -> None:
+        check_mask(mask, len(x), y)
+        if y is not None and mask is not None:
+            y = fill_missing(y, mask)
         graph.check_data(x, y)
+        if weight is not None:
+            check_weight(weight, len(x))
+            check_finite("weight", weight)
+            if bool((weight < 0).any()) or not bool((weight > 0).any()):
+                raise ValueError("weight: expected numbers of at least 0 that are not all 0")
+            weight = weight / weight.to(torch.promote_types(weight.dtype, torch.float32)).mean()
         if batch_size is not None:
             batch_size = check_positive_integer("batch_size", batch_size)
             if drop_last and batch_size > graph.num_nodes:
@@ -197,6 +257,8 @@ class PairLoader:
         self.batch_size = batch_size
         self.drop_last = drop_last
         self.generator = generator
+        self.weight = weight
+        self.mask = mask
         self.epoch = 0
 
     def __len__(self) -> int:
@@ -209,8 +271,12 @@ class PairLoader:
         self.epoch += 1
         num_nodes = self.graph.num_nodes
         if self.batch_size is None or self.batch_size >= num_nodes:
-            yield self.graph.pair_batch(self.x, self.y, self.generator)
+            yield self._batch(None)
             return
         order = torch.randperm(num_nodes, generator=self.generator, device="cpu")
         for chunk in order.split(self.batch_size)[: len(self)]:
-            yield self.graph.pair_batch(self.x, self.y, self.generator, chunk=chunk)
+            yield self._batch(chunk)
+
+    def _batch(self, chunk: Tensor | None) -> PairBatch:
+        rows = {"weight": self.weight, "mask": self.mask}
+        return self.graph.pair_batch(self.x, self.y, self.generator, chunk=chunk, **rows)

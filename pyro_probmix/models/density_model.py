@@ -114,10 +114,19 @@ class DensityModel(PyroModule):
         z = self.encoder(x)
         return deterministic("embedding", z, event_dim=z.dim() - 1), z.dim() - 1
 
-    def _generate(self, x: Tensor, y: Tensor | None, sample: Any, deterministic: Any) -> Tensor:
-        z, event_dim = self._embed(x, sample, deterministic)
+    def _generate(self, batch: PairBatch, sample: Any, deterministic: Any) -> Tensor:
+        z, event_dim = self._embed(batch.x, sample, deterministic)
         p = self.likelihood(_apply(self.decoder, z, event_dim))
-        return sample("y", p, obs=y)
+        return sample("y", p if batch.mask is None else _masked(p, batch.mask), obs=batch.y)
+
+    def _weight(self, batch: PairBatch) -> Tensor | None:
+        """How much each node's term counts: an edge, with the product of its nodes' weights."""
+        weight = batch.weight
+        if weight is None:
+            return None
+        if batch.x.is_floating_point():
+            weight = weight.to(batch.x.dtype)
+        return weight if self.mixing is None or self.mixing.at is None else weight * weight[batch.partner]
 
     def forward(self, batch: PairBatch, latent_only: bool = False) -> Tensor | None:
         """The generative model (eqs. 12-13, 21-22) as a Pyro program.
@@ -140,7 +149,13 @@ class DensityModel(PyroModule):
                 if self.stochastic:
                     self._embed(batch.x, pyro.sample, pyro.deterministic)
                 return None
-            return self._generate(batch.x, batch.y, pyro.sample, pyro.deterministic)
+            weight = self._weight(batch)
+            if weight is None:
+                return self._generate(batch, pyro.sample, pyro.deterministic)
+            # Pyro takes no scale of zero: a node of weight zero is masked, and the handler takes its edges out.
+            present: Any = batch.weight != 0
+            with pyro.poutine.scale(scale=weight.masked_fill(weight == 0, 1)), pyro.poutine.mask(mask=present):
+                return self._generate(batch, pyro.sample, pyro.deterministic)
 
     @property
     def guide(self) -> Guide:
@@ -183,7 +198,8 @@ class DensityModel(PyroModule):
             label: the label ỹ that is scored, of shape ``(B,) + event_shape`` or ``(K, B) + event_shape``; default:
                 integrated out or drawn, as ``labels`` says.
             weight: of each node's term, of shape ``(B,)``, at least 0: the means over nodes are
-                :math:`\sum_i w_i l_i / \sum_i w_i`; default: equal weights.
+                :math:`\sum_i w_i l_i / \sum_i w_i`; default: :math:`\frac1B \sum_i w_i l_i` with the weights of the
+                batch, of mean one where :class:`~pyro_probmix.PairLoader` made it, so that batches stay unbiased.
             objective: which of the three; the last two draw labels, since none can be integrated out of a logarithm.
 
         Raises:
@@ -212,9 +228,14 @@ class DensityModel(PyroModule):
         if weight is not None and weight.shape != (len(batch),):
             raise ValueError(f"weight: expected shape {(len(batch),)}, got {tuple(weight.shape)}")
         statements = _PlainStatements(self.mixing, batch, num_samples, labels, coefficient, noise, label)
-        self._generate(batch.x, batch.y, statements.sample, statements.deterministic)
+        self._generate(batch, statements.sample, statements.deterministic)
         log_prob = statements.log_prob.reshape(-1, len(batch))
-        return -_reduce(log_prob, objective, log_shares, weight)
+        if weight is not None:
+            share: Tensor | None = weight / weight.sum()
+        else:
+            weight = self._weight(batch)
+            share = None if weight is None else weight / len(batch)
+        return -_reduce(log_prob, objective, log_shares, share)
 
     def draw(self, batch: PairBatch, num_samples: int = 1, labels: Labels | None = None) -> dict[str, Tensor]:
         """The random numbers of :meth:`risk`, ahead of it: those that it would draw in this random state.
@@ -362,27 +383,25 @@ class _PlainStatements:
         return obs
 
 
-def weighted_mean(values: Tensor, weight: Tensor | None) -> Tensor:
-    """Mean over samples and nodes of ``values``, of shape ``(..., B)``; a node of weight 0 counts for nothing."""
-    if weight is None:
+def weighted_mean(values: Tensor, share: Tensor | None) -> Tensor:
+    """Mean over samples and nodes of ``values``, of shape ``(..., B)``; a node of share 0 counts for nothing."""
+    if share is None:
         return values.mean()
-    weighted = torch.where(weight == 0, 0, values) * weight
-    return weighted.sum() / weight.expand(values.shape).sum()
+    total = (torch.where(share == 0, 0, values) * share).sum(-1)
+    return total.mean()
 
 
-def _reduce(log_prob: Tensor, objective: Objective, log_shares: Tensor | None, weight: Tensor | None) -> Tensor:
-    """An objective from the log-probabilities, of shape ``(K, B)``, of samples with shares that sum to one."""
+def _reduce(log_prob: Tensor, objective: Objective, log_shares: Tensor | None, share: Tensor | None) -> Tensor:
+    """An objective from the log-probabilities, of shape ``(K, B)``, of samples and nodes with their shares."""
     if objective == "expected-log":
         if log_shares is None:
-            return weighted_mean(log_prob, weight)
-        return weighted_mean((log_shares.exp().to(log_prob).unsqueeze(-1) * log_prob).sum(0), weight)
+            return weighted_mean(log_prob, share)
+        return weighted_mean((log_shares.exp().to(log_prob).unsqueeze(-1) * log_prob).sum(0), share)
     shares = -math.log(len(log_prob)) if log_shares is None else log_shares.to(log_prob).unsqueeze(-1)
     edges = (log_prob + shares).logsumexp(0)
     if objective == "log-expected":
-        return weighted_mean(edges, weight)
-    if weight is None:
-        return edges.logsumexp(0) - math.log(len(edges))
-    return (edges + weight.log()).logsumexp(0) - weight.sum().log()
+        return weighted_mean(edges, share)
+    return (edges + (-math.log(len(edges)) if share is None else share.log())).logsumexp(0)
 
 
 def _labels_of(objective: Objective, labels: Labels | None) -> Labels | None:
@@ -399,6 +418,19 @@ def _labels_of(objective: Objective, labels: Labels | None) -> Labels | None:
             f'labels: expected "sample" with objective="{objective}", got "exact": the label is inside the logarithm'
         )
     return "sample"
+
+
+def _masked(p: Any, mask: Tensor) -> Any:
+    """``p`` with rows masked, or, where its outputs are independent, single outputs."""
+    if mask.dim() == 1:
+        return p.mask(mask)
+    event_dim = len(p.event_shape)
+    if not isinstance(p, torch.distributions.Independent) or p.reinterpreted_batch_ndims != event_dim:
+        raise ValueError(
+            f"mask: expected shape {tuple(mask.shape[:1])}, since the outputs of the likelihood are not independent, "
+            f"got {tuple(mask.shape)}"
+        )
+    return p.base_dist.mask(mask).to_event(event_dim)
 
 
 def _apply(network: nn.Module, value: Tensor, event_dim: int) -> Tensor:

@@ -125,6 +125,12 @@ class Mixing:
         """
         if isinstance(p, MaskedDistribution):
             return type(p)(self.fuse(p.base_dist, partner, coefficient, dim), p._mask)
+        if _masks_outputs(p):
+            if self.fusion == "linear":
+                raise ValueError('fusion: expected "log-linear" where some outputs of a node are masked, got "linear"')
+            ndims = p.reinterpreted_batch_ndims
+            weight = coefficient.reshape(coefficient.shape + (1,) * ndims)
+            return self.fuse(p.base_dist, partner, weight, dim - ndims).to_event(ndims)
         if isinstance(p, LazyDistribution):
             shape = broadcast_shapes(p.batch_shape, coefficient.shape)
             return LazyDistribution(
@@ -138,8 +144,15 @@ class Mixing:
     def pair_mask(self, p: Any, partner: Tensor, dim: int = -1) -> Any:
         """``p`` with its mask, if it has one, that of edges: an edge counts where both its nodes do."""
         if isinstance(p, MaskedDistribution) and isinstance(p._mask, Tensor):
-            return p.base_dist.mask(p._mask & p._mask.index_select(dim, partner))
+            return p.base_dist.mask(self.both(p._mask, partner, dim))
+        if _masks_outputs(p):
+            ndims = p.reinterpreted_batch_ndims
+            return self.pair_mask(p.base_dist, partner, dim - ndims).to_event(ndims)
         return p
+
+    def both(self, mask: Tensor, partner: Tensor, dim: int = -1) -> Tensor:
+        """Where both nodes of an edge are; where nothing is fused, a node alone makes its edge."""
+        return mask if self.at is None else mask & mask.index_select(dim, partner)
 
     def interpolate(self, value: Tensor, partner: Tensor, coefficient: Tensor, dim: int = -1) -> Tensor:
         r""":math:`\lambda v_i + (1-\lambda) v_j` (eqs. 8, 28), ``dim`` being negative and counted in ``value``."""
@@ -297,7 +310,7 @@ class MixMessenger(Messenger):
             _check_label(name, msg["value"], msg["fn"])
         if isinstance(msg["mask"], Tensor):
             mask = msg["mask"].expand(torch.broadcast_shapes(msg["mask"].shape, msg["fn"].batch_shape))
-            msg["mask"] = mask & mask.index_select(dim, self.partner)
+            msg["mask"] = self.mixing.both(mask, self.partner, dim)
         msg["fn"] = self.mixing.pair_mask(msg["fn"], self.partner, dim)
         if name == self.mixing.at:
             msg["fn"] = self.mixing.fuse(msg["fn"], self.partner, coefficient, dim)
@@ -326,6 +339,11 @@ class MixMessenger(Messenger):
             )
         msg["value"] = self.mixing.interpolate(value, self.partner, coefficient, dim)
         msg["fn"] = Unscored(dist.Delta(msg["value"], event_dim=event_dim, validate_args=False))
+
+
+def _masks_outputs(p: Any) -> bool:
+    """Whether ``p`` is of independent outputs, some of them masked."""
+    return isinstance(p, torch.distributions.Independent) and isinstance(p.base_dist, MaskedDistribution)
 
 
 def _check_label(name: str, y: Any, p: Any) -> None:

@@ -96,7 +96,7 @@ class _Call(nn.Module):
             partner = rest.pop("partner")
             return self.model.risk(PairBatch(x, y, partner), self.num_samples, weight=weight, **rest)
         p = self.model.predictive(x, num_samples=self.validation_samples, **rest)
-        return -weighted_mean(p.log_prob(y), weight)
+        return -weighted_mean(p.log_prob(y), None if weight is None else weight / weight.sum())
 
 
 def _tensors(model: nn.Module) -> dict[str, Tensor]:

@@ -82,6 +82,8 @@ class SamplingGraph(ABC):
         generator: torch.Generator | None = None,
         *,
         chunk: Tensor | None = None,
+        weight: Tensor | None = None,
+        mask: Tensor | None = None,
     ) -> PairBatch:
         """Return a batch with freshly drawn partners: the full batch, or the mini-batch of a chunk.
 
@@ -90,6 +92,9 @@ class SamplingGraph(ABC):
             y: Outputs, shape ``(N, ...)``, on the device of ``x``, or None.
             generator: Source of the random numbers, on the CPU; None is torch's default generator.
             chunk: As for :meth:`sample_batch`; None for the full batch, which does not copy the data.
+            weight: As for :class:`~pyro_probmix.PairBatch`, shape ``(N,)``.
+            mask: As for :class:`~pyro_probmix.PairBatch`, shape ``(N,)`` or that of ``y``, all of whose values are
+                legal ones; :class:`~pyro_probmix.PairLoader` sees to that.
 
         Raises:
             TypeError: If ``x`` or ``y`` is not a tensor.
@@ -99,8 +104,8 @@ class SamplingGraph(ABC):
         nodes, partner = self.sample_batch(chunk, generator)
         if nodes is not None:
             nodes = nodes.to(x.device, non_blocking=True)
-            x, y = x[nodes], None if y is None else y[nodes]
-        return PairBatch(x, y, partner.to(x.device, non_blocking=True))
+            x, y, weight, mask = x[nodes], *(None if t is None else t[nodes] for t in (y, weight, mask))
+        return PairBatch(x, y, partner.to(x.device, non_blocking=True), weight, mask)
 
     def start_epoch(self, epoch: int) -> None:  # noqa: B027
         """Prepare for an epoch; :class:`~pyro_probmix.PairLoader` calls this before its first batch.
