@@ -1,0 +1,208 @@
+"""Training with Lightning: shards and draws of the processes, their joint gradient, and the state left behind."""
+
+from __future__ import annotations
+
+import copy
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyro.distributions as dist
+import pytest
+import torch
+from torch import Tensor
+
+import pyro_probmix as pm
+
+pytest.importorskip("lightning", reason="needs the extra lightning")
+from lightning import Trainer
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+
+from pyro_probmix.training.lightning import PairDataModule, ProbMixModule
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*does not have many workers:UserWarning"),
+    pytest.mark.filterwarnings("ignore:.*The number of training batches:UserWarning"),
+    pytest.mark.filterwarnings("ignore:.*LeafSpec.* is deprecated:FutureWarning"),
+    pytest.mark.filterwarnings("ignore:.*LeafSpec.* is deprecated:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:You defined a `validation_step` but have no `val_dataloader`:UserWarning"),
+    pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning"),
+]
+
+EPOCHS, BATCH_SIZE = 3, 4
+
+
+def make_model(method: str = "ProbMix", seed: int = 0) -> Any:
+    generator = torch.Generator().manual_seed(seed)
+    likelihood = pm.nn.NormalLikelihood()
+    arguments: dict[str, Any] = {"vicinity": pm.NormalVicinity(0.01), "coefficient": dist.Beta(0.4, 0.4)}
+    if method == "ManifoldProbMix":
+        encoder = pm.nn.NormalEmbedding(pm.nn.MLP(2, [], 4), 4)
+        model = pm.ManifoldProbMix(encoder, pm.nn.MLP(4, [], 2), likelihood, **arguments)
+    else:
+        model = pm.ProbMix(pm.nn.MLP(2, [8], 2), likelihood, **arguments)
+    for parameter in model.parameters():
+        parameter.data = 0.4 * torch.randn(parameter.shape, generator=generator)
+    return model.double()
+
+
+def make_data(size: int = 17) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(size, 2, generator=generator, dtype=torch.float64)
+    return x, x[:, 0] - x[:, 1].sin()
+
+
+def neighbors(x: Tensor) -> pm.NearestNeighborGraph:
+    return pm.NearestNeighborGraph(x, num_neighbors=2)
+
+
+def make_trainer(**arguments: Any) -> Trainer:
+    defaults = {"max_epochs": EPOCHS, "accelerator": "cpu", "devices": 1, "logger": False}
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
+    return Trainer(**(defaults | quiet | {"num_sanity_val_steps": 0} | arguments))
+
+
+def train_by_hand(model: Any, graph: Any, world_size: int) -> Any:
+    """What as many processes do, one after the other: their losses averaged before each step."""
+    optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
+    x, y = make_data()
+    loaders = []
+    for rank in range(world_size):
+        data = PairDataModule(x, y, graph, BATCH_SIZE, seed=3)
+        data.trainer = type("Process", (), {"global_rank": rank, "world_size": world_size})()
+        loaders.append(data.train_dataloader())
+    kept = torch.get_rng_state()
+    for epoch in range(EPOCHS):
+        states = []
+        for rank in range(world_size):
+            module = ProbMixModule(model, seed=5)
+            module._device = torch.device("cpu")
+            torch.default_generator.manual_seed(pm.training.lightning._seed(5, rank, epoch))
+            states.append(torch.get_rng_state())
+        for batches in zip(*loaders, strict=True):
+            losses = []
+            for rank, batch in enumerate(batches):
+                torch.set_rng_state(states[rank])
+                losses.append(model.risk(batch))
+                states[rank] = torch.get_rng_state()
+            optimizer.zero_grad()
+            (sum(losses) / world_size).backward()
+            optimizer.step()
+    torch.set_rng_state(kept)
+    return model
+
+
+@pytest.mark.parametrize("graph", [None, neighbors], ids=["complete", "neighbors"])
+@pytest.mark.parametrize("method", ["ProbMix", "ManifoldProbMix"])
+def test_one_process_trains_as_by_hand(method: str, graph: Any) -> None:
+    """Adam on the risk of the loader's batches; neither the seed of the user nor his random state is touched."""
+    model = make_model(method)
+    expected = train_by_hand(copy.deepcopy(model), graph, 1)
+    torch.manual_seed(9)
+    before = torch.get_rng_state()
+    trainer = make_trainer()
+    trainer.fit(ProbMixModule(model, seed=5), PairDataModule(*make_data(), graph, BATCH_SIZE, make_data(5), seed=3))
+    assert torch.equal(before, torch.get_rng_state())
+    for ours, theirs in zip(model.parameters(), expected.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+    assert set(trainer.callback_metrics) == {"train_loss", "val_loss"}
+    with torch.no_grad():
+        x, y = make_data(5)
+        loss = -model.predictive(x, num_samples=32).log_prob(y).mean()
+    torch.testing.assert_close(trainer.callback_metrics["val_loss"].double(), loss, rtol=1e-6, atol=0)
+
+
+def test_two_processes_are_one_with_the_joint_batch(tmp_path: Path) -> None:
+    """DDP over gloo: parameters to 1e-12 of those that one process gets from both processes' pairs and λ."""
+    script = f"""
+import sys, torch
+sys.path[:0] = {sys.path!r}
+from tests.training.test_lightning import *
+if __name__ == "__main__":
+    model = make_model()
+    data = PairDataModule(*make_data(), neighbors, BATCH_SIZE, seed=3)
+    make_trainer(devices=2, strategy="ddp_spawn").fit(ProbMixModule(model, seed=5), data)
+    torch.save(model.state_dict(), {str(tmp_path / "model.pt")!r})
+"""
+    (tmp_path / "script.py").write_text(script)
+    command = [sys.executable, str(tmp_path / "script.py")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    ours = torch.load(tmp_path / "model.pt", weights_only=True)
+    expected = train_by_hand(make_model(), neighbors, 2).state_dict()
+    assert ours.keys() == expected.keys()
+    for name in ours:
+        torch.testing.assert_close(ours[name], expected[name], rtol=1e-12, atol=1e-12)
+    start = make_model().state_dict()
+    assert any((ours[name] - start[name]).abs().max() > 1e-3 for name in ours)
+
+
+def test_shards_do_not_meet_and_draws_do_not_repeat() -> None:
+    x, y = make_data(11)
+    seen, partners = [], []
+    for rank in range(2):
+        data = PairDataModule(x, y, batch_size=5)
+        data.trainer = type("Process", (), {"global_rank": rank, "world_size": 2})()
+        (batch,) = data.train_dataloader()
+        seen.append({tuple(row) for row in batch.x.tolist()})
+        partners.append(batch.partner.tolist())
+    assert seen[0].isdisjoint(seen[1])
+    assert [len(rows) for rows in seen] == [5, 5]
+    assert partners[0] != partners[1]
+
+
+@pytest.mark.filterwarnings("ignore:The dirpath has changed:UserWarning")
+def test_resumed_training_is_uninterrupted_training(tmp_path: Path) -> None:
+    """Two epochs, a checkpoint, and one more are three epochs, bit by bit."""
+    whole, parts = make_model(), make_model()
+    data = lambda: PairDataModule(*make_data(), batch_size=BATCH_SIZE, seed=3)  # noqa: E731
+    make_trainer().fit(ProbMixModule(whole, seed=5), data())
+    keep = ModelCheckpoint(tmp_path, filename="last", save_weights_only=False)
+    make_trainer(max_epochs=2, enable_checkpointing=True, callbacks=[keep]).fit(ProbMixModule(parts, seed=5), data())
+    again = make_model(seed=1)
+    goes_on = make_trainer(enable_checkpointing=True, callbacks=[ModelCheckpoint(tmp_path / "end")])
+    goes_on.fit(ProbMixModule(again, seed=5), data(), ckpt_path=tmp_path / "last.ckpt")
+    for ours, theirs in zip(again.parameters(), whole.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_optimizer_schedule_and_accumulation() -> None:
+    class Rates(Callback):
+        def __init__(self) -> None:
+            self.seen: list[float] = []
+
+        def on_train_epoch_end(self, trainer: Trainer, module: Any) -> None:
+            self.seen.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+    rates = Rates()
+    module = ProbMixModule(
+        make_model(),
+        optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.1),
+        scheduler=lambda optimizer: torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5),
+    )
+    trainer = make_trainer(callbacks=[rates], accumulate_grad_batches=2)
+    trainer.fit(module, PairDataModule(*make_data(16), batch_size=4))
+    assert isinstance(trainer.optimizers[0], torch.optim.SGD)
+    assert rates.seen == pytest.approx([0.05, 0.025, 0.0125])
+    assert trainer.global_step == 2 * EPOCHS
+
+
+def test_an_interrupted_training_puts_the_random_state_back() -> None:
+    class Stop(Callback):
+        def on_train_batch_end(self, *_: Any) -> None:
+            raise RuntimeError("stop")
+
+    module, data = ProbMixModule(make_model()), PairDataModule(*make_data())
+    before = torch.get_rng_state()
+    with pytest.raises(RuntimeError, match="stop"):
+        make_trainer(callbacks=[Stop()]).fit(module, data)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_bad_data_are_refused_before_training() -> None:
+    x, y = make_data()
+    with pytest.raises(ValueError, match="y: expected finite values, got NaN or inf in 1 of 17 rows"):
+        PairDataModule(x, y.index_fill(0, torch.tensor([3]), float("nan")))
+    with pytest.raises(ValueError, match=r"y: expected shape \(17,\), got \(17, 1\)"):
+        make_trainer().fit(ProbMixModule(make_model()), PairDataModule(x, y.unsqueeze(-1)))
