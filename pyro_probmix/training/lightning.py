@@ -180,7 +180,7 @@ class PairDataModule(LightningDataModule):
             if len(x) == 0:
                 raise ValueError(f"x: expected at least {size} rows, one a process, got {len(self.x)}")
             graph = CompleteGraph(len(x)) if self.graph is None else self.graph(x)
-            self._loader = _EpochLoader(PairLoader(x, y, graph, self.batch_size), self.seed, rank)
+            self._loader = _EpochLoader(PairLoader(x, y, graph, self.batch_size), self.seed, rank, self.trainer)
         return self._loader
 
     def _validation_loader(self) -> Any:
@@ -189,20 +189,19 @@ class PairDataModule(LightningDataModule):
 
 
 class _EpochLoader:
-    """A loader whose draws are those of its epoch, which Lightning sets, also after an interruption."""
+    """A loader whose draws are those of its epoch, which the trainer knows, also after an interruption."""
 
-    def __init__(self, loader: PairLoader, seed: int, rank: int) -> None:
-        self.loader, self.seed, self.rank = loader, seed, rank
+    def __init__(self, loader: PairLoader, seed: int, rank: int, trainer: Any) -> None:
+        self.loader, self.seed, self.rank, self.trainer = loader, seed, rank, trainer
         loader.generator = torch.Generator()
-
-    def set_epoch(self, epoch: int) -> None:
-        self.loader.epoch = epoch
 
     def __len__(self) -> int:
         return len(self.loader)
 
     def __iter__(self) -> Iterator[PairBatch]:
         assert self.loader.generator is not None
+        if self.trainer is not None:
+            self.loader.epoch = self.trainer.current_epoch
         # The pairs' numbers are not those that the training step draws λ from.
         self.loader.generator.manual_seed(_seed(self.seed, self.rank, self.loader.epoch, 1))
         return iter(self.loader)

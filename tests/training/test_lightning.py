@@ -6,6 +6,7 @@ import copy
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyro.distributions as dist
@@ -70,14 +71,13 @@ def train_by_hand(model: Any, graph: Any, world_size: int) -> Any:
     loaders = []
     for rank in range(world_size):
         data = PairDataModule(x, y, graph, BATCH_SIZE, seed=3)
-        data.trainer = type("Process", (), {"global_rank": rank, "world_size": world_size})()
+        data.trainer = SimpleNamespace(global_rank=rank, world_size=world_size, current_epoch=0)
         loaders.append(data.train_dataloader())
     kept = torch.get_rng_state()
     for epoch in range(EPOCHS):
         states = []
         for rank in range(world_size):
-            module = ProbMixModule(model, seed=5)
-            module._device = torch.device("cpu")
+            loaders[rank].trainer.current_epoch = epoch
             torch.default_generator.manual_seed(pm.training.lightning._seed(5, rank, epoch))
             states.append(torch.get_rng_state())
         for batches in zip(*loaders, strict=True):
@@ -143,7 +143,7 @@ def test_shards_do_not_meet_and_draws_do_not_repeat() -> None:
     seen, partners = [], []
     for rank in range(2):
         data = PairDataModule(x, y, batch_size=5)
-        data.trainer = type("Process", (), {"global_rank": rank, "world_size": 2})()
+        data.trainer = SimpleNamespace(global_rank=rank, world_size=2, current_epoch=0)
         (batch,) = data.train_dataloader()
         seen.append({tuple(row) for row in batch.x.tolist()})
         partners.append(batch.partner.tolist())
