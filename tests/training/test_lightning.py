@@ -18,7 +18,7 @@ import pyro_probmix as pm
 
 pytest.importorskip("lightning", reason="needs the extra lightning")
 from lightning import Trainer
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback
 
 from pyro_probmix.training.lightning import PairDataModule, ProbMixModule
 
@@ -152,17 +152,15 @@ def test_shards_do_not_meet_and_draws_do_not_repeat() -> None:
     assert partners[0] != partners[1]
 
 
-@pytest.mark.filterwarnings("ignore:The dirpath has changed:UserWarning")
 def test_resumed_training_is_uninterrupted_training(tmp_path: Path) -> None:
     """Two epochs, a checkpoint, and one more are three epochs, bit by bit."""
-    whole, parts = make_model(), make_model()
-    data = lambda: PairDataModule(*make_data(), batch_size=BATCH_SIZE, seed=3)  # noqa: E731
-    make_trainer().fit(ProbMixModule(whole, seed=5), data())
-    keep = ModelCheckpoint(tmp_path, filename="last", save_weights_only=False)
-    make_trainer(max_epochs=2, enable_checkpointing=True, callbacks=[keep]).fit(ProbMixModule(parts, seed=5), data())
-    again = make_model(seed=1)
-    goes_on = make_trainer(enable_checkpointing=True, callbacks=[ModelCheckpoint(tmp_path / "end")])
-    goes_on.fit(ProbMixModule(again, seed=5), data(), ckpt_path=tmp_path / "last.ckpt")
+    whole, again = make_model(), make_model(seed=1)
+    make_trainer().fit(ProbMixModule(whole, seed=5), PairDataModule(*make_data(), batch_size=BATCH_SIZE, seed=3))
+    first = make_trainer(max_epochs=2)
+    first.fit(ProbMixModule(make_model(), seed=5), PairDataModule(*make_data(), batch_size=BATCH_SIZE, seed=3))
+    first.save_checkpoint(tmp_path / "two.ckpt")
+    data = PairDataModule(*make_data(), batch_size=BATCH_SIZE, seed=3)
+    make_trainer().fit(ProbMixModule(again, seed=5), data, ckpt_path=tmp_path / "two.ckpt")
     for ours, theirs in zip(again.parameters(), whole.parameters(), strict=True):
         assert torch.equal(ours, theirs)
 
