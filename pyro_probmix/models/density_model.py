@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from pyro_probmix.distributions import linear_pool
 from pyro_probmix.mixing import PairBatch
-from pyro_probmix.models.lazy import LazyDistribution, Unscored, from_noise
+from pyro_probmix.models.lazy import LazyDistribution, Unscored, from_noise, rsample
 from pyro_probmix.models.mix import Labels, Mixing, MixMessenger, check_labels
 from pyro_probmix.models.seeding import seeded
 from pyro_probmix.nn import NormalEmbedding
@@ -311,7 +311,7 @@ class DensityModel(PyroModule):
             return self.likelihood(self.decoder(q.mean))
         if noise is None:
             with seeded(seed, x.device):
-                z = q.rsample((num_samples,))
+                z = rsample(q, torch.Size([num_samples]))
         else:
             expected = (num_samples, len(x), *q.event_shape)
             if noise.shape != expected:
