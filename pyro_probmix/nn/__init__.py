@@ -9,9 +9,12 @@ from pyro_probmix.nn.likelihoods import (
     NormalLikelihood,
 )
 from pyro_probmix.nn.rescaled import RescaledNetwork
+from pyro_probmix.nn.sequences import LSTMBackbone, TransformerBackbone
+from pyro_probmix.nn.splitting import split
 
 __all__ = [
     "MLP",
+    "LSTMBackbone",
     "CategoricalLikelihood",
     "DistributionEmbedding",
     "DistributionLikelihood",
