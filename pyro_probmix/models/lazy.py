@@ -10,6 +10,8 @@ from pyro.distributions import MaskedDistribution, TorchDistribution
 from torch import Tensor
 from torch.distributions import constraints
 
+from pyro_probmix.distributions._circular_draws import von_mises_rsample
+
 __all__ = ["LazyDistribution", "Unscored", "from_noise"]
 
 
@@ -117,6 +119,8 @@ def rsample(p: Any, sample_shape: torch.Size = torch.Size()) -> Tensor:
         factor, diag = q._unbroadcasted_cov_factor, q._unbroadcasted_cov_diag
         spread = _times(factor, noise(q.loc, factor.shape[-1]))
         return q.loc + spread + diag.sqrt() * noise(q.loc, *q.event_shape)
+    if isinstance(q, torch.distributions.VonMises):
+        return von_mises_rsample(q, sample_shape)
     return p.rsample(sample_shape)
 
 

@@ -14,14 +14,16 @@ from pyro_probmix.nn.splitting import split
 
 __all__ = [
     "MLP",
-    "LSTMBackbone",
     "CategoricalLikelihood",
     "DistributionEmbedding",
     "DistributionLikelihood",
     "Embedding",
+    "LSTMBackbone",
     "Likelihood",
     "LowRankNormalEmbedding",
     "NormalEmbedding",
     "NormalLikelihood",
     "RescaledNetwork",
+    "TransformerBackbone",
+    "split",
 ]

@@ -185,7 +185,7 @@ class LowRankNormalEmbedding(Embedding):
 
 
 class DistributionEmbedding(Embedding):
-    r"""Embedding density of any family that is drawn differentiably: Gamma, Beta, Dirichlet, LogNormal, ...
+    r"""Embedding density of any family that is drawn differentiably: Gamma, Beta, Dirichlet, VonMises, ...
 
     .. math:: q(z|x) = p(z \mid \mathrm{raw} = h(x))
 
@@ -225,11 +225,15 @@ class DistributionEmbedding(Embedding):
         **fixed: Any,
     ) -> None:
         super().__init__(encoder, event_shape)
-        self.family = DistributionLikelihood(distribution_class, event_shape, parameters=parameters, floor=floor, **fixed)
+        self.family = DistributionLikelihood(
+            distribution_class, event_shape, parameters=parameters, floor=floor, **fixed
+        )
         self.num_outputs = self.family.num_outputs
         self._feature_shape = torch.Size([self.num_outputs])
         device = next((buffer.device for buffer in self.family.buffers()), None)
-        if not self.family(torch.zeros(self.num_outputs, device=device)).has_rsample:
+        q = self.family(torch.zeros(self.num_outputs, device=device))
+        # Pyro's VonMises has none, but the models draw it with one.
+        if not (q.has_rsample or self.family.distribution_class is dist.VonMises):
             raise ValueError(
                 "distribution_class: expected a family with differentiable draws (rsample), "
                 f"got {self.family.distribution_class.__name__}"

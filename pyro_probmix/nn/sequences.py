@@ -156,7 +156,7 @@ class _Layer(nn.TransformerEncoderLayer):
         super().__init__(*args)
         self.causal = causal
 
-    def forward(self, z: Tensor) -> Tensor:
+    def forward(self, z: Tensor) -> Tensor:  # type: ignore[override]
         # Time first: with batch_first, evaluation would take a fused path that vmap cannot follow.
         return super().forward(z.transpose(0, -2)).transpose(0, -2)
 

@@ -142,14 +142,15 @@ def _part(root: _Root, nodes: list[fx.Node], source: fx.Node | None, result: fx.
         if node not in copies:
             if source is not None and node.op == "placeholder":
                 raise ValueError(
-                    f"at: expected that what follows needs the output of {source.target.removeprefix(_PREFIX)!r} alone, "
-                    "got a network that uses its input again, or what it computed from it before"
+                    f"at: expected that what follows needs the output of {str(source.target).removeprefix(_PREFIX)!r} "
+                    "alone, got a network that uses its input again, or what it computed from it before"
                 )
             copy = copies[node] = graph.node_copy(node, copied)
             copy.type = None  # the annotation's text, which could not be pickled
             if node.op in ("call_module", "get_attr"):
-                copy.target = node.target.removeprefix(_PREFIX)
-                attributes[copy.target] = operator.attrgetter(node.target)(root)
+                name = str(node.target)
+                copy.target = name.removeprefix(_PREFIX)
+                attributes[copy.target] = operator.attrgetter(name)(root)
         return copies[node]
 
     for node in nodes:
