@@ -32,8 +32,8 @@ class PosteriorGuide(Owned):
     Args:
         model: with a stochastic embedding, such as :class:`ManifoldProbMix`.
         network: called with :math:`x_i, x_j, \tilde y, \lambda`, of shapes ``(..., B) + x.shape[1:]`` twice,
-            ``(..., B) + y.shape[1:]`` and ``(..., B)``, missing labels being zero; gives a distribution of batch shape ``(..., B)`` and the
-            embedding's event shape.
+            ``(..., B) + y.shape[1:]`` and ``(..., B)``, missing labels being zero; gives a distribution of batch shape
+            ``(..., B)`` and the embedding's event shape.
 
     Raises:
         TypeError: if ``model`` has no stochastic embedding, or ``network`` is no module.

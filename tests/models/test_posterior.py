@@ -196,6 +196,35 @@ def test_loss_is_the_formula(likelihood: str, vicinity: Any, per: Any, particles
     assert loss == pytest.approx(-score.sum().item() / (particles if score.dim() == 2 else 1), rel=1e-12)
 
 
+def test_weights_are_those_of_edges() -> None:
+    """Σ wᵢ wⱼ log p(ỹ), a weight of zero taking out all its edges."""
+    half = dist.Delta(torch.tensor(0.5, dtype=torch.float64))
+    model, plain = conjugate_model(coefficient=half), make_batch()
+    weight = torch.tensor([0.0, 1.0, 0.5, 2.0, 3.0, 1.0], dtype=torch.float64)
+    batch = pm.PairBatch(plain.x, plain.y, plain.partner, weight=weight)
+    exact = Conjugate(model)
+    guide = PosteriorGuide(model, exact)
+    trace = poutine.trace(guide).get_trace(batch)
+    evidence = exact.evidence(*observed(model, batch, trace))
+    expected = -(weight * weight[batch.partner] * evidence).sum().item()
+    assert Trace_ELBO().loss(model, guide, batch) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("rows", [True, False], ids=["rows", "outputs"])
+def test_missing_labels_are_not_seen(rows: bool) -> None:
+    model, plain = make_model("ManifoldProbMix", "normals"), make_batch("normals")
+    mask = torch.tensor([[True, True], [False, False], [True, False], [True, True], [True, True], [True, True]])
+    losses = []
+    network = Amortised(2).double()
+    for filler in (0.3, -7.0):
+        y = torch.where(mask[:, :1] if rows else mask, plain.y, filler)
+        batch = pm.PairBatch(plain.x, y, plain.partner, mask=mask[:, 0] if rows else mask)
+        pyro.set_rng_seed(4)
+        losses.append(Trace_ELBO().loss(model, PosteriorGuide(model, network), batch))
+    assert math.isfinite(losses[0])
+    assert losses[0] == losses[1]
+
+
 def test_without_mixing() -> None:
     """The plain latent variable model; the posterior is of its own label."""
     mixing = make_model("ManifoldProbMix")
