@@ -3,6 +3,7 @@
 from pyro_probmix.models.density_model import DensityModel, Guide
 from pyro_probmix.models.methods import ERM, ManifoldMixup, ManifoldProbMix, Mixup, ProbMix
 from pyro_probmix.models.mix import MixedModel, Mixing, MixMessenger, mix
+from pyro_probmix.models.posterior import PosteriorGuide
 from pyro_probmix.models.rescaling import rescaled
 from pyro_probmix.models.seeding import seeded
 
@@ -16,6 +17,7 @@ __all__ = [
     "MixedModel",
     "Mixing",
     "Mixup",
+    "PosteriorGuide",
     "ProbMix",
     "mix",
     "rescaled",

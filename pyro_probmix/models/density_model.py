@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from itertools import count
@@ -12,24 +13,40 @@ import pyro
 import pyro.distributions as dist
 import torch
 from pyro.nn import PyroModule
+from pyro.poutine.messenger import block_messengers
+from pyro.poutine.replay_messenger import ReplayMessenger
 from torch import Tensor, nn
 
 from pyro_probmix.distributions import linear_pool
 from pyro_probmix.mixing import PairBatch
-from pyro_probmix.models.lazy import LazyDistribution, Unscored, from_noise
+from pyro_probmix.models.lazy import LazyDistribution, Unscored, from_noise, rsample
 from pyro_probmix.models.mix import Labels, Mixing, MixMessenger, check_labels
 from pyro_probmix.models.seeding import seeded
 from pyro_probmix.nn import NormalEmbedding
 
-__all__ = ["DensityModel", "Guide"]
+__all__ = ["EMBEDDING_SITE", "LABEL_SITE", "PLATE", "DensityModel", "Guide", "Owned"]
 
 Objective = Literal["expected-log", "log-expected", "log-expected-graph"]
 
-PLATE = "data"
+PLATE, EMBEDDING_SITE, LABEL_SITE = "data", "embedding", "label"
 _instances = count()
 
 
-class DensityModel(PyroModule):
+class Owned(PyroModule):
+    """A module under a name of its own: it never meets another, nor a copy of it, in Pyro's parameter store."""
+
+    def __init__(self) -> None:
+        super().__init__(_unique_name(type(self)))
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        old, new = self._pyro_name, _unique_name(type(self))
+        for module in self.modules():
+            if isinstance(module, PyroModule):
+                module._pyro_name = new + module._pyro_name.removeprefix(old)
+
+
+class DensityModel(Owned):
     """Conditional density model with named stages, x → embedding → y, and one of them fused or none.
 
     Calling it with a batch runs the Pyro model: plate ``data``, in it ``mixing_coefficient``, ``embedding`` where
@@ -59,7 +76,7 @@ class DensityModel(PyroModule):
         mixing: Mixing | None = None,
         propagate: Literal["sample", "mean"] = "sample",
     ) -> None:
-        super().__init__(_unique_name(type(self)))
+        super().__init__()
         if propagate not in ("sample", "mean"):
             raise ValueError(f'propagate: expected "sample" or "mean", got {propagate!r}')
         is_module = isinstance(likelihood, nn.Module)
@@ -70,14 +87,6 @@ class DensityModel(PyroModule):
             )
         self.encoder, self.decoder, self.likelihood = encoder, decoder, likelihood
         self.mixing, self.propagate = mixing, propagate
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        # A copy is another model: under a name of its own it never meets the original in Pyro's parameter store.
-        super().__setstate__(state)
-        old, new = self._pyro_name, _unique_name(type(self))
-        for module in self.modules():
-            if isinstance(module, PyroModule):
-                module._pyro_name = new + module._pyro_name.removeprefix(old)
 
     @property
     def coefficient(self) -> Any:
@@ -109,10 +118,9 @@ class DensityModel(PyroModule):
         if self.stochastic:
             shape: Any = encoder.event_shape
             q = LazyDistribution(lambda: self.encoder(x), x.shape[:1], shape, self.propagate)
-            # Model and guide draw the embedding alike: the two terms cancel, and neither is computed.
-            return sample("embedding", Unscored(q)), len(q.event_shape)
+            return sample(EMBEDDING_SITE, q), len(q.event_shape)
         z = self.encoder(x)
-        return deterministic("embedding", z, event_dim=z.dim() - 1), z.dim() - 1
+        return deterministic(EMBEDDING_SITE, z, event_dim=z.dim() - 1), z.dim() - 1
 
     def _generate(self, batch: PairBatch, sample: Any, deterministic: Any) -> Tensor:
         z, event_dim = self._embed(batch.x, sample, deterministic)
@@ -131,6 +139,9 @@ class DensityModel(PyroModule):
     def forward(self, batch: PairBatch, latent_only: bool = False) -> Tensor | None:
         """The generative model (eqs. 12-13, 21-22) as a Pyro program.
 
+        The density of the embedding is scored where a guide of another law has drawn it, such as
+        :class:`PosteriorGuide`; by :attr:`guide` it is drawn as here, and the two terms would cancel.
+
         Args:
             batch: nodes and partners; without ``y`` the model samples it from the fused predictive (eq. 13).
             latent_only: stop before y, as the guide does.
@@ -140,22 +151,28 @@ class DensityModel(PyroModule):
         """
         if not latent_only:
             self._check(batch)
+        drawn = _drawn_by_guide()
+        embedding, label = drawn.get(EMBEDDING_SITE), drawn.get(LABEL_SITE)
+        alike = embedding is None or getattr(embedding["fn"], "_mask", None) is False
+        sample = _sample_alike if alike else _sample_scored
         mixing = self.mixing
-        messenger = MixMessenger(mixing, batch, PLATE, latent_only) if mixing is not None else None
+        messenger = None
+        if mixing is not None:
+            messenger = MixMessenger(mixing, batch, PLATE, latent_only, None if label is None else label["value"])
         with messenger or nullcontext(), pyro.plate(PLATE, len(batch), dim=-1):
             if messenger is not None:
                 messenger.draw()
             if latent_only:
                 if self.stochastic:
-                    self._embed(batch.x, pyro.sample, pyro.deterministic)
+                    self._embed(batch.x, sample, pyro.deterministic)
                 return None
             weight = self._weight(batch)
             if weight is None:
-                return self._generate(batch, pyro.sample, pyro.deterministic)
+                return self._generate(batch, sample, pyro.deterministic)
             # Pyro takes no scale of zero: a node of weight zero is masked, and the handler takes its edges out.
             present: Any = batch.weight != 0
             with pyro.poutine.scale(scale=weight.masked_fill(weight == 0, 1)), pyro.poutine.mask(mask=present):
-                return self._generate(batch, pyro.sample, pyro.deterministic)
+                return self._generate(batch, sample, pyro.deterministic)
 
     @property
     def guide(self) -> Guide:
@@ -311,7 +328,7 @@ class DensityModel(PyroModule):
             return self.likelihood(self.decoder(q.mean))
         if noise is None:
             with seeded(seed, x.device):
-                z = q.rsample((num_samples,))
+                z = rsample(q, torch.Size([num_samples]))
         else:
             expected = (num_samples, len(x), *q.event_shape)
             if noise.shape != expected:
@@ -337,6 +354,25 @@ class Guide(PyroModule):
     def forward(self, batch: PairBatch) -> None:
         """Draws ``mixing_coefficient`` and a stochastic ``embedding``."""
         self._model(batch, latent_only=True)
+
+
+def _drawn_by_guide() -> Mapping[str, Any]:
+    """The sites of the guide whose draws the model is replayed with."""
+    with block_messengers(lambda m: isinstance(m, ReplayMessenger)) as replays:
+        trace: Any = getattr(replays[-1], "trace", None) if replays else None
+    return {} if trace is None else trace.nodes
+
+
+def _sample_alike(name: str, p: Any, obs: Tensor | None = None) -> Tensor:
+    """``pyro.sample`` where model and guide draw the embedding alike: the terms cancel, and neither is computed."""
+    return pyro.sample(name, Unscored(p) if name == EMBEDDING_SITE else p, obs=obs)
+
+
+def _sample_scored(name: str, p: Any, obs: Tensor | None = None) -> Tensor:
+    """``pyro.sample`` of an embedding that is scored: its parameters are registered now, not when it is scored."""
+    if name == EMBEDDING_SITE:
+        p.force()
+    return pyro.sample(name, p, obs=obs)
 
 
 class _PlainStatements:

@@ -10,6 +10,8 @@ from pyro.distributions import MaskedDistribution, TorchDistribution
 from torch import Tensor
 from torch.distributions import constraints
 
+from pyro_probmix.distributions._circular_draws import von_mises_rsample
+
 __all__ = ["LazyDistribution", "Unscored", "from_noise"]
 
 
@@ -70,7 +72,7 @@ class LazyDistribution(TorchDistribution):
         if self.propagate == "mean":
             mean = self.force().mean
             return mean.expand(torch.Size(sample_shape) + mean.shape)
-        return _rsample(self.force(), torch.Size(sample_shape))
+        return rsample(self.force(), torch.Size(sample_shape))
 
     def log_prob(self, value: Tensor) -> Tensor:
         return self.force().log_prob(value)
@@ -97,13 +99,33 @@ class Unscored(MaskedDistribution):
         return zeros.to(value.dtype) if value.is_floating_point() else zeros
 
 
-def _rsample(p: Any, sample_shape: torch.Size) -> Tensor:
-    """``p.rsample``; for Normals the same numbers drawn in a way that ``torch.func.vmap`` can follow."""
-    normal = _without_event(p)
-    if not isinstance(normal, torch.distributions.Normal):
-        return p.rsample(sample_shape)
-    shape = sample_shape + normal.batch_shape
-    return from_noise(normal, torch.randn(shape, dtype=normal.loc.dtype, device=normal.loc.device))
+def rsample(p: Any, sample_shape: torch.Size = torch.Size()) -> Tensor:
+    """``p.rsample``; for Normals and what is made of them the same numbers, as ``torch.func.vmap`` can follow them."""
+    q = _without_event(p)
+    if isinstance(q, torch.distributions.TransformedDistribution):
+        z = rsample(q.base_dist, sample_shape)
+        for transform in q.transforms:
+            z = transform(z)
+        return z
+
+    def noise(like: Tensor, *shape: int) -> Tensor:
+        return torch.randn(sample_shape + q.batch_shape + shape, dtype=like.dtype, device=like.device)
+
+    if isinstance(q, torch.distributions.Normal):
+        return from_noise(q, noise(q.loc))
+    if isinstance(q, torch.distributions.MultivariateNormal):
+        return q.loc + _times(q._unbroadcasted_scale_tril, noise(q.loc, *q.event_shape))
+    if isinstance(q, torch.distributions.LowRankMultivariateNormal):
+        factor, diag = q._unbroadcasted_cov_factor, q._unbroadcasted_cov_diag
+        spread = _times(factor, noise(q.loc, factor.shape[-1]))
+        return q.loc + spread + diag.sqrt() * noise(q.loc, *q.event_shape)
+    if isinstance(q, torch.distributions.VonMises):
+        return von_mises_rsample(q, sample_shape)
+    return p.rsample(sample_shape)
+
+
+def _times(matrix: Tensor, vector: Tensor) -> Tensor:
+    return (matrix @ vector.unsqueeze(-1)).squeeze(-1)
 
 
 def from_noise(p: Any, noise: Tensor) -> Tensor:

@@ -257,11 +257,19 @@ class MixMessenger(Messenger):
         batch: nodes and their partners.
         plate: name of the data plate.
         latent_only: whether observed sites are left alone, as in a guide that replays the model's latent sites.
+        label: what is scored at the observed site if its vicinal label has been drawn before, as by a guide.
     """
 
-    def __init__(self, mixing: Mixing, batch: PairBatch, plate: str = "data", latent_only: bool = False) -> None:
+    def __init__(
+        self,
+        mixing: Mixing,
+        batch: PairBatch,
+        plate: str = "data",
+        latent_only: bool = False,
+        label: Tensor | None = None,
+    ) -> None:
         super().__init__()
-        self.mixing, self.plate, self.latent_only = mixing, plate, latent_only
+        self.mixing, self.plate, self.latent_only, self.label = mixing, plate, latent_only, label
         self.partner, self.law = batch.partner, mixing.law(batch.x)
 
     def __enter__(self) -> MixMessenger:
@@ -314,7 +322,9 @@ class MixMessenger(Messenger):
         msg["fn"] = self.mixing.pair_mask(msg["fn"], self.partner, dim)
         if name == self.mixing.at:
             msg["fn"] = self.mixing.fuse(msg["fn"], self.partner, coefficient, dim)
-        if observed:
+        if observed and self.label is not None:
+            msg["value"] = self.label
+        elif observed:
             msg["fn"], msg["value"] = self.mixing.observe(msg["fn"], msg["value"], self.partner, coefficient, dim)
 
     def _plate_dim(self, frame: Any) -> int:

@@ -198,7 +198,9 @@ class _Skeleton(pickle.Pickler):
                 law = model.mixing.coefficient
                 self._named[id(law)] = ("law", id(type(law)))
 
-    def persistent_id(self, obj: Any) -> tuple | None:
+    def persistent_id(self, obj: Any) -> tuple | bytes | None:
         if isinstance(obj, type | FunctionType):
             return "object", id(obj)
+        if isinstance(obj, str) and id(obj) not in self._named:
+            return obj.encode()  # whichever of the equal strings it is
         return self._named.get(id(obj))
