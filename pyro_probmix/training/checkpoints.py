@@ -116,11 +116,13 @@ def save_checkpoint(path: str | os.PathLike, checkpoint: Checkpoint) -> None:
             them.
 
     Example:
+        >>> import tempfile
         >>> model = torch.nn.Linear(2, 1)
         >>> optimizer = torch.optim.Adam(model.parameters())
-        >>> path = tmp_path / "linear.pt"
-        >>> save_checkpoint(path, Checkpoint(3, model.state_dict(), optimizer.state_dict(), random=random_state()))
-        >>> load_checkpoint(path).restore(model, optimizer).epoch
+        >>> checkpoint = Checkpoint(3, model.state_dict(), optimizer.state_dict(), random=random_state())
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_checkpoint(f"{folder}/linear.pt", checkpoint)
+        ...     load_checkpoint(f"{folder}/linear.pt").restore(model, optimizer).epoch
         3
     """
     path = Path(path)

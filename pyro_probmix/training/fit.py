@@ -14,7 +14,7 @@ import torch
 from pyro.distributions import validation_enabled
 from torch import Tensor
 
-from pyro_probmix.mixing import CompleteGraph, PairLoader, SamplingGraph
+from pyro_probmix.mixing import CompleteGraph, PairLoader, SamplingGraph, as_coefficient
 from pyro_probmix.mixing.batches import check_positive_integer
 from pyro_probmix.models import DensityModel, seeded
 from pyro_probmix.models.density_model import Objective
@@ -146,7 +146,7 @@ def fit(
     stepper = _make_optimizer(parameters, optimizer, learning_rate)
     settings: dict[str, Any] = {}
     if plan.path is not None:
-        first = model.coefficient if coefficient is None else coefficient(0)
+        first = model.coefficient if coefficient is None else as_coefficient(coefficient(0))
         settings = _settings(model, loader, validation, plan, stepper, first, seed)
     schedule = None if scheduler is None else scheduler(stepper)
     if plan.path is not None:
