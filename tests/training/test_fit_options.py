@@ -235,7 +235,7 @@ def test_compiled_training_is_the_training(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile takes a C++ compiler")
-@pytest.mark.filterwarnings("default")  # what the compiler warns of is its own
+@pytest.mark.filterwarnings("ignore")  # what the compiler warns of is its own
 def test_compiled_by_the_compiler() -> None:
     model = make("ProbMix", network=nn.Linear(2, 2))
     compiled = copy.deepcopy(model)
