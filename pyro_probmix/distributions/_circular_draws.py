@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.distributions import VonMises
@@ -13,7 +12,16 @@ from pyro_probmix.distributions.families.circular import _mean_length
 
 __all__ = ["von_mises_rsample"]
 
-NODES, WEIGHTS = (torch.from_numpy(v) for v in np.polynomial.legendre.leggauss(48))
+
+def _gauss_legendre(size: int) -> tuple[Tensor, Tensor]:
+    """Nodes and weights on [-1, 1], from the eigenvalues of the Jacobi matrix (Golub and Welsch, 1969)."""
+    k = torch.arange(1, size, dtype=torch.float64, device="cpu")
+    off_diagonal = (k / (4 * k * k - 1).sqrt()).diag(1)
+    nodes, vectors = torch.linalg.eigh(off_diagonal + off_diagonal.mT)
+    return nodes, 2 * vectors[0].square()
+
+
+NODES, WEIGHTS = _gauss_legendre(48)
 
 
 def von_mises_rsample(p: VonMises, sample_shape: torch.Size = torch.Size()) -> Tensor:

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pyro_probmix.nn._checks import as_module, as_size, positive_integer, positive_number
+from pyro_probmix.nn._precision import full_precision
 from pyro_probmix.nn.likelihoods import DistributionLikelihood
 
 __all__ = ["DistributionEmbedding", "Embedding", "LowRankNormalEmbedding", "NormalEmbedding"]
@@ -40,7 +41,7 @@ class Embedding(nn.Module):
         Raises:
             ValueError: if the encoder's output does not end in the shape of the features.
         """
-        features = self.encoder(x)
+        features = full_precision(self.encoder(x))
         if features.shape[-len(self._feature_shape) :] != self._feature_shape:
             expected = ", ".join(["...", *map(str, self._feature_shape)])
             raise ValueError(f"encoder: expected an output of shape ({expected}), got {tuple(features.shape)}")
@@ -118,8 +119,8 @@ class NormalEmbedding(Embedding):
         if self.scale is not None:
             return self.scale
         if self.variance_network is None:
-            return F.softplus(self.variance_head(features)) + self.min_scale
-        raw_scale = self.variance_network(x)
+            return F.softplus(full_precision(self.variance_head(features))) + self.min_scale
+        raw_scale = full_precision(self.variance_network(x))
         if raw_scale.shape != features.shape:
             raise ValueError(
                 f"variance_network: expected an output of shape {tuple(features.shape)}, as the encoder's, "

@@ -13,6 +13,7 @@ from torch.distributions import constraints
 
 from pyro_probmix.nn._checks import as_size, positive_integer, positive_number
 from pyro_probmix.nn._constrained import ConstrainedParameter, Layout, accepts, parameter_names, pyro_class
+from pyro_probmix.nn._precision import full_precision
 
 __all__ = ["CategoricalLikelihood", "DistributionLikelihood", "Likelihood", "NormalLikelihood"]
 
@@ -52,7 +53,7 @@ class Likelihood(nn.Module):
                 f"raw: expected shape (..., {self.num_outputs}), as num_outputs of {type(self).__name__}, "
                 f"got {tuple(raw.shape)}"
             )
-        return self._distribution(raw)
+        return self._distribution(full_precision(raw))
 
     def _distribution(self, raw: Tensor) -> dist.TorchDistribution:
         raise NotImplementedError

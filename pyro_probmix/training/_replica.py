@@ -13,7 +13,7 @@ from pyro_probmix.mixing import CompleteGraph, PairBatch, PairLoader, SamplingGr
 from pyro_probmix.models import DensityModel, seeded
 from pyro_probmix.training._checks import check_labels, check_learning_rate, check_validation
 from pyro_probmix.training._stack import StackCache, configuration, pad
-from pyro_probmix.training.fit import VALIDATION_SAMPLES, History
+from pyro_probmix.training.history import VALIDATION_SAMPLES, History
 
 __all__ = ["Batches", "Data", "RandomState", "Replica", "held_out_data"]
 

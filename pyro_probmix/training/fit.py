@@ -2,40 +2,32 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, field
+import inspect
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal, get_args
 
 import pyro
 import torch
 from pyro.distributions import validation_enabled
 from torch import Tensor
-from tqdm.auto import tqdm
 
-from pyro_probmix.mixing import CompleteGraph, PairLoader, SamplingGraph
+from pyro_probmix.mixing import CompleteGraph, PairLoader, SamplingGraph, as_coefficient
 from pyro_probmix.mixing.batches import check_positive_integer
 from pyro_probmix.models import DensityModel, seeded
+from pyro_probmix.models.density_model import Objective
 from pyro_probmix.training._checks import check_labels, check_learning_rate, check_validation
+from pyro_probmix.training._loop import Plan, Training
+from pyro_probmix.training._settings import describe, describe_network
+from pyro_probmix.training.checkpoints import load_checkpoint
+from pyro_probmix.training.history import History
 
-__all__ = ["History", "fit"]
+__all__ = ["fit"]
 
-VALIDATION_SAMPLES = 32
-"""Embedding samples a point in the validation loss of a model with a stochastic embedding."""
-
-
-@dataclass
-class History:
-    """What happened in a training.
-
-    Attributes:
-        train_loss: risk of each epoch, in nats (eq. 16), the mean over the nodes of its batches.
-        validation_loss: mean negative log-likelihood on the validation data after each epoch, in nats; empty
-            without validation data.
-        best_epoch: epoch whose parameters the model has, counted from 0; the last without validation data.
-    """
-
-    train_loss: list[float] = field(default_factory=list)
-    validation_loss: list[float] = field(default_factory=list)
-    best_epoch: int = 0
+CHECKPOINT = "checkpoint.pt"
+"""Name of the file in ``checkpoint_dir``."""
 
 
 def fit(
@@ -48,23 +40,55 @@ def fit(
     batch_size: int | None = None,
     learning_rate: float = 5e-3,
     num_samples: int = 1,
+    objective: Objective = "expected-log",
+    optimizer: Callable[[list[Tensor]], torch.optim.Optimizer] | None = None,
+    scheduler: Callable[[torch.optim.Optimizer], Any] | None = None,
+    max_grad_norm: float | None = None,
+    precision: torch.dtype | None = None,
+    compile: bool = False,
+    coefficient: Callable[[int], Any] | None = None,
+    non_finite: Literal["raise", "skip"] = "raise",
+    max_skipped: int = 10,
+    checkpoint_dir: str | os.PathLike | None = None,
+    checkpoint_every: int = 50,
+    resume: bool = False,
     seed: int = 0,
     progress: bool = True,
 ) -> History:
-    r"""Trains a model with Adam on its risk (eq. 16), and keeps the epoch that is best on validation data.
+    r"""Trains a model on its risk (eq. 16), and keeps the epoch that is best on validation data.
 
     The model ends in evaluation mode. All random numbers come from ``seed``; the global random state and Pyro's
-    parameter store are left alone.
+    parameter store are left alone. Data that are elsewhere are moved to the model's device, at once where they
+    take no more than half of its free memory, else batch by batch. On a CUDA device the host does not wait inside
+    an epoch, as long as the optimiser is fused.
+
+    A step whose loss or gradient is not finite is not taken: parameters, buffers and the optimiser stay as they are.
 
     Args:
         model: any ready model, such as :class:`~pyro_probmix.ProbMix`; trained in place.
-        data: training inputs of shape ``(N, ...)`` and labels of shape ``(N,) + event_shape``, on the model's device.
+        data: training inputs of shape ``(N, ...)`` and labels of shape ``(N,) + event_shape``.
         graph: which pairs are mixed; default: :class:`~pyro_probmix.CompleteGraph`.
-        validation: inputs and labels that choose the epoch; default: the last epoch is kept.
-        epochs: passes over the data, at least 1.
+        validation: inputs and labels that choose the epoch; default: the last epoch is kept. Their loss is computed
+            in full precision and without compilation, whatever ``precision`` and ``compile`` say.
+        epochs: passes over the data, at least 1, those before a checkpoint included.
         batch_size: nodes a step; default: all of them.
-        learning_rate: Adam's step size, positive.
+        learning_rate: step size of the default optimiser, positive.
         num_samples: K of eq. 16.
+        objective: of :meth:`~pyro_probmix.models.DensityModel.risk`.
+        optimizer: from the trainable parameters, one whose step needs no closure; default: fused Adam.
+        scheduler: from the optimiser, its learning-rate schedule, stepped once an epoch; one that looks at a loss
+            gets the validation loss if there is one.
+        max_grad_norm: gradients are scaled down to this norm, positive; default: left as they are.
+        precision: ``torch.bfloat16`` or ``torch.float16`` to compute the risk under autocast, for float16 with a
+            scaled loss; default: the parameters' own.
+        compile: whether the risk is compiled by ``torch.compile``, which takes a C++ compiler.
+        coefficient: epoch, counted from 0, → distribution of λ in it; the model keeps the last. Default: the model's.
+        non_finite: ``"raise"``, or ``"skip"`` to go on with the next batch, which the history counts.
+        max_skipped: how many steps may be skipped before it is an error.
+        checkpoint_dir: folder in which ``checkpoint.pt`` is kept; default: none is written.
+        checkpoint_every: epochs from one checkpoint to the next; the last epoch always has one.
+        resume: go on from the checkpoint, if there is one, as if nothing had happened: on the CPU the result is
+            bitwise that of a training that never stopped.
         seed: seed of the pairs, λ, the labels, the embeddings and the order of the data.
         progress: whether a progress bar is shown.
 
@@ -73,9 +97,11 @@ def fit(
 
     Raises:
         TypeError: if x or y is not a tensor, or ``epochs``, ``batch_size`` or ``num_samples`` no integer.
-        ValueError: if x or y has NaN or inf (rows are named), shapes do not match, a number is out of range, the
-            loss stops being finite (the parameters are then those of the last finite step), or the validation loss
-            is finite in no epoch (the parameters are then the last ones).
+        ValueError: if x or y has NaN or inf (rows are named), shapes do not match, a number is out of range, a
+            checkpoint is damaged or was written with other settings, ``checkpoint_dir`` holds one that is not
+            to be resumed, the loss or a gradient stops being finite (epoch, batch and parameter are named, and the
+            parameters are those of the last finite step), or the validation loss is finite in no epoch (the
+            parameters are then the last ones).
 
     Example:
         >>> x = torch.linspace(-1, 1, 64).unsqueeze(-1)
@@ -85,94 +111,122 @@ def fit(
         >>> history.train_loss[-1] < history.train_loss[0]
         True
     """
-    epochs = check_positive_integer("epochs", epochs)
-    num_samples = check_positive_integer("num_samples", num_samples)
+    if non_finite not in ("raise", "skip"):
+        raise ValueError(f'non_finite: expected "raise" or "skip", got {non_finite!r}')
+    if objective not in get_args(Objective):
+        raise ValueError(f"objective: expected one of {get_args(Objective)}, got {objective!r}")
+    if precision not in (None, torch.bfloat16, torch.float16):
+        raise ValueError(f"precision: expected torch.bfloat16, torch.float16 or None, got {precision}")
+    if max_grad_norm is not None and not max_grad_norm > 0:
+        raise ValueError(f"max_grad_norm: expected a positive number, got {max_grad_norm}")
+    plan = Plan(
+        epochs=check_positive_integer("epochs", epochs),
+        num_samples=check_positive_integer("num_samples", num_samples),
+        objective=objective,
+        max_grad_norm=max_grad_norm,
+        precision=precision,
+        compile=compile,
+        coefficient=coefficient,
+        max_skipped=check_positive_integer("max_skipped", max_skipped) if non_finite == "skip" else 0,
+        path=None if checkpoint_dir is None else Path(checkpoint_dir) / CHECKPOINT,
+        checkpoint_every=check_positive_integer("checkpoint_every", checkpoint_every),
+        progress=progress,
+    )
     check_learning_rate(learning_rate)
-    x, y = data
+    _check_checkpoint_dir(plan.path, resume)
+    parameters: list[Tensor] = [p for p in model.parameters() if p.requires_grad]
+    device = parameters[0].device if parameters else data[0].device
+    x, y = _on_device(data, device)
     graph = CompleteGraph(len(x)) if graph is None else graph
     loader = PairLoader(x, y, graph, batch_size)
     check_labels("y", y, model)
     if validation is not None:
         check_validation(*validation, model)
-    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=learning_rate, fused=True)
+        validation = (validation[0].to(device), validation[1].to(device))
+    stepper = _make_optimizer(parameters, optimizer, learning_rate)
+    settings: dict[str, Any] = {}
+    if plan.path is not None:
+        first = model.coefficient if coefficient is None else as_coefficient(coefficient(0))
+        settings = _settings(model, loader, validation, plan, stepper, first, seed)
+    schedule = None if scheduler is None else scheduler(stepper)
+    if plan.path is not None:
+        settings["scheduler"] = None if schedule is None else describe([type(schedule), schedule.state_dict()])
+    checkpoint = (
+        load_checkpoint(plan.path, settings) if resume and plan.path is not None and plan.path.exists() else None
+    )
     # The data have been looked at: no step needs to wait for the device to look again.
-    with seeded(seed, x.device), validation_enabled(False), pyro.get_param_store().scope():
-        history = _train(model, loader, validation, epochs, optimizer, num_samples, progress)
+    with seeded(seed, device), validation_enabled(False), pyro.get_param_store().scope():
+        training = Training(model, loader, validation, replace(plan, settings=settings), stepper, schedule, device)
+        if checkpoint is not None:
+            training.resume(checkpoint)
+        history = training.run()
     model.eval()
     return history
 
 
-def _train(
+def _check_checkpoint_dir(path: Path | None, resume: bool) -> None:
+    if path is None:
+        if resume:
+            raise ValueError("checkpoint_dir: expected a folder to resume from, got None")
+    elif path.exists() and not resume:
+        raise ValueError(
+            f"checkpoint_dir: expected a folder without a checkpoint, got {path.parent}, whose {path.name} would be "
+            "lost; pass resume=True to go on from it"
+        )
+
+
+def _on_device(data: tuple[Tensor, Tensor], device: torch.device) -> tuple[Tensor, Tensor]:
+    """The data where the model is, if they take no more than half of the memory that is free there."""
+    x, y = data
+    if device.type != "cuda" or not (isinstance(x, Tensor) and isinstance(y, Tensor)):
+        return x, y
+    size = sum(t.numel() * t.element_size() for t in (x, y) if t.device != device)
+    return (x.to(device), y.to(device)) if size <= torch.cuda.mem_get_info(device)[0] // 2 else (x, y)
+
+
+def _make_optimizer(
+    parameters: list[Tensor],
+    make: Callable[[list[Tensor]], torch.optim.Optimizer] | None,
+    learning_rate: float,
+) -> torch.optim.Optimizer:
+    if make is None:
+        return torch.optim.Adam(parameters, lr=learning_rate, fused=True)
+    optimizer = make(parameters)
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise TypeError(f"optimizer: expected a torch.optim.Optimizer, got {type(optimizer).__name__}")
+    closure = inspect.signature(optimizer.step).parameters.get("closure")
+    if closure is not None and closure.default is inspect.Parameter.empty:
+        raise ValueError(f"optimizer: expected one whose step needs no closure, got {type(optimizer).__name__}")
+    return optimizer
+
+
+def _settings(
     model: DensityModel,
     loader: PairLoader,
     validation: tuple[Tensor, Tensor] | None,
-    epochs: int,
+    plan: Plan,
     optimizer: torch.optim.Optimizer,
-    num_samples: int,
-    progress: bool,
-) -> History:
-    """The loop. What it learns on the way stays on the device until the host asks, every ``interval`` epochs."""
-    device = loader.x.device
-    dtype = torch.promote_types(loader.x.dtype, torch.float32)
-    interval = 1 if device.type == "cpu" else 50
-    losses = torch.zeros(2, epochs, device=device, dtype=dtype)
-    failed = torch.zeros((), device=device)
-    finite_epochs = torch.zeros((), device=device)
-    best_loss = torch.full((), math.inf, device=device, dtype=dtype)
-    best_epoch = torch.full((), epochs - 1, device=device)
-    tensors = list(model.state_dict().values())
-    best = [t.clone() for t in tensors]
-    optimizer.found_inf = failed  # type: ignore[attr-defined]  # the fused optimiser takes no step once this is set
-    with tqdm(total=epochs, desc=type(model).__name__, unit="epoch", disable=not progress, leave=False) as bar:
-        for epoch in range(epochs):
-            model.train()
-            num_nodes = 0
-            for batch in loader:
-                optimizer.zero_grad()
-                loss = model.risk(batch, num_samples)
-                loss.backward()
-                failed.copy_(failed.maximum(_non_finite(loss, optimizer)))
-                optimizer.step()
-                losses[0, epoch] += loss.detach() * len(batch)
-                num_nodes += len(batch)
-            losses[0, epoch] /= num_nodes
-            finite_epochs += 1 - failed
-            if validation is not None:
-                model.eval()
-                with torch.no_grad():
-                    losses[1, epoch] = _negative_log_likelihood(model, *validation)
-                    improved = losses[1, epoch] < best_loss
-                    best_loss = torch.where(improved, losses[1, epoch], best_loss)
-                    best_epoch = torch.where(improved, epoch, best_epoch)
-                    for kept, tensor in zip(best, tensors, strict=True):
-                        kept.copy_(torch.where(improved, tensor, kept))
-            bar.update()
-            if (epoch + 1) % interval == 0 or epoch + 1 == epochs:
-                if failed:
-                    raise ValueError(
-                        "loss: expected finite losses and gradients, got one that is not in epoch "
-                        f"{int(finite_epochs)}; the parameters are those of the last finite step"
-                    )
-                if progress and (epoch + 1) % 50 == 0:
-                    names = ("train",) if validation is None else ("train", "validation")
-                    bar.set_postfix({name: f"{losses[i, epoch]:.3f}" for i, name in enumerate(names)})
-    if validation is not None:
-        if not best_loss.isfinite():
-            raise ValueError(
-                f"validation: expected a finite loss in some epoch, got {losses[1, -1].item()} in the last"
-            )
-        for kept, tensor in zip(best, tensors, strict=True):
-            tensor.copy_(kept)
-    validation_loss = losses[1].tolist() if validation is not None else []
-    return History(losses[0].tolist(), validation_loss, int(best_epoch))
-
-
-def _negative_log_likelihood(model: DensityModel, x: Tensor, y: Tensor) -> Tensor:
-    return -model.predictive(x, num_samples=VALIDATION_SAMPLES).log_prob(y).mean()
-
-
-def _non_finite(loss: Tensor, optimizer: torch.optim.Optimizer) -> Tensor:
-    """One if the loss or a gradient is not finite, else zero."""
-    gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-    norms = torch.stack([loss.detach(), *torch._foreach_norm(gradients, math.inf)])
-    return (~norms.isfinite().all()).to(torch.float32)
+    coefficient: Any,
+    seed: int,
+) -> dict[str, Any]:
+    """All that decides what a training computes, but the number of its epochs."""
+    mixing = None if model.mixing is None else vars(model.mixing)
+    mixing = mixing and {k: v for k, v in mixing.items() if k != "coefficient" and not k.startswith("_")}
+    groups = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
+    named = ("num_samples", "objective", "max_grad_norm", "precision", "compile", "max_skipped")
+    return {
+        "seed": seed,
+        "batch_size": loader.batch_size,
+        **{name: describe(getattr(plan, name)) for name in named},
+        "optimizer": [type(optimizer).__name__, *describe(groups)],
+        "coefficient": describe(coefficient),
+        "annealing": plan.coefficient is not None,
+        "mixing": describe(mixing),
+        "propagate": model.propagate,
+        "graph": describe(loader.graph),
+        "x": describe(loader.x),
+        "y": describe(loader.y),
+        "validation": describe(validation),
+        "device": next(model.parameters()).device.type,
+        "model": describe_network(model),
+    }

@@ -16,7 +16,7 @@ from pyro_probmix.mixing import CompleteGraph, PairBatch, PairLoader, SamplingGr
 from pyro_probmix.mixing.batches import check_positive_integer
 from pyro_probmix.models import DensityModel
 from pyro_probmix.training._checks import check_labels, check_learning_rate, check_validation
-from pyro_probmix.training.fit import VALIDATION_SAMPLES
+from pyro_probmix.training.history import VALIDATION_SAMPLES
 
 __all__ = ["PairDataModule", "ProbMixModule"]
 

@@ -20,7 +20,7 @@ from pyro_probmix.mixing.batches import check_positive_integer
 from pyro_probmix.models import DensityModel, seeded
 from pyro_probmix.training._replica import Batches, Data, RandomState, Replica, held_out_data
 from pyro_probmix.training._stack import Adam, ModelStack
-from pyro_probmix.training.fit import VALIDATION_SAMPLES, History
+from pyro_probmix.training.history import VALIDATION_SAMPLES, History
 
 __all__ = ["Replicas", "fit_replicas"]
 

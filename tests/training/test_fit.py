@@ -17,7 +17,7 @@ from pyro.nn import PyroModule
 from torch import Tensor, nn
 
 import pyro_probmix as pm
-from pyro_probmix.training.fit import VALIDATION_SAMPLES
+from pyro_probmix.training.history import VALIDATION_SAMPLES
 
 N = 10
 
@@ -254,7 +254,11 @@ def test_non_finite_loss_leaves_the_parameters_of_the_last_finite_step(
     model = make(network=Failing(first, where))
     start = copy.deepcopy(model)
     start.decoder.first = math.inf
-    message = f"loss: expected finite losses and gradients, got one that is not in epoch {epoch};"
+    batch = 0 if batch_size is None else first % 3
+    what = "the loss" if where == "output" else r"the gradient of decoder\.linear\.weight"
+    message = (
+        f"loss: expected finite losses and gradients, got one that is not in epoch {epoch}, batch {batch}: {what};"
+    )
     with pytest.raises(ValueError, match=message):
         fit(model, data(), batch_size=batch_size, epochs=6, validation=data(8))
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -116,20 +118,37 @@ def test_one_process_trains_as_by_hand(method: str, graph: Any) -> None:
 def test_two_processes_are_one_with_the_joint_batch(tmp_path: Path) -> None:
     """DDP over gloo: parameters to 1e-12 of those that one process gets from both processes' pairs and λ."""
     script = f"""
-import sys, torch
+import os, sys, torch
 sys.path[:0] = {sys.path!r}
 from tests.training.test_lightning import *
-if __name__ == "__main__":
-    model = make_model()
-    data = PairDataModule(*make_data(), neighbors, BATCH_SIZE, seed=3)
-    make_trainer(devices=2, strategy="ddp_spawn").fit(ProbMixModule(model, seed=5), data)
-    torch.save(model.state_dict(), {str(tmp_path / "model.pt")!r})
+model = make_model()
+data = PairDataModule(*make_data(), neighbors, BATCH_SIZE, seed=3)
+make_trainer(devices=2, strategy="ddp").fit(ProbMixModule(model, seed=5), data)
+torch.save(model.state_dict(), f"{tmp_path}/model" + os.environ["RANK"])
+torch.distributed.barrier()
+os._exit(0)  # threads of gloo may still be there, and may abort an orderly exit
 """
-    (tmp_path / "script.py").write_text(script)
-    command = [sys.executable, str(tmp_path / "script.py")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    ours = torch.load(tmp_path / "model.pt", weights_only=True)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    elastic = {"TORCHELASTIC_RUN_ID": "test", "GROUP_RANK": "0", "OMP_NUM_THREADS": "1"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", script],
+            env=os.environ | shared | elastic | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    for process in processes:
+        output, _ = process.communicate(timeout=300)
+        assert process.returncode == 0, output
+    of_both = [torch.load(tmp_path / f"model{rank}", weights_only=True) for rank in range(2)]
+    assert all(torch.equal(of_both[0][name], of_both[1][name]) for name in of_both[0])
+    ours = of_both[0]
     expected = train_by_hand(make_model(), neighbors, 2).state_dict()
     assert ours.keys() == expected.keys()
     for name in ours:
