@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["PairBatch", "PairLoader", "check_finite", "check_positive_integer", "name_rows"]
 
 _ROWS_NAMED = 5
+_VALUES_AT_ONCE = 1 << 24
 
 
 def check_finite(name: str, tensor: Tensor) -> None:
@@ -38,12 +39,17 @@ def check_finite(name: str, tensor: Tensor) -> None:
     """
     if not (tensor.is_floating_point() or tensor.is_complex()):
         return
-    finite = torch.isfinite(tensor)
-    if bool(finite.all()):
-        return
     if tensor.ndim == 0:
-        raise ValueError(f"{name}: expected a finite value, got {tensor.item()}")
-    bad = (~finite).reshape(len(tensor), -1).any(dim=1)
+        if not bool(torch.isfinite(tensor)):
+            raise ValueError(f"{name}: expected a finite value, got {tensor.item()}")
+        return
+    if tensor.numel() == 0:
+        return
+    # Piece by piece: a file that is mapped into memory need not fit into it.
+    pieces = tensor.split(max(1, _VALUES_AT_ONCE * len(tensor) // tensor.numel()))
+    if all(bool(torch.isfinite(piece).all()) for piece in pieces):
+        return
+    bad = torch.cat([(~torch.isfinite(piece)).reshape(len(piece), -1).any(dim=1) for piece in pieces])
     raise ValueError(f"{name}: expected finite values, got NaN or inf in {name_rows(bad)}")
 
 
