@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_probmix.mixing import CompleteGraph, PairBatch, PairLoader, SamplingGraph
+from pyro_probmix.mixing import CompleteGraph, EmbeddingGraph, PairBatch, PairLoader, SamplingGraph
 from pyro_probmix.models import DensityModel, seeded
 from pyro_probmix.training._checks import check_labels, check_learning_rate, check_validation
 from pyro_probmix.training._stack import StackCache, configuration, pad
@@ -70,7 +70,13 @@ class Replica:
         model_seed, fit_seed = np.random.SeedSequence(seed, spawn_key=(r,)).generate_state(2).tolist()
         if graph is None:
             graph = CompleteGraph(len(x))
-        loader = PairLoader(x, y, graph if isinstance(graph, SamplingGraph) else graph(x), batch_size)
+        graph = graph if isinstance(graph, SamplingGraph) else graph(x)
+        if isinstance(graph, EmbeddingGraph):
+            raise ValueError(
+                "graph: expected one that does not look at a network, got EmbeddingGraph: while replicas train, the "
+                "networks themselves stay as they began"
+            )
+        loader = PairLoader(x, y, graph, batch_size)
         with seeded(model_seed, x.device):
             model = make_model(r)
         if not isinstance(model, DensityModel):

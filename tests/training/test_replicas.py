@@ -524,6 +524,11 @@ BAD: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "validation rows": ({"validation": [(X, Y), (X, Y[:9])]}, ValueError, "replica 1: validation: .*got 12 and 9"),
     "graphs": ({"graph": [pm.CompleteGraph(12)]}, ValueError, "graph: expected one for each of the 2 replicas, got 1"),
     "graph": ({"graph": [pm.CompleteGraph(12), pm.CompleteGraph(9)]}, ValueError, r"replica 1: x: expected shape \(9"),
+    "embedding graph": (
+        {"graph": lambda x: pm.EmbeddingGraph(x, nn.Linear(x.shape[1], 2), num_neighbors=2)},
+        ValueError,
+        "replica 0: graph: expected one that does not look at a network, got EmbeddingGraph",
+    ),
     "rates": ({"learning_rate": [0.1]}, ValueError, "learning_rate: expected one for each of the 2 replicas, got 1"),
     "rate": ({"learning_rate": [0.1, -1.0]}, ValueError, "replica 1: learning_rate: .*got -1.0"),
     "epochs": ({"epochs": 0}, ValueError, "epochs: expected at least 1, got 0"),
