@@ -525,7 +525,7 @@ BAD: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "graphs": ({"graph": [pm.CompleteGraph(12)]}, ValueError, "graph: expected one for each of the 2 replicas, got 1"),
     "graph": ({"graph": [pm.CompleteGraph(12), pm.CompleteGraph(9)]}, ValueError, r"replica 1: x: expected shape \(9"),
     "embedding graph": (
-        {"graph": lambda x: pm.EmbeddingGraph(x, nn.Linear(x.shape[1], 2), num_neighbors=2)},
+        {"graph": lambda x: pm.EmbeddingGraph(x, nn.Linear(x.shape[1], 2).to(x), num_neighbors=2)},
         ValueError,
         "replica 0: graph: expected one that does not look at a network, got EmbeddingGraph",
     ),
