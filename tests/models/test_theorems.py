@@ -1,8 +1,12 @@
-"""Theorems 4.3-4.7: where ProbMix is mixup and M-ProbMix is manifold mixup, in values and in gradients."""
+"""Theorems 4.3-4.7: where ProbMix is mixup and M-ProbMix is manifold mixup, in values and in gradients.
+
+First as the paper states them, then for all families, dimensions and graphs where they hold.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import pyro
@@ -138,6 +142,95 @@ def test_4_6_linear_regression(vicinity: Any, learned: bool) -> None:
     assert_equivalent(probmix, mixup, regression_batch())
 
 
+# Beyond the two likelihoods of the paper: the theorems hold wherever the outputs are natural parameters, or an affine
+# map of them, in any dimension and on any graph.
+
+GRAPHS: dict[str, Callable[[Tensor], pm.mixing.SamplingGraph]] = {
+    "complete": lambda x: pm.CompleteGraph(SIZE),
+    "neighbors": lambda x: pm.NearestNeighborGraph(x, num_neighbors=2),
+    "same label": lambda x: pm.LabelGraph(torch.arange(SIZE) % 2),
+    "weighted": lambda x: pm.WeightedGraph(torch.tensor([[0, 1], [2, 5], [6, 6]]), torch.tensor([1.0, 2.0, 3.0]), SIZE),
+    "kernel": lambda x: pm.mixing.KernelGraph(x, bandwidth_x=1.0),
+}
+
+
+def graph_batch(graph: str, labels: Callable[..., Tensor]) -> pm.PairBatch:
+    """A full batch, or of neighbours the first mini-batch."""
+    if graph == "mini-batch":
+        x, y = torch.randn(3 * SIZE, FEATURES, dtype=torch.float64), labels(3 * SIZE)
+        neighbors = pm.NearestNeighborGraph(x, num_neighbors=2)
+        return next(iter(pm.PairLoader(x, y, neighbors, batch_size=SIZE)))
+    x = torch.randn(SIZE, FEATURES, dtype=torch.float64)
+    return GRAPHS[graph](x).pair_batch(x, labels(SIZE))
+
+
+def normals(*shape: int) -> Callable[..., Tensor]:
+    return lambda size: torch.randn(size, *shape, dtype=torch.float64)
+
+
+def counts(limit: int, *shape: int) -> Callable[..., Tensor]:
+    return lambda size: torch.randint(limit, (size, *shape)).double()
+
+
+def one_hots(classes: int) -> Callable[..., Tensor]:
+    return lambda size: torch.eye(classes).double()[torch.randint(classes, (size,))]
+
+
+of = pm.nn.DistributionLikelihood
+LOC = {"parameters": ("loc",)}
+TRIL = torch.tensor([[1.0, 0.0, 0.0], [0.4, 0.7, 0.0], [-0.2, 0.1, 0.5]], dtype=torch.float64)
+FACTOR, DIAGONAL = torch.tensor([[0.5], [-1.0], [0.3]]).double(), torch.tensor([0.5, 0.2, 1.0]).double()
+
+FAMILIES: dict[str, tuple[Callable[[], Any], Callable[..., Tensor]]] = {
+    **{
+        f"categorical {k}": (partial(pm.nn.CategoricalLikelihood, k), lambda size, k=k: torch.randint(k, (size,)))
+        for k in (2, 7)
+    },
+    "one-hot": (lambda: of(dist.OneHotCategorical, CLASSES), one_hots(CLASSES)),
+    "bernoulli": (lambda: of(dist.Bernoulli), counts(2)),
+    "bernoullis": (lambda: of(dist.Bernoulli, (2, 2)), counts(2, 2, 2)),
+    "binomial": (lambda: of(dist.Binomial, 3, total_count=5), counts(6, 3)),
+    "continuous bernoulli": (lambda: of(dist.ContinuousBernoulli, 2), lambda size: torch.rand(size, 2).double()),
+    **{f"normal {shape}": (partial(pm.nn.NormalLikelihood, shape, scale=0.8), normals(*shape)) for shape in ((), (5,))},
+    "normal (2, 3)": (lambda: of(dist.Normal, (2, 3), scale=0.8, **LOC), normals(2, 3)),
+    "log normal": (lambda: of(dist.LogNormal, 2, scale=0.8, **LOC), lambda size: normals(2)(size).exp()),
+    "multivariate normal": (lambda: of(dist.MultivariateNormal, 3, scale_tril=TRIL, **LOC), normals(3)),
+    "low rank normal": (
+        lambda: of(dist.LowRankMultivariateNormal, 3, cov_factor=FACTOR, cov_diag=DIAGONAL, **LOC),
+        normals(3),
+    ),
+}
+on_graphs = pytest.mark.parametrize("graph", [*GRAPHS, "mini-batch"])
+
+
+@on_graphs
+@pytest.mark.parametrize("family", FAMILIES)
+def test_4_3_and_4_4_in_any_family_on_any_graph(family: str, graph: str) -> None:
+    make, labels = FAMILIES[family]
+    likelihood = make()
+    network = mlp(likelihood.num_outputs)
+    probmix = pm.ProbMix(network, likelihood)
+    assert_equivalent(probmix, pm.ManifoldMixup(network, nn.Identity(), likelihood), graph_batch(graph, labels))
+
+
+@on_graphs
+@pytest.mark.parametrize("family", FAMILIES)
+def test_4_5_and_4_6_in_any_family_on_any_graph(family: str, graph: str) -> None:
+    make, labels = FAMILIES[family]
+    likelihood = make()
+    network = linear(likelihood.num_outputs)
+    assert_equivalent(pm.ProbMix(network, likelihood), pm.Mixup(network, likelihood), graph_batch(graph, labels))
+
+
+@pytest.mark.parametrize("family", ["categorical 7", "normal (5,)", "multivariate normal"])
+def test_4_5_and_4_6_with_one_coefficient_a_batch(family: str) -> None:
+    make, labels = FAMILIES[family]
+    likelihood = make()
+    network = linear(likelihood.num_outputs)
+    probmix, mixup = (method(network, likelihood, per="batch") for method in (pm.ProbMix, pm.Mixup))
+    assert_equivalent(probmix, mixup, graph_batch("neighbors", labels))
+
+
 TASKS: dict[str, tuple[Callable[[], Any], Callable[[], pm.PairBatch]]] = {
     "classification": (lambda: pm.nn.CategoricalLikelihood(CLASSES), classification_batch),
     "regression": (lambda: pm.nn.NormalLikelihood(OUTPUTS), regression_batch),
@@ -157,6 +250,41 @@ def test_4_7_m_probmix_of_homoscedastic_embeddings_is_manifold_mixup(task: str) 
     torch.testing.assert_close(log_p, other_log_p, rtol=1e-13, atol=0)
 
 
+def embedding_of(family: Any, **fixed: Any) -> Callable[[nn.Module], Any]:
+    return lambda encoder: pm.nn.DistributionEmbedding(encoder, family, 3, **fixed, **LOC)
+
+
+def vectors(encoder: nn.Module) -> nn.Module:
+    return nn.Sequential(encoder, nn.Unflatten(-1, (3, 2)))
+
+
+# Homoscedastic embeddings: the shape of the encoder's output, and the density around it.
+EMBEDDINGS: dict[str, tuple[int, Callable[[nn.Module], Any]]] = {
+    **{f"normal {d}": (d, lambda encoder, d=d: pm.nn.NormalEmbedding(encoder, d, scale=0.7)) for d in (1, 12)},
+    "sequence": (6, lambda encoder: pm.nn.NormalEmbedding(encoder, (3, 2), scale=0.7)),
+    "normal family": (3, embedding_of(dist.Normal, scale=0.7)),
+    "multivariate normal": (3, embedding_of(dist.MultivariateNormal, scale_tril=TRIL)),
+    "low rank normal": (3, embedding_of(dist.LowRankMultivariateNormal, cov_factor=FACTOR, cov_diag=DIAGONAL)),
+}
+
+
+@on_graphs
+@pytest.mark.parametrize("family", ["categorical 7", "normal (5,)", "log normal"])
+@pytest.mark.parametrize("embedding", EMBEDDINGS)
+def test_4_7_for_any_homoscedastic_embedding_on_any_graph(embedding: str, family: str, graph: str) -> None:
+    width, density = EMBEDDINGS[embedding]
+    make, labels = FAMILIES[family]
+    likelihood = make()
+    encoder, decoder = mlp(width), nn.Sequential(nn.Flatten(), mlp(likelihood.num_outputs, in_features=width))
+    encoder = vectors(encoder) if embedding == "sequence" else encoder
+    m_probmix = pm.ManifoldProbMix(density(encoder), decoder, likelihood, propagate="mean")
+    batch = graph_batch(graph, labels)
+    manifold_mixup = pm.ManifoldMixup(encoder, decoder, likelihood)
+    assert_equivalent(m_probmix, manifold_mixup, batch)
+    log_p, other_log_p = (model.predictive(batch.x).log_prob(batch.y) for model in (m_probmix, manifold_mixup))
+    torch.testing.assert_close(log_p, other_log_p, rtol=1e-13, atol=0)
+
+
 # The assumptions are needed: without them the methods differ, so the equalities above say something.
 
 
@@ -167,6 +295,40 @@ def test_heteroscedastic_likelihoods_are_not_mixup_of_means() -> None:
     assert not torch.isclose(
         risk(probmix, batch), risk(pm.ManifoldMixup(network, nn.Identity(), likelihood), batch), rtol=1e-6
     )
+
+
+@pytest.mark.parametrize(
+    ("make", "labels"),
+    [
+        (lambda: of(dist.Geometric), counts(5)),
+        (lambda: of(dist.NegativeBinomial, total_count=4), counts(5)),
+        (lambda: of(dist.Poisson), counts(5)),
+        (lambda: of(dist.Exponential), lambda size: torch.rand(size).double()),
+    ],
+    ids=["geometric", "negative binomial", "poisson", "exponential"],
+)
+def test_outputs_that_are_not_natural_are_not_pooled(make: Any, labels: Any) -> None:
+    """Not even of linear learners: logits of a failure probability, and softplus of a rate, are curved in η."""
+    likelihood = make()
+    network, batch = linear(likelihood.num_outputs), graph_batch("complete", labels)
+    mixup = pm.Mixup(network, likelihood, vicinity=pm.DiracVicinity("linear"))
+    probmix = pm.ProbMix(network, likelihood, vicinity=pm.DiracVicinity("linear"))
+    assert not torch.isclose(risk(probmix, batch), risk(mixup, batch), rtol=1e-6)
+
+
+def test_means_of_other_embeddings_are_not_interpolated() -> None:
+    """The mean of a pool of Gammas is a ratio of interpolations."""
+    likelihood, batch = pm.nn.NormalLikelihood(OUTPUTS), regression_batch()
+    encoder, decoder = mlp(10), mlp(likelihood.num_outputs, in_features=5)
+    embedding = pm.nn.DistributionEmbedding(encoder, dist.Gamma, 5)
+
+    class Mean(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return embedding(x).mean
+
+    m_probmix = pm.ManifoldProbMix(embedding, decoder, likelihood, propagate="mean")
+    manifold_mixup = pm.ManifoldMixup(Mean(), decoder, likelihood)
+    assert not torch.isclose(risk(m_probmix, batch), risk(manifold_mixup, batch), rtol=1e-6)
 
 
 def test_nonlinear_learners_are_not_mixup() -> None:
