@@ -10,7 +10,12 @@ from pyro.distributions import MaskedDistribution, TorchDistribution
 from torch import Tensor
 from torch.distributions import constraints
 
-from pyro_probmix.distributions._circular_draws import von_mises_rsample
+from pyro_probmix.distributions._reparametrized import (
+    beta_rsample,
+    dirichlet_rsample,
+    gamma_rsample,
+    von_mises_rsample,
+)
 
 __all__ = ["LazyDistribution", "Unscored", "from_noise"]
 
@@ -99,8 +104,16 @@ class Unscored(MaskedDistribution):
         return zeros.to(value.dtype) if value.is_floating_point() else zeros
 
 
+_DRAWS: dict[type, Callable[[Any, torch.Size], Tensor]] = {
+    torch.distributions.Beta: beta_rsample,
+    torch.distributions.Dirichlet: dirichlet_rsample,
+    torch.distributions.Gamma: gamma_rsample,
+    torch.distributions.VonMises: von_mises_rsample,
+}
+
+
 def rsample(p: Any, sample_shape: torch.Size = torch.Size()) -> Tensor:
-    """``p.rsample``; for Normals and what is made of them the same numbers, as ``torch.func.vmap`` can follow them."""
+    """``p.rsample``, the same numbers; for most families as ``torch.func.vmap`` can follow them."""
     q = _without_event(p)
     if isinstance(q, torch.distributions.TransformedDistribution):
         z = rsample(q.base_dist, sample_shape)
@@ -119,8 +132,9 @@ def rsample(p: Any, sample_shape: torch.Size = torch.Size()) -> Tensor:
         factor, diag = q._unbroadcasted_cov_factor, q._unbroadcasted_cov_diag
         spread = _times(factor, noise(q.loc, factor.shape[-1]))
         return q.loc + spread + diag.sqrt() * noise(q.loc, *q.event_shape)
-    if isinstance(q, torch.distributions.VonMises):
-        return von_mises_rsample(q, sample_shape)
+    for family, draw in _DRAWS.items():
+        if isinstance(q, family):
+            return draw(q, sample_shape)
     return p.rsample(sample_shape)
 
 

@@ -100,8 +100,9 @@ def fit_replicas(
 
     Replica r ends as :func:`~pyro_probmix.fit` would leave ``make_model(r)`` with ``data[r]`` and the seed
     ``replicas.seeds[r]``, up to rounding: its pairs, λ, labels, noise of a :class:`~pyro_probmix.nn.NormalEmbedding`
-    and initial parameters depend on ``seed`` and r alone. What a network draws itself, such as dropout, depends on
-    the replicas trained beside it too. The global random state and Pyro's parameter store are left alone.
+    and initial parameters depend on ``seed`` and r alone. What a network draws itself, such as dropout, and an
+    embedding of another family depend on the replicas trained beside it too. The global random state and Pyro's
+    parameter store are left alone.
 
     Replicas that differ in the values of tensors and the law of λ alone are one computation; others, of another
     network or vicinity, are trained in turn. Data of uneven length are padded, and the padded rows are given no

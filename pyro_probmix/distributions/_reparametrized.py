@@ -1,0 +1,86 @@
+"""Draws with derivatives in the parameters, where PyTorch has none or none that ``torch.func.vmap`` can follow."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.distributions import Beta, Dirichlet, Gamma, VonMises
+
+from pyro_probmix.distributions.families.circular import _mean_length
+
+__all__ = ["beta_rsample", "dirichlet_rsample", "gamma_rsample", "von_mises_rsample"]
+
+NODES, WEIGHTS = (torch.from_numpy(v) for v in np.polynomial.legendre.leggauss(48))
+
+
+def gamma_rsample(p: Gamma, sample_shape: torch.Size = torch.Size()) -> Tensor:
+    """The numbers and derivatives of ``p.rsample``, which changes them in place."""
+    shape = sample_shape + p.batch_shape
+    value = torch._standard_gamma(p.concentration.expand(shape)) / p.rate.expand(shape)
+    return torch.where(value > 0, value, value - value.detach() + torch.finfo(value.dtype).tiny)
+
+
+def beta_rsample(p: Beta, sample_shape: torch.Size = torch.Size()) -> Tensor:
+    """The numbers and derivatives of ``p.rsample``."""
+    return dirichlet_rsample(p._dirichlet, sample_shape)[..., 0]
+
+
+def dirichlet_rsample(p: Dirichlet, sample_shape: torch.Size = torch.Size()) -> Tensor:
+    """The numbers and derivatives of ``p.rsample``."""
+    return _Dirichlet.apply(p.concentration.expand(sample_shape + p.concentration.shape))
+
+
+class _Dirichlet(torch.autograd.Function):
+    """PyTorch's own, with a rule for ``torch.func.vmap``: what is mapped over is one more batch dimension."""
+
+    @staticmethod
+    def forward(concentration: Tensor) -> Tensor:
+        return torch._sample_dirichlet(concentration)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(output, *inputs)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        value, concentration = ctx.saved_tensors
+        total = concentration.sum(-1, keepdim=True).expand_as(concentration)
+        slope = torch._dirichlet_grad(value, concentration, total)
+        return slope * (gradient - (value * gradient).sum(-1, keepdim=True))
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int], concentration: Tensor) -> tuple[Tensor, int]:
+        return _Dirichlet.apply(concentration.movedim(in_dims[0], 0)), 0
+
+
+def von_mises_rsample(p: VonMises, sample_shape: torch.Size = torch.Size()) -> Tensor:
+    r"""The numbers of ``p.sample``, with implicit derivatives (Figurnov et al., 2018), those of first order.
+
+    With φ the angle from the mean direction, :math:`\partial\varphi/\partial\kappa = -\partial_\kappa F(\varphi) /
+    p(\varphi)`, which for φ > 0 is :math:`\int_\varphi^\pi (\cos t - A'(\kappa))\, p(t) / p(\varphi)\, dt`.
+
+    Args:
+        p: of any batch shape.
+        sample_shape: of the draws.
+    """
+    y = p.sample(sample_shape)
+    concentration = p.concentration.expand(y.shape)
+    with torch.no_grad():
+        angle = torch.remainder(y - p.loc + math.pi, 2 * math.pi) - math.pi
+        slope = _slope(angle.double(), concentration.double()).to(y.dtype)
+    return y + (p.loc - p.loc.detach()) + slope * (concentration - concentration.detach())
+
+
+def _slope(angle: Tensor, concentration: Tensor) -> Tensor:
+    start, kappa = angle.abs().unsqueeze(-1), concentration.unsqueeze(-1)
+    # Beyond nine standard deviations nothing is left of the integrand.
+    half = 0.5 * torch.minimum(math.pi - start, 9 / kappa.sqrt())
+    step = half * (1 + NODES.to(angle.device))
+    ratio = torch.exp(-2 * kappa * torch.sin(start + 0.5 * step) * torch.sin(0.5 * step))
+    value = torch.cos(start + step) - _mean_length(kappa)
+    return angle.sign() * (half * WEIGHTS.to(angle.device) * value * ratio).sum(-1)

@@ -1,0 +1,98 @@
+"""Draws with derivatives: the samplers' own numbers, the derivatives of quantiles, and one more batch dimension."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pyro.distributions as dist
+import pytest
+import scipy.stats
+import torch
+from torch import Tensor
+from torch.func import vmap
+
+from pyro_probmix.distributions._reparametrized import (
+    beta_rsample,
+    dirichlet_rsample,
+    gamma_rsample,
+    von_mises_rsample,
+)
+
+CONCENTRATIONS = [1e-3, 0.3, 1.0, 5.0, 30.0, 300.0]
+
+
+def draw(concentration: float, loc: float = 0.4) -> tuple[Tensor, Tensor, Tensor]:
+    parameters = [torch.tensor(value, dtype=torch.float64, requires_grad=True) for value in (loc, concentration)]
+    torch.manual_seed(3)
+    return von_mises_rsample(dist.VonMises(*parameters), torch.Size([20])), *parameters
+
+
+@pytest.mark.parametrize("concentration", CONCENTRATIONS)
+def test_numbers_are_those_of_the_sampler(concentration: float) -> None:
+    y, loc, kappa = draw(concentration)
+    torch.manual_seed(3)
+    torch.testing.assert_close(y.detach(), dist.VonMises(loc, kappa).sample((20,)), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("concentration", CONCENTRATIONS)
+def test_derivative_keeps_the_quantile(concentration: float) -> None:
+    """−∂κ F / p at the draw, by central differences of SciPy's distribution function."""
+    y, loc, kappa = draw(concentration)
+    step = 1e-4 * concentration
+    for value in y:
+        in_loc, in_kappa = torch.autograd.grad(value, [loc, kappa], retain_graph=True)
+        angle = math.remainder(value.item() - 0.4, 2 * math.pi)
+        up, down = (scipy.stats.vonmises.cdf(angle, concentration + change) for change in (step, -step))
+        expected = -(up - down) / (2 * step) / scipy.stats.vonmises.pdf(angle, concentration)
+        assert in_kappa.item() == pytest.approx(expected, rel=1e-4, abs=1e-7)
+        assert in_loc.item() == 1
+
+
+def test_gradient_of_an_expectation() -> None:
+    """E[cos y] = I₁(κ)/I₀(κ) and its slope, within five standard errors."""
+    kappa = torch.tensor(2.0, dtype=torch.float64, requires_grad=True)
+    y = von_mises_rsample(dist.VonMises(torch.tensor(0.0).double(), kappa.expand(20_000)))
+    (each,) = torch.autograd.grad(y.cos().sum(), kappa)
+    ratio = scipy.special.i1(2.0) / scipy.special.i0(2.0)
+    assert each.item() / 20_000 == pytest.approx(1 - ratio / 2 - ratio**2, abs=5 * 0.3 / 20_000**0.5)
+
+
+PARAMETER = torch.linspace(0.05, 3.0, 24, dtype=torch.float64).reshape(2, 3, 4)
+TORCH = {
+    "gamma": (gamma_rsample, lambda p: dist.Gamma(p, 2 * p + 1)),
+    "beta": (beta_rsample, lambda p: dist.Beta(p, 1 / p)),
+    "dirichlet": (dirichlet_rsample, lambda p: dist.Dirichlet(p)),
+}
+of_torch = pytest.mark.parametrize(("rsample", "family"), TORCH.values(), ids=TORCH)
+
+
+@of_torch
+def test_values_and_derivatives_of_torch(rsample: Any, family: Any) -> None:
+    results = []
+    for draw in (rsample, lambda p, shape: p.rsample(shape)):
+        parameter = PARAMETER.clone().requires_grad_()
+        torch.manual_seed(3)
+        value = draw(family(parameter), torch.Size([5]))
+        results.append((value, torch.autograd.grad(value.log().sum(), parameter)[0]))
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=0)
+
+
+@of_torch
+def test_vmap_is_one_more_batch_dimension(rsample: Any, family: Any) -> None:
+    parameter = PARAMETER.clone().requires_grad_()
+    results = []
+    for draw in (vmap(lambda p: rsample(family(p)), in_dims=1, randomness="different"), lambda p: rsample(family(p))):
+        torch.manual_seed(3)
+        value = draw(parameter if not results else parameter.movedim(1, 0))
+        results.append((value, torch.autograd.grad(value.log().sum(), parameter)[0]))
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=0)
+
+
+def test_a_gamma_draw_is_never_zero() -> None:
+    concentration = torch.full((200,), 1e-4, dtype=torch.float64, requires_grad=True)
+    value = gamma_rsample(dist.Gamma(concentration, torch.ones_like(concentration)))
+    assert value.min() == torch.finfo(torch.float64).tiny
+    assert torch.autograd.grad(value.sum(), concentration)[0].isfinite().all()
