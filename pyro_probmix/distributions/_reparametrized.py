@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.distributions import Beta, Dirichlet, Gamma, VonMises
@@ -13,8 +13,6 @@ from torch.distributions import Beta, Dirichlet, Gamma, VonMises
 from pyro_probmix.distributions.families.circular import _mean_length
 
 __all__ = ["beta_rsample", "dirichlet_rsample", "gamma_rsample", "von_mises_rsample"]
-
-NODES, WEIGHTS = (torch.from_numpy(v) for v in np.polynomial.legendre.leggauss(48))
 
 
 def gamma_rsample(p: Gamma, sample_shape: torch.Size = torch.Size()) -> Tensor:
@@ -80,7 +78,17 @@ def _slope(angle: Tensor, concentration: Tensor) -> Tensor:
     start, kappa = angle.abs().unsqueeze(-1), concentration.unsqueeze(-1)
     # Beyond nine standard deviations nothing is left of the integrand.
     half = 0.5 * torch.minimum(math.pi - start, 9 / kappa.sqrt())
-    step = half * (1 + NODES.to(angle.device))
+    nodes, weights = _gauss_legendre(angle.device)
+    step = half * (1 + nodes)
     ratio = torch.exp(-2 * kappa * torch.sin(start + 0.5 * step) * torch.sin(0.5 * step))
     value = torch.cos(start + step) - _mean_length(kappa)
-    return angle.sign() * (half * WEIGHTS.to(angle.device) * value * ratio).sum(-1)
+    return angle.sign() * (half * weights * value * ratio).sum(-1)
+
+
+@cache
+def _gauss_legendre(device: torch.device, size: int = 48) -> tuple[Tensor, Tensor]:
+    """Nodes and weights on [-1, 1], from the eigenvectors of the recurrence (Golub and Welsch, 1969)."""
+    degree = torch.arange(1, size, dtype=torch.float64, device=device)
+    recurrence = (degree / (4 * degree.square() - 1).sqrt()).diag_embed(-1)
+    nodes, vectors = torch.linalg.eigh(recurrence)
+    return nodes, 2 * vectors[0].square()
