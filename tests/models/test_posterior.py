@@ -11,7 +11,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 from pyro import poutine
-from pyro.infer import SVI, RenyiELBO, Trace_ELBO
+from pyro.infer import SVI, RenyiELBO, Trace_ELBO, TraceEnum_ELBO
 from torch import Tensor, nn
 
 import pyro_probmix as pm
@@ -91,6 +91,19 @@ def test_the_bound_is_tight_at_the_exact_posterior(beta: float, particles: int) 
     evidence = exact.evidence(*observed(model, batch, trace))
     assert evidence.shape[-1] == SIZE
     assert loss == pytest.approx(-evidence.mean().item(), abs=1e-12)
+
+
+def test_the_bound_is_tight_with_lambda_integrated_out() -> None:
+    """The guide's λ is enumerated beside the model's, and each value has its own posterior."""
+    coefficient = pm.GaussJacobi(0.2, num_nodes=5)
+    model, batch = conjugate_model(coefficient=coefficient), make_batch()
+    exact = Conjugate(model)
+    expected = torch.zeros((), dtype=torch.float64)
+    for node, weight in zip(coefficient.nodes, coefficient.weights, strict=True):
+        label = node * batch.y + (1 - node) * batch.y[batch.partner]
+        expected -= weight * exact.evidence(batch.x, batch.x[batch.partner], label, node.expand(SIZE)).sum()
+    loss = TraceEnum_ELBO(max_plate_nesting=1).loss(model, PosteriorGuide(model, exact), batch)
+    assert loss == pytest.approx(expected.item(), abs=1e-12)
 
 
 def test_any_posterior_bounds_from_above() -> None:
