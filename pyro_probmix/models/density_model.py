@@ -3,47 +3,35 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import replace
-from itertools import count
 from typing import Any, Literal, get_args
 
 import pyro
 import pyro.distributions as dist
 import torch
 from pyro.nn import PyroModule
-from pyro.poutine.messenger import block_messengers
-from pyro.poutine.replay_messenger import ReplayMessenger
 from torch import Tensor, nn
 
 from pyro_probmix.distributions import linear_pool
 from pyro_probmix.mixing import PairBatch
-from pyro_probmix.models.lazy import LazyDistribution, Unscored, from_noise, rsample
+from pyro_probmix.models.lazy import LazyDistribution, from_noise, rsample
 from pyro_probmix.models.mix import Labels, Mixing, MixMessenger, check_labels
 from pyro_probmix.models.seeding import seeded
+from pyro_probmix.models.statements import (
+    EMBEDDING_SITE,
+    LABEL_SITE,
+    PLATE,
+    Owned,
+    drawn_by_guide,
+    sample_alike,
+    sample_scored,
+)
 from pyro_probmix.nn import NormalEmbedding
 
-__all__ = ["EMBEDDING_SITE", "LABEL_SITE", "PLATE", "DensityModel", "Guide", "Owned"]
+__all__ = ["DensityModel", "Guide"]
 
 Objective = Literal["expected-log", "log-expected", "log-expected-graph"]
-
-PLATE, EMBEDDING_SITE, LABEL_SITE = "data", "embedding", "label"
-_instances = count()
-
-
-class Owned(PyroModule):
-    """A module under a name of its own: it never meets another, nor a copy of it, in Pyro's parameter store."""
-
-    def __init__(self) -> None:
-        super().__init__(_unique_name(type(self)))
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        old, new = self._pyro_name, _unique_name(type(self))
-        for module in self.modules():
-            if isinstance(module, PyroModule):
-                module._pyro_name = new + module._pyro_name.removeprefix(old)
 
 
 class DensityModel(Owned):
@@ -151,10 +139,10 @@ class DensityModel(Owned):
         """
         if not latent_only:
             self._check(batch)
-        drawn = _drawn_by_guide()
+        drawn = drawn_by_guide()
         embedding, label = drawn.get(EMBEDDING_SITE), drawn.get(LABEL_SITE)
         alike = embedding is None or getattr(embedding["fn"], "_mask", None) is False
-        sample = _sample_alike if alike else _sample_scored
+        sample = sample_alike if alike else sample_scored
         mixing = self.mixing
         messenger = None
         if mixing is not None:
@@ -356,25 +344,6 @@ class Guide(PyroModule):
         self._model(batch, latent_only=True)
 
 
-def _drawn_by_guide() -> Mapping[str, Any]:
-    """The sites of the guide whose draws the model is replayed with."""
-    with block_messengers(lambda m: isinstance(m, ReplayMessenger)) as replays:
-        trace: Any = getattr(replays[-1], "trace", None) if replays else None
-    return {} if trace is None else trace.nodes
-
-
-def _sample_alike(name: str, p: Any, obs: Tensor | None = None) -> Tensor:
-    """``pyro.sample`` where model and guide draw the embedding alike: the terms cancel, and neither is computed."""
-    return pyro.sample(name, Unscored(p) if name == EMBEDDING_SITE else p, obs=obs)
-
-
-def _sample_scored(name: str, p: Any, obs: Tensor | None = None) -> Tensor:
-    """``pyro.sample`` of an embedding that is scored: its parameters are registered now, not when it is scored."""
-    if name == EMBEDDING_SITE:
-        p.force()
-    return pyro.sample(name, p, obs=obs)
-
-
 class _PlainStatements:
     """Pyro's statements as the risk needs them: mix, draw, and keep the observed log-probability."""
 
@@ -476,7 +445,3 @@ def _apply(network: nn.Module, value: Tensor, event_dim: int) -> Tensor:
         return network(value)
     output = network(value.flatten(0, len(leading) - 1))
     return output.unflatten(0, leading)
-
-
-def _unique_name(cls: type) -> str:
-    return f"{cls.__name__}_{next(_instances)}"

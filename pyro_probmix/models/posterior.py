@@ -10,9 +10,10 @@ import torch
 from torch import nn
 
 from pyro_probmix.mixing import PairBatch
-from pyro_probmix.models.density_model import EMBEDDING_SITE, LABEL_SITE, PLATE, DensityModel, Owned
+from pyro_probmix.models.density_model import DensityModel
 from pyro_probmix.models.lazy import Unscored
 from pyro_probmix.models.mix import MixMessenger
+from pyro_probmix.models.statements import EMBEDDING_SITE, LABEL_SITE, PLATE, Owned
 
 __all__ = ["PosteriorGuide"]
 
