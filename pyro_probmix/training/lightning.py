@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import torch
-from lightning import Callback, LightningDataModule, LightningModule
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -17,6 +17,9 @@ from pyro_probmix.mixing.batches import check_positive_integer
 from pyro_probmix.models import DensityModel
 from pyro_probmix.training._checks import check_labels, check_learning_rate, check_validation
 from pyro_probmix.training.history import VALIDATION_SAMPLES
+
+with warnings.catch_warnings():  # Lightning installs filters of its own where it is imported
+    from lightning import Callback, LightningDataModule, LightningModule
 
 __all__ = ["PairDataModule", "ProbMixModule"]
 
