@@ -94,13 +94,14 @@ def risk_step(problem: Problem, name: str) -> Step:
 
 
 def compiled_step(problem: Problem, name: str) -> Step:
-    """As ``pm.fit(..., compile=True)`` takes it: random numbers are drawn outside."""
+    """As ``pm.fit(..., compile=True)`` takes it: random numbers are drawn outside, values are not validated."""
     model, graph = problem.make_model(name), pm.CompleteGraph(len(problem.x))
     risk = torch.compile(model.risk)
 
     def loss() -> Tensor:
-        batch = graph.pair_batch(problem.x, problem.y)
-        return risk(batch, **model.draw(batch))
+        with pyro.validation_enabled(False):
+            batch = graph.pair_batch(problem.x, problem.y)
+            return risk(batch, **model.draw(batch))
 
     return torch_step(model, loss)
 
