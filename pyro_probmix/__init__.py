@@ -1,6 +1,6 @@
 """Conditional density estimation with mixup on statistical manifolds, in Pyro."""
 
-from pyro_probmix import distributions, mixing, models, nn
+from pyro_probmix import distributions, mixing, models, nn, training
 from pyro_probmix._version import __version__
 from pyro_probmix.distributions import (
     ExpandedBeta,
@@ -81,4 +81,5 @@ __all__ = [
     "renyi_divergence",
     "rescaled",
     "to_inference_data",
+    "training",
 ]

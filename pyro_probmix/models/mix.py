@@ -103,7 +103,8 @@ class Mixing:
         if isinstance(law, GaussJacobi):
             nodes = law.enumerate_support()
             return nodes.repeat_interleave(shape[0] // len(nodes)).unsqueeze(-1).expand(shape)
-        return law.expand(shape[:-1] + (1,) if self.per == "batch" else shape).sample()
+        drawn = shape[:-1] + (1,) if self.per == "batch" else shape
+        return law.expand(drawn).sample() if law.batch_shape else law.sample(drawn)
 
     def log_shares(self, num_samples: int) -> Tensor:
         """The log-weight of each of ``num_samples`` samples whose λ are the nodes of a quadrature."""

@@ -179,8 +179,8 @@ class LowRankNormalEmbedding(Embedding):
         self.variance_head = _constant_head(self.embedding_dim, torch.full((self.embedding_dim,), raw_start))
 
     def _distribution(self, x: Tensor, features: Tensor) -> dist.TorchDistribution:
-        factor = self.factor_head(features).unflatten(-1, (self.embedding_dim, self.rank))
-        scale = F.softplus(self.variance_head(features)) + self.min_scale
+        factor = full_precision(self.factor_head(features)).unflatten(-1, (self.embedding_dim, self.rank))
+        scale = F.softplus(full_precision(self.variance_head(features))) + self.min_scale
         q = dist.LowRankMultivariateNormal(features, factor, scale.square())
         return q.to_event(len(self.event_shape) - 1) if len(self.event_shape) > 1 else q
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from tqdm.auto import tqdm
 
-from pyro_probmix.mixing import PairBatch, PairLoader
+from pyro_probmix.mixing import EmbeddingGraph, PairBatch, PairLoader
 from pyro_probmix.models import DensityModel
 from pyro_probmix.models.density_model import Objective
 from pyro_probmix.training._guard import GuardedSteps
@@ -170,6 +170,9 @@ class Training:
 
     def checkpoint(self) -> Checkpoint:
         """The training as it is now, between two epochs."""
+        sampler: dict[str, Any] = {"epoch": self.loader.epoch}
+        if isinstance(self.loader.graph, EmbeddingGraph):
+            sampler["neighbors"] = self.loader.graph.neighbors
         best = {"loss": self.best_loss, "epoch": self.best_epoch, "model": self.best}
         return Checkpoint(
             epoch=self.done,
@@ -179,6 +182,7 @@ class Training:
             scaler=self.scaler.state_dict() if self.scaler.is_enabled() else None,
             best=best if self.best else {},
             history={"losses": self.losses[:, : self.done], "skipped": self.steps.skipped},
+            sampler=sampler,
             random=random_state(self.device),
             settings=self.plan.settings,
         )
@@ -197,6 +201,9 @@ class Training:
         if checkpoint.scaler is not None:
             self.scaler.load_state_dict(checkpoint.scaler)
         self.done = checkpoint.epoch
+        self.loader.epoch = checkpoint.sampler["epoch"]
+        if isinstance(self.loader.graph, EmbeddingGraph):
+            self.loader.graph.neighbors = checkpoint.sampler["neighbors"]
         self.losses[:, : self.done] = checkpoint.history["losses"].to(self.device)
         self.steps.skipped.copy_(checkpoint.history["skipped"])
         if self.best:

@@ -28,7 +28,7 @@ _HEADER_BYTES = 1024
 
 @dataclass
 class Checkpoint:
-    """A training at the end of an epoch, where the order of the data follows from the random states alone.
+    """A training at the end of an epoch: the order of the data in the next follows from the random states.
 
     Attributes:
         epoch: epochs that are done.
@@ -38,6 +38,7 @@ class Checkpoint:
         scaler: ``state_dict()`` of the loss scaling of float16, or None.
         best: best-so-far on validation data: its ``loss``, its ``epoch``, and the ``model`` it had.
         history: losses of the epochs that are done.
+        sampler: its next ``epoch``, and the ``neighbors`` of a graph that finds them anew.
         random: random states, by device, as :func:`random_state` gives them.
         settings: what the training was asked for, as JSON has it; it is resumed with equal settings only.
     """
@@ -49,6 +50,7 @@ class Checkpoint:
     scaler: dict[str, Any] | None = None
     best: dict[str, Any] = field(default_factory=dict)
     history: dict[str, Any] = field(default_factory=dict)
+    sampler: dict[str, Any] = field(default_factory=dict)
     random: dict[str, Tensor] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
 

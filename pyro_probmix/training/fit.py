@@ -14,7 +14,7 @@ import torch
 from pyro.distributions import validation_enabled
 from torch import Tensor
 
-from pyro_probmix.mixing import CompleteGraph, PairLoader, SamplingGraph, as_coefficient
+from pyro_probmix.mixing import CompleteGraph, EmbeddingGraph, PairLoader, SamplingGraph, as_coefficient
 from pyro_probmix.mixing.batches import check_positive_integer
 from pyro_probmix.models import DensityModel, seeded
 from pyro_probmix.models.density_model import Objective
@@ -213,6 +213,9 @@ def _settings(
     mixing = None if model.mixing is None else vars(model.mixing)
     mixing = mixing and {k: v for k, v in mixing.items() if k != "coefficient" and not k.startswith("_")}
     groups = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
+    graph = describe(loader.graph)
+    if isinstance(loader.graph, EmbeddingGraph):
+        del graph["neighbors"]  # they follow the model
     named = ("num_samples", "objective", "max_grad_norm", "precision", "compile", "max_skipped")
     return {
         "seed": seed,
@@ -223,7 +226,7 @@ def _settings(
         "annealing": plan.coefficient is not None,
         "mixing": describe(mixing),
         "propagate": model.propagate,
-        "graph": describe(loader.graph),
+        "graph": graph,
         "x": describe(loader.x),
         "y": describe(loader.y),
         "validation": describe(validation),

@@ -30,7 +30,7 @@ from pyro_probmix.experiments.methods import METHODS, make_parts
 from pyro_probmix.experiments.protocol import make_split, settings_for
 from pyro_probmix.mixing import LogSpaceBeta
 
-__all__ = ["NAMES", "RATIOS", "STEPS", "Problem", "load_problem", "report"]
+__all__ = ["COMPILED", "NAMES", "RATIOS", "STEPS", "Problem", "load_problem", "report"]
 
 Step = Callable[[], Any]
 
@@ -43,8 +43,13 @@ RATIOS = (
     ("probmix svi", "erm svi", "at most 1.6"),
     ("probmix svi", "probmix risk", "at least 1.7"),
     ("manifold_probmix svi", "manifold_probmix risk", ""),
+    ("probmix svi", "probmix compiled", "at least 2.5"),
+    ("manifold_probmix svi", "manifold_probmix compiled", "at least 2.5"),
     ("erm risk", "erm by hand", ""),
-    ("probmix risk", "probmix by hand", ""),
+    ("probmix risk", "probmix by hand", "at most 1.1"),
+    ("probmix compiled", "probmix by hand", ""),
+    ("probmix risk", "erm risk", "at most 1.3"),
+    ("manifold_probmix risk", "manifold_mixup risk", "at most 2"),
     ("manifold_probmix risk", "manifold_probmix by hand", ""),
     ("erm by hand", "matrix products", ""),
     ("erm by hand", "erm replicas", "at least 3 on two cores"),
@@ -86,6 +91,19 @@ def svi_step(problem: Problem, name: str) -> Step:
 def risk_step(problem: Problem, name: str) -> Step:
     model, graph = problem.make_model(name), pm.CompleteGraph(len(problem.x))
     return torch_step(model, lambda: model.risk(graph.pair_batch(problem.x, problem.y)))
+
+
+def compiled_step(problem: Problem, name: str) -> Step:
+    """As ``pm.fit(..., compile=True)`` takes it: random numbers are drawn outside, values are not validated."""
+    model, graph = problem.make_model(name), pm.CompleteGraph(len(problem.x))
+    risk = torch.compile(model.risk)
+
+    def loss() -> Tensor:
+        with pyro.validation_enabled(False):
+            batch = graph.pair_batch(problem.x, problem.y)
+            return risk(batch, **model.draw(batch))
+
+    return torch_step(model, loss)
 
 
 def hand_written_step(problem: Problem, name: str) -> Step:
@@ -199,6 +217,11 @@ STEPS: dict[str, Callable[[Problem], Step]] = {
 }
 """Each makes a step with a model of its own; calling the step takes it and returns its loss."""
 
+COMPILED: dict[str, Callable[[Problem], Step]] = {
+    f"{name} compiled": partial(compiled_step, name=name) for name in ("probmix", "manifold_probmix")
+}
+"""The same, by ``torch.compile``, which takes a C++ compiler and its time."""
+
 
 def report(seconds: dict[str, float]) -> Iterator[str]:
     """The ratios, one a line, of the steps that were measured."""
@@ -219,8 +242,8 @@ def _measure(problem: Problem, rounds: int) -> dict[str, float]:
     """Median seconds of each step, the steps taking turns."""
     cuda = problem.x.device.type == "cuda"
     clock = time.perf_counter if cuda else time.process_time
-    steps = {name: make(problem) for name, make in STEPS.items()}
-    times: dict[str, list[float]] = {name: [] for name in STEPS}
+    steps = {name: make(problem) for name, make in (STEPS | COMPILED).items()}
+    times: dict[str, list[float]] = {name: [] for name in steps}
     for turn in range(-20, rounds):
         for name, step in steps.items():
             start = clock()
@@ -247,7 +270,7 @@ def main() -> None:
         with pyro.validation_enabled(validation):
             columns[validation] = _measure(problem, arguments.rounds)
     print(f"{'one step, ms':28}{'validation off':>16}{'on':>8}")
-    for name in STEPS:
+    for name in STEPS | COMPILED:
         print(f"{name:28}{1e3 * columns[False][name]:16.3f}{1e3 * columns[True][name]:8.3f}")
     for validation, seconds in columns.items():
         print(f"\nvalidation {'on' if validation else 'off'}")

@@ -12,7 +12,7 @@ import time
 import pyro
 import pytest
 
-from tests.benchmarks.steps import NAMES, STEPS, Problem, load_problem
+from tests.benchmarks.steps import COMPILED, NAMES, STEPS, Problem, load_problem
 
 CONDITIONS = {False: "validation off", True: "validation on"}
 
@@ -34,12 +34,14 @@ def test_every_description_of_a_method_has_one_loss(name, problem):
 
 
 @pytest.mark.parametrize("validation", CONDITIONS, ids=CONDITIONS.get)
-@pytest.mark.parametrize("name", [name for name in STEPS if name != "matrix products"])
+@pytest.mark.parametrize("name", [*(name for name in STEPS if name != "matrix products"), *COMPILED])
 @pytest.mark.benchmark(timer=time.process_time, max_time=0.5, warmup=True, warmup_iterations=20)
 def test_step(name, validation, problem, measured, benchmark):
+    if name in COMPILED and not benchmark.enabled:
+        pytest.skip("compiled only with --benchmark-enable")
     benchmark.group = f"one step, {CONDITIONS[validation]}"
     with pyro.validation_enabled(validation):
-        loss = benchmark(STEPS[name](problem))
+        loss = benchmark((STEPS | COMPILED)[name](problem))
     assert math.isfinite(loss)
     if benchmark.enabled:
         measured.setdefault(CONDITIONS[validation], {})[name] = benchmark.stats.stats.min

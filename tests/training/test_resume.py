@@ -109,6 +109,24 @@ def test_n_and_n_epochs_are_2n_epochs(name: str, tmp_path: Path) -> None:
     assert_equal(second, through)
 
 
+def test_neighbours_of_an_embedding_are_resumed(tmp_path: Path) -> None:
+    """They are those of the encoder at the last refresh, not of the encoder at the checkpoint or at the start."""
+
+    def graph_of(model: Any) -> pm.EmbeddingGraph:
+        return pm.EmbeddingGraph(data()[0], model.encoder, num_neighbors=2, refresh_every=2)
+
+    through, first, second = (make("ManifoldMixup") for _ in range(3))
+    graphs = [graph_of(through), graph_of(second)]
+    start = graphs[0].neighbors
+    expected = fit(through, 8, graph=graphs[0], learning_rate=0.5)
+    fit(first, 5, graph=graph_of(first), learning_rate=0.5, checkpoint_dir=tmp_path)
+    history = fit(second, 8, graph=graphs[1], learning_rate=0.5, checkpoint_dir=tmp_path, resume=True)
+    assert history == expected
+    assert_equal(second, through)
+    assert torch.equal(graphs[0].neighbors, graphs[1].neighbors)
+    assert not torch.equal(graphs[0].neighbors, start)
+
+
 def test_resume_without_a_checkpoint_starts(tmp_path: Path) -> None:
     model, expected = make(), make()
     fit(expected)

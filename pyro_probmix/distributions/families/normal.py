@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Sequence
 from functools import reduce
@@ -60,10 +61,12 @@ class NormalFamily(ExponentialFamily):
     def pool(
         self, p: Distribution, parameters: Sequence[Sequence[Tensor]], weights: Sequence[Tensor]
     ) -> tuple[Tensor, ...]:
-        locs_and_scales = [t.to(weights[0].dtype) for i in (0, 1) for t in (component[i] for component in parameters)]
-        locs_and_scales = torch.broadcast_tensors(*locs_and_scales, *weights)[: 2 * len(weights)]
-        dims = locs_and_scales[0].dim()
-        aligned = [w.reshape((1,) * (dims - w.dim()) + w.shape) for w in weights]
+        locs_and_scales = [component[i].to(weights[0].dtype) for i in (0, 1) for component in parameters]
+        aligned, shape = list(weights), weights[0].shape
+        if any(t.shape != shape for t in (*locs_and_scales, *weights)):
+            locs_and_scales = list(torch.broadcast_tensors(*locs_and_scales, *weights)[: 2 * len(weights)])
+            dims = locs_and_scales[0].dim()
+            aligned = [w.reshape((1,) * (dims - w.dim()) + w.shape) for w in weights]
         # A compiler fuses the plain formula by itself, and takes no custom derivatives.
         pool = _normal_pool if torch.compiler.is_compiling() else _NormalPool.apply
         loc, scale = pool(*locs_and_scales, *aligned)
@@ -163,6 +166,10 @@ class _NormalPool(Function):
         locs, scales, weights = _thirds(front)
         full = [t.expand(info.batch_size, *t.shape[1:]) for t in (*locs, *scales)]
         return _NormalPool.apply(*full, *weights), (0, 0)
+
+
+# PyTorch asks for it at every call, and making it takes as long as the pool.
+_NormalPool.forward.__signature__ = inspect.signature(_NormalPool.forward)  # type: ignore[attr-defined]
 
 
 def _normal_pool(*inputs: Tensor) -> tuple[Tensor, Tensor]:
