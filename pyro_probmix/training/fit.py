@@ -36,6 +36,8 @@ def fit(
     *,
     graph: SamplingGraph | None = None,
     validation: tuple[Tensor, Tensor] | None = None,
+    weight: Tensor | None = None,
+    mask: Tensor | None = None,
     epochs: int = 1000,
     batch_size: int | None = None,
     learning_rate: float = 5e-3,
@@ -70,6 +72,9 @@ def fit(
         graph: which pairs are mixed; default: :class:`~pyro_probmix.CompleteGraph`.
         validation: inputs and labels that choose the epoch; default: the last epoch is kept. Their loss is computed
             in full precision and without compilation, whatever ``precision`` and ``compile`` say.
+        weight: how much each row counts, of shape ``(N,)``, as for :class:`~pyro_probmix.PairLoader`; default: equally.
+        mask: which labels are observed, boolean, of shape ``(N,)`` or that of y, as for
+            :class:`~pyro_probmix.PairLoader`; default: all.
         epochs: passes over the data, at least 1, those before a checkpoint included.
         batch_size: nodes a step; default: all of them.
         learning_rate: step size of the default optimiser, positive.
@@ -138,8 +143,9 @@ def fit(
     device = parameters[0].device if parameters else data[0].device
     x, y = _on_device(data, device)
     graph = CompleteGraph(len(x)) if graph is None else graph
-    loader = PairLoader(x, y, graph, batch_size)
-    check_labels("y", y, model)
+    weight, mask = (None if t is None else t.to(x.device) for t in (weight, mask))
+    loader = PairLoader(x, y, graph, batch_size, weight=weight, mask=mask)
+    check_labels("y", y if loader.y is None else loader.y, model)
     if validation is not None:
         check_validation(*validation, model)
         validation = (validation[0].to(device), validation[1].to(device))
@@ -227,6 +233,7 @@ def _settings(
         "mixing": describe(mixing),
         "propagate": model.propagate,
         "graph": graph,
+        **{name: describe(rows) for name in ("weight", "mask") if (rows := getattr(loader, name)) is not None},
         "x": describe(loader.x),
         "y": describe(loader.y),
         "validation": describe(validation),

@@ -396,3 +396,25 @@ def test_bad_input(name: str) -> None:
     with pytest.raises(error, match=message):
         fit(model, **{key: value for key, value in arguments.items() if key != "method"})
     assert_equal(model, before)
+
+
+def test_weights_and_masks_of_rows() -> None:
+    """ERM full batch: weight zero is a row left out, and a label that is masked is one, NaN or not."""
+    torch.manual_seed(0)
+    x = torch.randn(12, 2, dtype=torch.float64)
+    y = x[:, 0].clone()
+    keep = torch.arange(12) < 9
+
+    def trained(data: tuple[Tensor, Tensor], **rows: Tensor) -> list[Tensor]:
+        torch.manual_seed(1)
+        model = pm.ERM(pm.nn.MLP(2, [4], 2), pm.nn.NormalLikelihood()).double()
+        pm.fit(model, data, epochs=20, progress=False, **rows)  # type: ignore[arg-type]
+        return list(model.parameters())
+
+    expected = trained((x[keep], y[keep]))
+    missing = y.masked_fill(~keep, float("nan"))
+    for rows in (trained((x, y), weight=2.0 * keep), trained((x, missing), mask=keep)):
+        for ours, theirs in zip(rows, expected, strict=True):  # Adam takes no notice of a factor, but for its epsilon
+            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+    with pytest.raises(ValueError, match="y: expected finite values"):
+        trained((x, missing))
