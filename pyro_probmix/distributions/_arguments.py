@@ -23,6 +23,7 @@ __all__ = [
     "broadcast_batch",
     "broadcast_shapes",
     "check_support",
+    "common_reference",
     "reference_tensor",
     "split_weights",
     "sum_tolerance",
@@ -87,7 +88,12 @@ def check_support(members: Sequence[Any]) -> None:
 
 def reference_tensor(members: Sequence[Any]) -> Tensor:
     """A tensor with the device of the components and the dtype of their pool."""
-    found = [t for m in members for t in _parameters(_innermost(m)) if t.is_floating_point()]
+    return common_reference(t for m in members for t in _parameters(_innermost(m)))
+
+
+def common_reference(tensors: Iterable[Any]) -> Tensor:
+    """A tensor with the device of these tensors and the dtype of the floating ones together."""
+    found = [t for t in tensors if t.is_floating_point()]
     dtypes = {t.dtype for t in found} or {torch.get_default_dtype()}
     dtype = dtypes.pop()
     for other in dtypes:

@@ -304,12 +304,22 @@ def register_family(*types: type, exact: bool = False) -> Any:
 
     def register(cls: type[ExponentialFamily]) -> type[ExponentialFamily]:
         _FAMILIES.update(dict.fromkeys(types, (cls(), exact)))
+        _FOUND.clear()
         return cls
 
     return register
 
 
+_FOUND: dict[Any, ExponentialFamily | None] = {}
+
+
 def _lookup(cls: Any) -> ExponentialFamily | None:
+    if cls not in _FOUND:
+        _FOUND[cls] = _search(cls)
+    return _FOUND[cls]
+
+
+def _search(cls: Any) -> ExponentialFamily | None:
     for base in cls.__mro__:
         if base in _FAMILIES:
             family, exact = _FAMILIES[base]
@@ -322,7 +332,7 @@ def _lookup(cls: Any) -> ExponentialFamily | None:
 
 def plain(p: Any) -> Any:
     """``p`` without what only stands for another distribution: a pool for its fused member, an expansion."""
-    while isinstance(p, Distribution):
+    while isinstance(p, Distribution) and _lookup(type(p)) is None:
         if hasattr(p, "fused"):
             p = p.fused
         elif isinstance(p, ExpandedDistribution) and p.batch_shape == p.base_dist.batch_shape:

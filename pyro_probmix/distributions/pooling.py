@@ -17,6 +17,7 @@ from pyro_probmix.distributions._arguments import (
     Weights,
     broadcast_batch,
     check_support,
+    common_reference,
     reference_tensor,
     split_weights,
     sum_tolerance,
@@ -384,11 +385,6 @@ def _component(tensor: Tensor, event_dim: int, index: int) -> Tensor:
     return tensor.select(-1 - event_dim, index)
 
 
-def _as_weights(weights: Weights, members: Sequence[Any], validate: bool, simplex: bool) -> list[Tensor]:
-    batch_shape, reference = broadcast_batch(members), reference_tensor(members)
-    return split_weights(weights, len(members), batch_shape, reference, validate, simplex)
-
-
 def _one_family(members: Sequence[Any]) -> ExponentialFamily:
     """The family of plain components, which all belong to it."""
     first = members[0]
@@ -409,8 +405,9 @@ def _fuse(members: Sequence[Any], weights: Weights, validate: bool, simplex: boo
     """The pool of the components, and their weights, one tensor each."""
     bases, mask = unmask(members)
     family, first = _one_family(bases), bases[0]
-    split = _as_weights(weights, members, validate, simplex)
     each = [family.parameters(b) for b in bases]
+    reference = common_reference(t for parameters in each for t in parameters)
+    split = split_weights(weights, len(members), broadcast_batch(members), reference, validate, simplex)
     if simplex:
         parameters = family.pool(first, each, split)
         reason = family.outside(first, parameters) if validate else None

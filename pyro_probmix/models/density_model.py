@@ -223,13 +223,9 @@ class DensityModel(Owned):
         if coefficient is None and self.mixing is not None and self.mixing.num_coefficients > 1:
             num_samples *= self.mixing.num_coefficients
             log_shares = self.mixing.log_shares(num_samples)
-        embedding_shape = self.encoder.event_shape if self.stochastic else ()
-        event_shapes: tuple[Any, ...] = (), embedding_shape, self.likelihood.event_shape
-        given = zip(("coefficient", "noise", "label"), (coefficient, noise, label), event_shapes, strict=True)
-        for name, value, event_shape in given:
-            shapes = [(*leading, *event_shape) for leading in ((len(batch),), (num_samples, len(batch)))]
-            if value is not None and value.shape not in shapes:
-                raise ValueError(f"{name}: expected shape {shapes[0]} or {shapes[1]}, got {tuple(value.shape)}")
+        for name, value in (("coefficient", coefficient), ("noise", noise), ("label", label)):
+            if value is not None:
+                self._check_draw(name, value, len(batch), num_samples)
         if weight is not None and weight.shape != (len(batch),):
             raise ValueError(f"weight: expected shape {(len(batch),)}, got {tuple(weight.shape)}")
         statements = _PlainStatements(self.mixing, batch, num_samples, labels, coefficient, noise, label)
@@ -325,6 +321,17 @@ class DensityModel(Owned):
         z = z.transpose(0, 1)
         return linear_pool(self.likelihood(_apply(self.decoder, z, len(q.event_shape))))
 
+    def _check_draw(self, name: str, value: Tensor, size: int, num_samples: int) -> None:
+        """Refuses random numbers of another shape than one a node, or one a sample and node."""
+        event_shape: Any = ()
+        if name == "label":
+            event_shape = self.likelihood.event_shape
+        elif name == "noise" and self.stochastic:
+            event_shape = self.encoder.event_shape
+        shapes = [(*leading, *event_shape) for leading in ((size,), (num_samples, size))]
+        if value.shape not in shapes:
+            raise ValueError(f"{name}: expected shape {shapes[0]} or {shapes[1]}, got {tuple(value.shape)}")
+
     def _check(self, batch: PairBatch) -> None:
         likelihood: Any = self._modules["likelihood"]
         expected = (len(batch), *likelihood.event_shape)
@@ -363,7 +370,7 @@ class _PlainStatements:
         self.coefficient: Any = None
         if mixing is not None:
             drawn = mixing.coefficients(batch.x, self.shape) if coefficient is None else coefficient
-            self.coefficient = drawn.expand(self.shape)
+            self.coefficient = drawn if drawn.shape == self.shape else drawn.expand(self.shape)
 
     def deterministic(self, name: str, value: Tensor, event_dim: int) -> Tensor:
         if self.mixing is None or self.mixing.at != name:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pyro.distributions as dist
@@ -26,6 +27,7 @@ from pyro_probmix.distributions.exponential_family import _FAMILIES
 @pytest.fixture(autouse=True)
 def binomial_family(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(_FAMILIES, torch.distributions.Binomial)  # the one there is, put back afterwards
+    monkeypatch.setattr(sys.modules[ExponentialFamily.__module__], "_FOUND", {})
     assert not is_exponential_family(dist.Binomial(3, torch.tensor(0.5)))
 
     @register_family(torch.distributions.Binomial)
