@@ -15,9 +15,19 @@ try:
     from rich.console import Console
 
     from pyro_probmix._version import __version__
-    from pyro_probmix.datasets import NAMES, Task, load
-    from pyro_probmix.experiments import FIGURE, METHODS, RESULTS, select_methods, settings_for
+    from pyro_probmix.datasets import NAMES, UCI, Task, load
+    from pyro_probmix.experiments import (
+        FIGURE,
+        METHODS,
+        RESULTS,
+        TABLES,
+        UCI_RESULTS,
+        select_datasets,
+        select_methods,
+        settings_for,
+    )
     from pyro_probmix.experiments import compare as run_comparison
+    from pyro_probmix.experiments import reproduce as run_reproduction
 except ModuleNotFoundError as error:
     missing = (error.name or "").partition(".")[0]
     if missing not in {"matplotlib", "rich", "typer"}:
@@ -25,7 +35,7 @@ except ModuleNotFoundError as error:
     print(f'error: the command needs {missing}: pip install "pyro-probmix[experiments]"', file=sys.stderr)
     raise SystemExit(2) from None
 
-__all__ = ["app", "compare", "main"]
+__all__ = ["app", "compare", "main", "reproduce"]
 
 app = typer.Typer(name="pyro-probmix", add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -36,7 +46,7 @@ def _plain_errors() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        typer.echo("stopped; finished cells are kept in results.json", err=True)
+        typer.echo("stopped; finished cells are kept", err=True)
         raise typer.Exit(130) from None
     except (ValueError, OSError, ImportError) as error:
         typer.echo(f"error: {error}", err=True)
@@ -97,6 +107,45 @@ def compare(
         comparison = run_comparison(dataset, chosen, settings, seed=seed, jobs=workers, out=folder)
     Console().print(comparison.table())
     typer.echo(f"results: {folder / RESULTS}\nfigure:  {folder / FIGURE}")
+
+
+@app.command()
+def reproduce(
+    name: Annotated[str, typer.Argument(help=f"One of {', '.join(TABLES)}.")],
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Folder holding uci/NAME/data.txt; default $PYRO_PROBMIX_DATA, else downloaded."),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Output folder; what is finished there is not computed again.")] = (
+        Path("results") / "paper"
+    ),
+    datasets: Annotated[str, typer.Option(help="Comma-separated rows of the table.")] = ",".join(UCI),
+    methods: Annotated[str, typer.Option(help="Comma-separated columns of the table.")] = ",".join(METHODS),
+    splits: Annotated[int | None, typer.Option(help="Train/test splits; default 20.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Epochs; default by data set.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+) -> None:
+    """Compute a table of the paper; print it beside the paper's, write it as JSON, Markdown and a figure."""
+    given = {"splits": splits, "epochs": epochs}
+    changes: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+    with _plain_errors():
+        table, cells = run_reproduction(
+            name,
+            data,
+            out=out,
+            datasets=select_datasets(datasets),
+            methods=select_methods(methods),
+            seed=seed,
+            report=lambda line: typer.echo(line, err=True),
+            progress=sys.stderr.isatty(),
+            **changes,
+        )
+    for panel in table.terminal(cells):
+        Console().print(panel)
+    for claim in table.claims(cells):
+        typer.echo(str(claim))
+    files = [out / UCI_RESULTS, *(out / f"{name}.{suffix}" for suffix in ("md", "png"))]
+    typer.echo(f"results: {files[0]}\ntable:   {files[1]}\nfigure:  {files[2]}")
 
 
 def main() -> None:

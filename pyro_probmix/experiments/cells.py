@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from pyro_probmix.datasets import TOY_REGIONS, TOYS, Dataset
 from pyro_probmix.evaluation import evaluate
-from pyro_probmix.experiments.methods import METHODS, make_parts
+from pyro_probmix.experiments.methods import METHODS
 from pyro_probmix.experiments.protocol import ExperimentSettings, Split, make_split
 from pyro_probmix.models import seeded
 from pyro_probmix.training import fit
 
-__all__ = ["Cell", "CellResult", "Picture", "run_cell"]
+__all__ = ["Cell", "CellResult", "Picture", "run_cell", "score"]
 
 _CHUNK = 1000
 _HALF_WIDTH = 3.6
@@ -96,7 +96,7 @@ def run_cell(cell: Cell) -> CellResult:
     seeds = np.random.SeedSequence(cell.seed, spawn_key=(1, cell.split))
     init_seed, fit_seed = seeds.generate_state(2).tolist()
     with seeded(init_seed, torch.device("cpu")), _one_thread():
-        model = method.build(make_parts(cell.data, settings))
+        model = method.make_model(cell.data, settings)
         try:
             fit(
                 model,
@@ -112,7 +112,7 @@ def run_cell(cell: Cell) -> CellResult:
         except ValueError as error:
             raise ValueError(f"{cell.method} on split {cell.split + 1}: {error}") from error
         with torch.no_grad():
-            metrics = _metrics(model, split, settings, cell.data)
+            metrics = score(model, split, settings, cell.data)
             drawn = cell.data.name in TOYS and cell.split == 0
             picture = _picture(model, split, settings, cell.data) if drawn else None
     return CellResult(cell.method, cell.split, metrics, picture)
@@ -128,7 +128,8 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _metrics(model: Any, split: Split, settings: ExperimentSettings, data: Dataset) -> dict[str, float]:
+def score(model: Any, split: Split, settings: ExperimentSettings, data: Dataset) -> dict[str, float]:
+    """Test metrics of a trained model, in the units of the data; see :class:`CellResult`."""
     x, y = split.test
     found = evaluate(model.predictive(x, num_samples=settings.num_samples), y)
     if data.task == "classification":

@@ -15,9 +15,10 @@ from matplotlib.patches import Patch
 from pyro_probmix.datasets import TOY_REGIONS
 from pyro_probmix.experiments.cells import Picture
 from pyro_probmix.experiments.methods import METHODS
+from pyro_probmix.experiments.paper import Cells, PaperTable
 from pyro_probmix.experiments.results import Comparison
 
-__all__ = ["draw"]
+__all__ = ["draw", "draw_table"]
 
 # The colour-blind-safe palette of Okabe and Ito.
 _BLUE, _ORANGE, _GREEN, _VERMILION, _GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#7F7F7F"
@@ -40,6 +41,39 @@ def draw(comparison: Comparison, path: Path) -> None:
     """
     figure = _toy_figure(comparison) if comparison.pictures else _split_figure(comparison)
     figure.savefig(path, dpi=_DPI)
+
+
+def draw_table(table: PaperTable, cells: Cells, path: Path) -> None:
+    """Write a reproduced table as a PNG file: a panel a data set, ours beside the paper's means."""
+    names = [name for name in table.paper if table.means(cells, name)]
+    columns = min(len(names), 4)
+    rows = -(-len(names) // columns)
+    figure = Figure(figsize=(2.2 + 2.2 * columns, 0.9 + 2.6 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, sharey=True, squeeze=False)
+    for axis in axes.flat[len(names) :]:
+        axis.set_axis_off()
+    for axis, name in zip(axes.flat, names, strict=False):
+        means = table.means(cells, name)
+        for place, method in enumerate(METHODS):
+            axis.plot(table.paper[name][method][0], place, color=_GREY, marker="D", mfc="none", ms=4, linestyle="none")
+            values = table.values(cells, name, method)
+            if values is not None:
+                error = values.std(ddof=min(1, len(values) - 1)) / np.sqrt(len(values))
+                color = _VERMILION if method == min(means, key=means.__getitem__) else _BLUE
+                axis.errorbar(means[method], place, xerr=error, color=color, marker="o", ms=4, capsize=2)
+        axis.set_title(name, fontsize=9)
+        axis.tick_params(labelsize=7)
+        axis.grid(axis="x", alpha=0.3)
+    axes[0, 0].set_yticks(range(len(METHODS)), [method.label for method in METHODS.values()])
+    axes[0, 0].set_ylim(len(METHODS) - 0.5, -0.5)
+    figure.suptitle(f"{table.title}, lower is better", fontsize=10)
+    handles = [
+        Line2D([], [], color=_BLUE, marker="o", markersize=4, label="ours, mean ± standard error"),
+        Line2D([], [], color=_VERMILION, marker="o", markersize=4, label="best of ours"),
+        Line2D([], [], color=_GREY, marker="D", mfc="none", markersize=4, linestyle="none", label="the paper's mean"),
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(columns, 3), frameon=False, fontsize=8)
+    figure.savefig(path, dpi=100)
 
 
 def _toy_figure(comparison: Comparison) -> Figure:

@@ -1,10 +1,10 @@
-"""The nine columns of the paper's tables: which site of one model is fused, and on which graph."""
+"""The eleven columns of the paper's tables: which site of one model is fused, and on which graph."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import pyro.distributions as dist
 from torch import Tensor, nn
@@ -72,17 +72,26 @@ class Method:
         fuses: the site that is fused.
         local: mixes nearest neighbours instead of any two rows.
         build: the model from its parts.
+        separate_variance: the variance of the embedding has a layer of its own, and both are half as wide.
     """
 
     name: str
     fuses: str
     local: bool
     build: Callable[[Parts], Any]
+    separate_variance: bool = False
 
     @property
     def label(self) -> str:
         """Name with its graph."""
         return f"Local {self.name}" if self.local else self.name
+
+    def make_model(self, data: Dataset, settings: ExperimentSettings) -> Any:
+        """A freshly initialised model for a data set, drawn from torch's default generator."""
+        if self.separate_variance:
+            first, second = settings.hidden_features
+            settings = replace(settings, hidden_features=(first // 2, second))
+        return self.build(make_parts(data, settings))
 
     def graph(self, x: Tensor, num_neighbors: int) -> SamplingGraph:
         """The sampling graph over training rows ``x`` of shape ``(n, d)``."""
@@ -107,8 +116,17 @@ def _probmix(parts: Parts) -> ProbMix:
 
 
 def _manifold_probmix(parts: Parts) -> ManifoldProbMix:
+    return _with_embedding(parts, None)
+
+
+def _separate_variance(parts: Parts) -> ManifoldProbMix:
+    first = cast("nn.Linear", parts.network[0])
+    return _with_embedding(parts, nn.Linear(first.in_features, parts.embedding_dim))
+
+
+def _with_embedding(parts: Parts, variance_network: nn.Module | None) -> ManifoldProbMix:
     # A Normal lives on the whole line, so it is the density of the layer's affine output, before the activation.
-    embedding = NormalEmbedding(parts.network[:1], parts.embedding_dim)
+    embedding = NormalEmbedding(parts.network[:1], parts.embedding_dim, variance_network)
     return ManifoldProbMix(
         embedding, parts.network[1:], parts.likelihood, coefficient=parts.coefficient, vicinity=parts.vicinity
     )
@@ -124,6 +142,8 @@ METHODS: dict[str, Method] = {
     "local_probmix": Method("ProbMix", "p(y|x)", True, _probmix),
     "manifold_probmix": Method("Manifold ProbMix", "q(z|x)", False, _manifold_probmix),
     "local_manifold_probmix": Method("Manifold ProbMix", "q(z|x)", True, _manifold_probmix),
+    "manifold_probmix_separate_variance": Method("Manifold ProbMix*", "q(z|x)", False, _separate_variance, True),
+    "local_manifold_probmix_separate_variance": Method("Manifold ProbMix*", "q(z|x)", True, _separate_variance, True),
 }
 """The methods by name, in the order of the paper's tables."""
 

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from pyro_probmix.datasets import TOYS, UCI, Dataset, uci_splits
 
-__all__ = ["ExperimentSettings", "Split", "make_split", "settings_for"]
+__all__ = ["LARGE", "ExperimentSettings", "Split", "make_split", "settings_for"]
 
-_LARGE = 2000
+LARGE = 2000
+"""Rows of a data set beyond which a step takes a part of them, and fewer epochs are trained."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def settings_for(data: Dataset) -> ExperimentSettings:
     if data.name in TOYS:
         return ExperimentSettings(hidden_features=(128, 64), splits=5, epochs=500, learning_rate=0.01)
     settings = ExperimentSettings(splits=20 if data.name in UCI else 5)
-    return replace(settings, batch_size=256, epochs=200) if len(data) > _LARGE else settings
+    return replace(settings, batch_size=256, epochs=200) if len(data) > LARGE else settings
 
 
 @dataclass(frozen=True)
