@@ -144,7 +144,7 @@ def reproduce(
         Console().print(panel)
     for claim in table.claims(cells):
         typer.echo(str(claim))
-    files = [out / UCI_RESULTS, *(out / f"{name}.{suffix}" for suffix in ("md", "png"))]
+    files = [out / f"{UCI_RESULTS}.json", *(out / f"{name}.{suffix}" for suffix in ("md", "png"))]
     typer.echo(f"results: {files[0]}\ntable:   {files[1]}\nfigure:  {files[2]}")
 
 

@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import functools
-import json
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from pyro_probmix.datasets import UCI, Dataset, load_uci
-from pyro_probmix.experiments.cells import score
+from pyro_probmix.datasets import UCI, load_uci
 from pyro_probmix.experiments.figures import draw_table
-from pyro_probmix.experiments.files import versions, write_json, write_text
+from pyro_probmix.experiments.files import write_text
 from pyro_probmix.experiments.methods import METHODS, select_methods
 from pyro_probmix.experiments.paper import Cells, PaperTable
-from pyro_probmix.experiments.protocol import LARGE, ExperimentSettings, make_split
-from pyro_probmix.training import fit_replicas
+from pyro_probmix.experiments.protocol import LARGE
+from pyro_probmix.experiments.store import CellStore, PaperSettings
 
-__all__ = ["PROTOCOL", "TABLES", "UCI_RESULTS", "PaperSettings", "paper_settings", "reproduce", "select_datasets"]
+__all__ = ["PROTOCOL", "TABLES", "UCI_RESULTS", "paper_settings", "reproduce", "select_datasets"]
 
-UCI_RESULTS = "uci_paper.json"
-"""Name of the file of results of Tables 1 and 3."""
+UCI_RESULTS = "uci_paper"
+"""Name of the results of Tables 1 and 3."""
 
 TABLES = {
     "table1": PaperTable("table1", "table1_uci_nll", "nll", "Table 1: test NLL in nats"),
@@ -52,19 +46,6 @@ standardised by the training rows; figures are in the units of the data, mean ±
 """The protocol in words, as it stands below the tables."""
 
 
-@dataclass(frozen=True)
-class PaperSettings(ExperimentSettings):
-    """Settings of a cell that is trained as replicas.
-
-    Args:
-        validation_every: epochs from one validation to the next.
-        patience: epochs without a better validation loss after which a split stops.
-    """
-
-    validation_every: int = _EVERY
-    patience: int = _PATIENCE
-
-
 def paper_settings(dataset: str) -> PaperSettings:
     """The settings of protocol *paper* for a UCI data set; see :data:`PROTOCOL`.
 
@@ -73,7 +54,7 @@ def paper_settings(dataset: str) -> PaperSettings:
     >>> paper_settings("yacht").batch_size, paper_settings("kin8nm").batch_size
     (64, 256)
     """
-    settings = PaperSettings(batch_size=64, alpha=_ALPHA, beta=_BETA)
+    settings = PaperSettings(batch_size=64, alpha=_ALPHA, beta=_BETA, validation_every=_EVERY, patience=_PATIENCE)
     if UCI[dataset].rows > LARGE:
         return replace(settings, batch_size=256, epochs=200)
     return settings
@@ -93,69 +74,6 @@ def select_datasets(names: str) -> tuple[str, ...]:
     if unknown or not chosen:
         raise ValueError(f"unknown data sets: {', '.join(unknown) or 'none'}; expected some of {', '.join(UCI)}")
     return tuple(name for name in TABLES["table1"].paper if name in chosen)
-
-
-@dataclass(frozen=True)
-class CellStore:
-    """Finished cells in a folder, one file each, and the file that holds all of the same settings.
-
-    Args:
-        folder: where the cells are.
-        results: the file of all cells.
-        settings: of every data set, by name.
-        seed: seed of the reproduction.
-    """
-
-    folder: Path
-    results: Path
-    settings: dict[str, PaperSettings]
-    seed: int
-
-    def load(self, dataset: str, method: str) -> dict[str, list[float]] | None:
-        """The metrics of a cell, or ``None`` where it has not been computed with these settings."""
-        path = self._path(dataset, method)
-        if not path.is_file():
-            return None
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-            same = found["settings"] == self._settings(dataset)
-            return found["metrics"] if same else None
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise ValueError(f"{path} is not the file of a cell ({error!r}); remove it") from error
-
-    def save(self, dataset: str, method: str, metrics: dict[str, list[float]], seconds: float) -> None:
-        """Keep a cell, and write the file of all cells anew."""
-        content = {
-            "dataset": dataset,
-            "method": method,
-            "settings": self._settings(dataset),
-            "versions": versions(),
-            "seconds": round(seconds, 1),
-            "metrics": metrics,
-        }
-        path = self._path(dataset, method)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, content)
-        self.collect()
-
-    def collect(self) -> Cells:
-        """All finished cells of these settings, also written to the file of results."""
-        cells: Cells = {}
-        for dataset in self.settings:
-            found = {method: self.load(dataset, method) for method in METHODS}
-            done = {method: metrics for method, metrics in found.items() if metrics is not None}
-            if done:
-                cells[dataset] = done
-        settings = {"protocol": "paper", "datasets": {name: self._settings(name) for name in cells}}
-        write_json(self.results, {"settings": {**settings, "versions": versions()}, "cells": cells})
-        return cells
-
-    def _path(self, dataset: str, method: str) -> Path:
-        return self.folder / dataset / f"{method}.json"
-
-    def _settings(self, dataset: str) -> dict[str, Any]:
-        settings = json.loads(json.dumps(asdict(self.settings[dataset])))
-        return {"seed": self.seed, "data": UCI[dataset].sha256, **settings}
 
 
 def reproduce(
@@ -185,7 +103,7 @@ def reproduce(
         seed: seed of everything random.
         report: called with a line on each cell.
         progress: show a progress bar for each cell.
-        **changes: fields of :class:`PaperSettings` that differ from the protocol.
+        **changes: fields of :class:`~pyro_probmix.experiments.store.PaperSettings` that differ from the protocol.
 
     Returns:
         The table and all finished cells in the folder.
@@ -202,21 +120,8 @@ def reproduce(
     methods, datasets = select_methods(",".join(methods)), select_datasets(",".join(datasets))
     loaded = {dataset: load_uci(dataset, data_dir) for dataset in datasets}
     settings = {dataset: replace(paper_settings(dataset), **changes) for dataset in table.paper}
-    folder.mkdir(parents=True, exist_ok=True)
-    store = CellStore(folder / "cells" / "uci_paper", folder / UCI_RESULTS, settings, seed)
-    for dataset, data in loaded.items():
-        for method in methods:
-            metrics, start = store.load(dataset, method), time.perf_counter()
-            done = "kept"
-            if metrics is None:
-                metrics = train_cell(data, method, settings[dataset], seed, progress)
-                seconds = time.perf_counter() - start
-                store.save(dataset, method, metrics, seconds)
-                done = f"{seconds:.0f} s"
-            if report:
-                means = ", ".join(f"{metric} {np.mean(values):.3f}" for metric, values in metrics.items())
-                report(f"{dataset}, {METHODS[method].label}: {means} ({done})")
-    cells = store.collect()
+    store = CellStore(folder, UCI_RESULTS, settings, {dataset: UCI[dataset].sha256 for dataset in settings}, seed)
+    cells = store.fill(loaded, methods, report, progress)
     write_text(folder / f"{name}.md", table.markdown(cells, _notes(changes)))
     draw_table(table, cells, folder / f"{name}.png")
     return table, cells
@@ -225,33 +130,3 @@ def reproduce(
 def _notes(changes: dict[str, Any]) -> str:
     changed = ", ".join(f"{name} = {value}" for name, value in changes.items())
     return f"{PROTOCOL} This run differs: {changed}." if changed else PROTOCOL
-
-
-def train_cell(
-    data: Dataset, method: str, settings: PaperSettings, seed: int, progress: bool = False
-) -> dict[str, list[float]]:
-    """Test metrics of one method, a number a split, all splits being trained as replicas.
-
-    Raises:
-        ValueError: if a training fails; the method, the data set and the splits are named.
-    """
-    column = METHODS[method]
-    splits = [make_split(data, index, seed, settings.validation_fraction) for index in range(settings.splits)]
-    replicas = fit_replicas(
-        lambda r: column.make_model(data, settings),
-        [split.train for split in splits],
-        graph=functools.partial(column.graph, num_neighbors=settings.num_neighbors),
-        validation=[split.validation for split in splits],
-        epochs=settings.epochs,
-        batch_size=settings.batch_size,
-        learning_rate=settings.learning_rate,
-        validation_every=settings.validation_every,
-        patience=settings.patience,
-        seed=seed,
-        progress=progress,
-    )
-    if replicas.failed:
-        failed = ", ".join(f"{split + 1} (epoch {epoch})" for split, epoch in replicas.failed.items())
-        raise ValueError(f"{method} on {data.name}: the loss is not finite on splits {failed}")
-    found = [score(model, split, settings, data) for model, split in zip(replicas.models, splits, strict=True)]
-    return {metric: [metrics[metric] for metrics in found] for metric in found[0]}

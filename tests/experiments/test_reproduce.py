@@ -5,16 +5,16 @@ from __future__ import annotations
 import io
 import json
 import math
-import sys
 
 import numpy as np
 import pytest
 from rich.console import Console
 
 from pyro_probmix.experiments import METHODS, TABLES, UCI_RESULTS, paper_settings, reproduce, select_datasets
+from pyro_probmix.experiments import store as module
 from pyro_probmix.experiments.protocol import make_split
 
-module = sys.modules[reproduce.__module__]
+RESULTS = f"{UCI_RESULTS}.json"
 
 QUICK = {"splits": 2, "epochs": 2, "num_samples": 3, "hidden_features": (8, 4), "progress": False}
 TWO = ("probmix", "local_manifold_probmix_separate_variance")
@@ -43,8 +43,8 @@ def test_a_reproduction_end_to_end(data_dir, tmp_path):
     lines = []
     _, cells = run("table1", data_dir, tmp_path / "new" / "folder", methods=tuple(METHODS), report=lines.append)
     folder = tmp_path / "new" / "folder"
-    assert sorted(path.name for path in folder.iterdir()) == ["cells", "table1.md", "table1.png", UCI_RESULTS]
-    written = json.loads((folder / UCI_RESULTS).read_text())
+    assert sorted(path.name for path in folder.iterdir()) == ["cells", "table1.md", "table1.png", RESULTS]
+    written = json.loads((folder / RESULTS).read_text())
     assert list(written) == ["settings", "cells"]
     assert written["cells"] == cells
     assert list(cells) == ["yacht"]
@@ -95,7 +95,7 @@ def test_a_stopped_run_goes_on_where_it_was(data_dir, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "train_cell", stop_at_second)
     with pytest.raises(KeyboardInterrupt):
         run("table1", data_dir, tmp_path)
-    kept = json.loads((tmp_path / UCI_RESULTS).read_text())["cells"]
+    kept = json.loads((tmp_path / RESULTS).read_text())["cells"]
     assert list(kept["yacht"]) == [TWO[0]]
     monkeypatch.setattr(module, "train_cell", train)
     _, resumed = run("table1", data_dir, tmp_path)
@@ -122,7 +122,7 @@ def test_a_training_that_fails_names_its_splits(data_dir, tmp_path, monkeypatch)
     monkeypatch.setattr(module, "make_split", spoil)
     with pytest.raises(ValueError, match=r"probmix on yacht: the loss is not finite on splits 2 \(epoch 0\)"):
         run("table1", data_dir, tmp_path)
-    assert not (tmp_path / UCI_RESULTS).exists()
+    assert not (tmp_path / RESULTS).exists()
 
 
 @pytest.mark.parametrize(
