@@ -17,11 +17,17 @@ try:
     from pyro_probmix._version import __version__
     from pyro_probmix.datasets import NAMES, UCI, Task, load
     from pyro_probmix.experiments import (
+        ABLATIONS,
         FIGURE,
         METHODS,
+        PICTURES,
         RESULTS,
         TABLES,
         UCI_RESULTS,
+        Ablation,
+        PaperTable,
+        ablate,
+        draw_picture,
         select_datasets,
         select_methods,
         settings_for,
@@ -35,7 +41,10 @@ except ModuleNotFoundError as error:
     print(f'error: the command needs {missing}: pip install "pyro-probmix[experiments]"', file=sys.stderr)
     raise SystemExit(2) from None
 
-__all__ = ["app", "compare", "main", "reproduce"]
+__all__ = ["REPRODUCTIONS", "app", "compare", "main", "reproduce"]
+
+REPRODUCTIONS = (*TABLES, *ABLATIONS, *PICTURES)
+"""What ``reproduce`` reproduces."""
 
 app = typer.Typer(name="pyro-probmix", add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -111,7 +120,7 @@ def compare(
 
 @app.command()
 def reproduce(
-    name: Annotated[str, typer.Argument(help=f"One of {', '.join(TABLES)}.")],
+    name: Annotated[str, typer.Argument(help=f"One of {', '.join(REPRODUCTIONS)}.")],
     data: Annotated[
         Path | None,
         typer.Option(help="Folder holding uci/NAME/data.txt; default $PYRO_PROBMIX_DATA, else downloaded."),
@@ -119,33 +128,37 @@ def reproduce(
     out: Annotated[Path, typer.Option(help="Output folder; what is finished there is not computed again.")] = (
         Path("results") / "paper"
     ),
-    datasets: Annotated[str, typer.Option(help="Comma-separated rows of the table.")] = ",".join(UCI),
-    methods: Annotated[str, typer.Option(help="Comma-separated columns of the table.")] = ",".join(METHODS),
-    splits: Annotated[int | None, typer.Option(help="Train/test splits; default 20.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Epochs; default by data set.")] = None,
+    datasets: Annotated[str | None, typer.Option(help="Comma-separated rows of a table; default all.")] = None,
+    methods: Annotated[str, typer.Option(help="Comma-separated columns of a table.")] = ",".join(METHODS),
+    splits: Annotated[int | None, typer.Option(help="Splits or draws; default as in the paper.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Epochs; default as in the paper.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
 ) -> None:
-    """Compute a table of the paper; print it beside the paper's, write it as JSON, Markdown and a figure."""
+    """Compute a table, an ablation or a figure of the paper; print and write it beside the paper's."""
     given = {"splits": splits, "epochs": epochs}
     changes: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+    common: dict[str, Any] = {"out": out, "seed": seed, "progress": sys.stderr.isatty(), **changes}
     with _plain_errors():
-        table, cells = run_reproduction(
-            name,
-            data,
-            out=out,
-            datasets=select_datasets(datasets),
-            methods=select_methods(methods),
-            seed=seed,
-            report=lambda line: typer.echo(line, err=True),
-            progress=sys.stderr.isatty(),
-            **changes,
-        )
-    for panel in table.terminal(cells):
+        if name not in REPRODUCTIONS:
+            raise ValueError(f"unknown reproduction {name!r}; expected one of {', '.join(REPRODUCTIONS)}")
+        if datasets is not None and name not in TABLES:
+            raise ValueError(f"datasets belong to a table; {name} has its own")
+        if name in PICTURES:
+            typer.echo(f"figure:  {draw_picture(name, **common)}")
+            return
+        common |= {"methods": select_methods(methods), "report": lambda line: typer.echo(line, err=True)}
+        reproduction: PaperTable | Ablation
+        if name in TABLES:
+            chosen = select_datasets(datasets or ",".join(UCI))
+            reproduction, cells = run_reproduction(name, data, datasets=chosen, **common)
+        else:
+            reproduction, cells = ablate(name, **common)
+    for panel in reproduction.terminal(cells):
         Console().print(panel)
-    for claim in table.claims(cells):
+    for claim in reproduction.claims(cells):
         typer.echo(str(claim))
-    files = [out / f"{UCI_RESULTS}.json", *(out / f"{name}.{suffix}" for suffix in ("md", "png"))]
-    typer.echo(f"results: {files[0]}\ntable:   {files[1]}\nfigure:  {files[2]}")
+    results = out / f"{UCI_RESULTS if name in TABLES else name}.json"
+    typer.echo(f"results: {results}\ntable:   {out / name}.md\nfigure:  {out / name}.png")
 
 
 def main() -> None:

@@ -114,6 +114,11 @@ class Split:
         """Own units of the target per standardised unit."""
         return 1.0 if self.y_scaler is None else float(self.y_scaler.scale_[0])
 
+    @property
+    def y_shift(self) -> float:
+        """The target in its own units that is zero in standardised ones."""
+        return 0.0 if self.y_scaler is None else float(self.y_scaler.mean_[0])
+
     def standardise(self, x: NDArray[np.float64]) -> Tensor:
         """Features of shape ``(n, d)`` in standardised units."""
         return torch.as_tensor(self.x_scaler.transform(x), dtype=torch.float32)
