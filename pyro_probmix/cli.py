@@ -15,7 +15,7 @@ try:
     from rich.console import Console
 
     from pyro_probmix._version import __version__
-    from pyro_probmix.datasets import NAMES, UCI, Task, load
+    from pyro_probmix.datasets import NAMES, Task, load
     from pyro_probmix.experiments import (
         ABLATIONS,
         FIGURE,
@@ -23,7 +23,6 @@ try:
         PICTURES,
         RESULTS,
         TABLES,
-        UCI_RESULTS,
         Ablation,
         PaperTable,
         ablate,
@@ -123,7 +122,7 @@ def reproduce(
     name: Annotated[str, typer.Argument(help=f"One of {', '.join(REPRODUCTIONS)}.")],
     data: Annotated[
         Path | None,
-        typer.Option(help="Folder holding uci/NAME/data.txt; default $PYRO_PROBMIX_DATA, else downloaded."),
+        typer.Option(help="Folder holding uci/NAME/data.txt and stocks/TICKER.csv; default as for compare."),
     ] = None,
     out: Annotated[Path, typer.Option(help="Output folder; what is finished there is not computed again.")] = (
         Path("results") / "paper"
@@ -149,7 +148,7 @@ def reproduce(
         common |= {"methods": select_methods(methods), "report": lambda line: typer.echo(line, err=True)}
         reproduction: PaperTable | Ablation
         if name in TABLES:
-            chosen = select_datasets(datasets or ",".join(UCI))
+            chosen = None if datasets is None else select_datasets(datasets, name)
             reproduction, cells = run_reproduction(name, data, datasets=chosen, **common)
         else:
             reproduction, cells = ablate(name, **common)
@@ -157,7 +156,7 @@ def reproduce(
         Console().print(panel)
     for claim in reproduction.claims(cells):
         typer.echo(str(claim))
-    results = out / f"{UCI_RESULTS if name in TABLES else name}.json"
+    results = out / f"{TABLES[name].results if name in TABLES else name}.json"
     typer.echo(f"results: {results}\ntable:   {out / name}.md\nfigure:  {out / name}.png")
 
 

@@ -7,7 +7,7 @@ from pyro_probmix.experiments.compare import FIGURE, RESULTS, compare
 from pyro_probmix.experiments.methods import METHODS, Method, select_methods
 from pyro_probmix.experiments.paper import PaperTable
 from pyro_probmix.experiments.protocol import ExperimentSettings, settings_for
-from pyro_probmix.experiments.reproduce import TABLES, UCI_RESULTS, paper_settings, reproduce, select_datasets
+from pyro_probmix.experiments.reproduce import TABLES, paper_settings, reproduce, select_datasets
 from pyro_probmix.experiments.results import Comparison
 
 __all__ = [
@@ -17,7 +17,6 @@ __all__ = [
     "PICTURES",
     "RESULTS",
     "TABLES",
-    "UCI_RESULTS",
     "Ablation",
     "Comparison",
     "ExperimentSettings",

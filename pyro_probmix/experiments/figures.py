@@ -64,8 +64,11 @@ def draw_table(table: PaperTable, cells: Cells, path: Path) -> None:
         axis.set_axis_off()
     for axis, name in zip(axes.flat, names, strict=False):
         means = table.means(cells, name)
-        for place, method in enumerate(METHODS):
-            axis.plot(table.paper[name][method][0], place, color=_GREY, marker="D", mfc="none", ms=4, linestyle="none")
+        for place, method in enumerate(table.columns):
+            if table.comparable:
+                axis.plot(
+                    table.paper[name][method][0], place, color=_GREY, marker="D", mfc="none", ms=4, linestyle="none"
+                )
             values = table.values(cells, name, method)
             if values is not None:
                 error = values.std(ddof=min(1, len(values) - 1)) / np.sqrt(len(values))
@@ -74,14 +77,15 @@ def draw_table(table: PaperTable, cells: Cells, path: Path) -> None:
         axis.set_title(name, fontsize=9)
         axis.tick_params(labelsize=7)
         axis.grid(axis="x", alpha=0.3)
-    axes[0, 0].set_yticks(range(len(METHODS)), [method.label for method in METHODS.values()])
-    axes[0, 0].set_ylim(len(METHODS) - 0.5, -0.5)
+    axes[0, 0].set_yticks(range(len(table.columns)), [METHODS[method].label for method in table.columns])
+    axes[0, 0].set_ylim(len(table.columns) - 0.5, -0.5)
     figure.suptitle(f"{table.title}, lower is better", fontsize=10)
     handles = [
         Line2D([], [], color=_BLUE, marker="o", markersize=4, label="ours, mean ± standard error"),
         Line2D([], [], color=_VERMILION, marker="o", markersize=4, label="best of ours"),
         Line2D([], [], color=_GREY, marker="D", mfc="none", markersize=4, linestyle="none", label="the paper's mean"),
     ]
+    handles = handles if table.comparable else handles[:2]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(columns, 3), frameon=False, fontsize=8)
     figure.savefig(path, dpi=100)
 

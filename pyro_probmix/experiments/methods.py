@@ -20,7 +20,7 @@ from pyro_probmix.mixing import (
     Vicinity,
 )
 from pyro_probmix.models import ERM, ManifoldMixup, ManifoldProbMix, Mixup, ProbMix
-from pyro_probmix.nn import MLP, CategoricalLikelihood, Likelihood, NormalEmbedding, NormalLikelihood
+from pyro_probmix.nn import CategoricalLikelihood, Likelihood, NormalEmbedding, NormalLikelihood
 
 __all__ = ["METHODS", "Method", "Parts", "make_parts", "select_methods"]
 
@@ -30,7 +30,7 @@ class Parts:
     """What every method is built from.
 
     Args:
-        network: multi-layer perceptron; its first layer is the encoder of the manifold methods, the rest their
+        network: its first layer is the encoder of the manifold methods, the rest their
             decoder. A deterministic embedding is taken after the activation, for before it the layer is affine
             and mixing there would be mixing the input; a Normal embedding before it.
         embedding_dim: width of the first layer.
@@ -58,7 +58,7 @@ def make_parts(data: Dataset, settings: ExperimentSettings) -> Parts:
         classes = data.num_classes
         likelihood = CategoricalLikelihood(classes)
         vicinity = LabelVicinity(settings.beta, classes, fusion="log-linear" if settings.beta > 0 else "linear")
-    network = MLP(data.num_features, settings.hidden_features, likelihood.num_outputs)
+    network = settings.make_network(data.num_features, likelihood.num_outputs)
     coefficient = dist.Beta(settings.alpha, settings.alpha)
     return Parts(network, settings.hidden_features[0], likelihood, coefficient, vicinity)
 

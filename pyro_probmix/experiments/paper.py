@@ -6,6 +6,7 @@ import functools
 import json
 from dataclasses import dataclass, field
 from importlib.resources import files
+from typing import Any
 
 import numpy as np
 from rich import box
@@ -24,7 +25,7 @@ _PANEL = 4
 
 
 @functools.cache
-def _printed() -> dict[str, dict[str, dict[str, tuple[float, float]]]]:
+def _printed() -> Any:
     return json.loads(files("pyro_probmix.experiments").joinpath("paper_tables.json").read_text(encoding="utf-8"))
 
 
@@ -56,19 +57,32 @@ class PaperTable:
         key: its key in ``paper_tables.json``.
         metric: name of the metric.
         title: heading, with the unit.
+        results: name of the file of the cells, without its suffix.
         scale: factor by which the paper multiplied the metric, by data set; 1 where not given.
+        comparable: whether the unit of the paper's figures is known, so that they can be set against ours.
     """
 
     name: str
     key: str
     metric: str
     title: str
+    results: str
     scale: dict[str, float] = field(default_factory=dict)
+    comparable: bool = True
 
     @property
     def paper(self) -> dict[str, dict[str, tuple[float, float]]]:
-        """The printed mean and standard deviation, by data set and method."""
-        return _printed()[self.key]
+        """The printed mean and standard deviation, by data set and method; the network goes before a stock's name."""
+        printed = _printed()[self.key]
+        if self.comparable:
+            return printed
+        return {f"{network} {name}": row for network, rows in printed.items() for name, row in rows.items()}
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The methods in the table."""
+        row = next(iter(self.paper.values()))
+        return tuple(method for method in METHODS if method in row)
 
     def values(self, cells: Cells, dataset: str, method: str) -> np.ndarray | None:
         """Our numbers, in the paper's unit; ``None`` where there are none."""
@@ -77,7 +91,7 @@ class PaperTable:
 
     def means(self, cells: Cells, dataset: str) -> dict[str, float]:
         """Our mean for each method that has been run on a data set."""
-        found = {method: self.values(cells, dataset, method) for method in METHODS}
+        found = {method: self.values(cells, dataset, method) for method in self.columns}
         return {method: float(values.mean()) for method, values in found.items() if values is not None}
 
     def claims(self, cells: Cells) -> list[Claim]:
@@ -87,7 +101,7 @@ class PaperTable:
         means are no further apart than the standard error of the best column's mean.
         """
         means = {name: self.means(cells, name) for name in self.paper}
-        full = {name: found for name, found in means.items() if len(found) == len(METHODS)}
+        full = {name: found for name, found in means.items() if len(found) == len(self.columns)}
         ours = {(name, key): value for name, found in means.items() for key, value in found.items()}
         below = {f"{METHODS[key].label} on {name}": round(value, 2) <= self.paper[name][key][0]
                  for (name, key), value in ours.items()}  # fmt: skip
@@ -108,20 +122,20 @@ class PaperTable:
                 name: _lowest(found, _MANIFOLD_PROBMIX) < _lowest(found, ("probmix", "local_probmix"))
                 for name, found in full.items()}),
         ]  # fmt: skip
-        return claims
+        return claims if self.comparable else claims[1:]
 
     def markdown(self, cells: Cells, notes: str) -> str:
         """The table as in the paper, ours above the paper's, with notes and claims below."""
-        labels = [method.label for method in METHODS.values()]
+        labels = [METHODS[method].label for method in self.columns]
         lines = [f"# {self.title}", "", f"| data set | | {' | '.join(labels)} |", "|---|---|" + "--:|" * len(labels)]
         for name, printed in self.paper.items():
             ours, means = [], self.means(cells, name)
-            for method in METHODS:
+            for method in self.columns:
                 values = self.values(cells, name, method)
                 text = "not run" if values is None else _text(values.mean(), values.std(ddof=min(1, len(values) - 1)))
                 ours.append(_bold(text, bool(means) and method == min(means, key=means.__getitem__), "**"))
             best = min(value for value, _ in printed.values())
-            theirs = [_bold(_text(*printed[method]), printed[method][0] == best, "**") for method in METHODS]
+            theirs = [_bold(_text(*printed[method]), printed[method][0] == best, "**") for method in self.columns]
             scaled = f" (× {self.scale[name]:.0f})" if name in self.scale else ""
             lines.append(f"| {name}{scaled} | ours | {' | '.join(ours)} |")
             lines.append(f"| | paper | {' | '.join(theirs)} |")
@@ -138,14 +152,14 @@ class PaperTable:
             table.add_column("method", no_wrap=True)
             for name in shown:
                 table.add_column(name.partition("-")[0], justify="right", no_wrap=True)
-            for method, column in METHODS.items():
+            for method in self.columns:
                 texts = []
                 for name in shown:
                     means, printed = self.means(cells, name), f"({self.paper[name][method][0]:.2f})"
                     text = f"{means[method]:.2f}" if method in means else "not run"
                     best = method == min(means, key=means.__getitem__)
                     texts.append(f"{f'[bold]{text}[/bold]' if best else text} {printed:>7}")
-                table.add_row(column.label, *texts)
+                table.add_row(METHODS[method].label, *texts)
             tables.append(table)
         return tables
 
@@ -156,7 +170,7 @@ def _claim(text: str, verdicts: dict[str, bool]) -> Claim:
 
 
 def _lowest(means: dict[str, float], methods: tuple[str, ...]) -> float:
-    return min(means[method] for method in methods)
+    return min(means[method] for method in methods if method in means)
 
 
 def _text(mean: float, deviation: float) -> str:

@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.preprocessing import StandardScaler
-from torch import Tensor
+from torch import Tensor, nn
 
-from pyro_probmix.datasets import TOYS, UCI, Dataset, uci_splits
+from pyro_probmix.datasets import STOCKS, TOYS, UCI, Dataset, stock_split, uci_splits
+from pyro_probmix.nn import MLP
 
 __all__ = ["LARGE", "ExperimentSettings", "Split", "make_split", "settings_for"]
 
@@ -53,6 +54,10 @@ class ExperimentSettings:
     num_neighbors: int = 5
     validation_fraction: float = 0.2
     num_samples: int = 100
+
+    def make_network(self, num_features: int, num_outputs: int) -> nn.Sequential:
+        """A freshly initialised network whose first layer is the embedding of the manifold methods."""
+        return MLP(num_features, self.hidden_features, num_outputs)
 
     def __post_init__(self) -> None:
         for name in ("splits", "epochs", "num_neighbors", "num_samples"):
@@ -132,7 +137,7 @@ class Split:
 def make_split(data: Dataset, index: int, seed: int, validation_fraction: float = 0.2) -> Split:
     """Split number ``index`` of a data set, scaled on its training rows.
 
-    A toy problem is drawn anew, training and test set; other data follow
+    A toy problem is drawn anew, training and test set; a stock is always tested on its last days; other data follow
     :func:`~pyro_probmix.datasets.uci_splits`, which knows no seed. The validation rows depend on the seed.
 
     Args:
@@ -170,5 +175,5 @@ def _toy_draw(data: Dataset, rng: np.random.Generator) -> tuple[Dataset, Dataset
 
 
 def _rows(data: Dataset, index: int) -> tuple[Dataset, Dataset]:
-    train, test = uci_splits(len(data), index + 1)[index]
+    train, test = stock_split(len(data)) if data.name in STOCKS else uci_splits(len(data), index + 1)[index]
     return replace(data, x=data.x[train], y=data.y[train]), replace(data, x=data.x[test], y=data.y[test])

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from pyro_probmix.experiments import METHODS, TABLES, UCI_RESULTS, paper_settings, reproduce, select_datasets
+from pyro_probmix.experiments import METHODS, TABLES, paper_settings, reproduce, select_datasets
 from pyro_probmix.experiments import store as module
 from pyro_probmix.experiments.protocol import make_split
 
-RESULTS = f"{UCI_RESULTS}.json"
+RESULTS = "uci_paper.json"
 
 QUICK = {"splits": 2, "epochs": 2, "num_samples": 3, "hidden_features": (8, 4), "progress": False}
 TWO = ("probmix", "local_manifold_probmix_separate_variance")
@@ -128,7 +128,7 @@ def test_a_training_that_fails_names_its_splits(data_dir, tmp_path, monkeypatch)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"name": "table9"}, "unknown reproduction 'table9'; expected one of table1, table3"),
+        ({"name": "table9"}, "unknown reproduction 'table9'; expected one of table1, table2"),
         ({"methods": ["mixop"]}, "unknown methods: mixop"),
         ({"datasets": ["boston"]}, "unknown data sets: boston; expected some of bostonHousing"),
         ({"seed": -1}, "seed must not be negative; got -1"),
@@ -206,3 +206,21 @@ def test_a_metric_the_paper_scaled_is_scaled_alike():
     assert table.means(cells, "yacht") == pytest.approx({"erm": 0.75})
     assert table.paper["kin8nm"]["erm"] == [7.41, 0.34]
     assert np.shape(table.values(cells, "kin8nm", "erm")) == (2,)
+
+
+@pytest.mark.parametrize("network", ["lstm", "transformer"])
+def test_a_stock_is_trained_on_by_either_network(network, data_dir, tmp_path):
+    options = {"datasets": [f"{network} GOOG"], "methods": ["manifold_mixup", "local_manifold_probmix"], "epochs": 1}
+    table, cells = run("table2", data_dir, tmp_path, **{**options, "batch_size": None})
+    assert json.loads((tmp_path / "stocks.json").read_text())["cells"] == cells
+    assert list(cells) == [f"{network} GOOG"]
+    assert list(cells[f"{network} GOOG"]) == options["methods"]
+    assert "probmix" in table.columns
+    assert not any(name.endswith("separate_variance") for name in table.columns)
+    assert len(table.paper) == 8
+    assert not any("the paper's" in claim.text for claim in table.claims(cells))
+    settings = json.loads((tmp_path / "stocks.json").read_text())["settings"]["datasets"][f"{network} GOOG"]
+    assert (settings["network"], settings["learning_rate"]) == (network, 0.0005)
+    text = (tmp_path / "table2.md").read_text()
+    assert "order of the methods" in text.replace("\n", " ")
+    assert f"| {network} GOOG | ours |" in text
