@@ -122,7 +122,7 @@ def stock_split(n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         n: number of rows, in the order of time.
 
     >>> train, test = stock_split(443)
-    >>> len(train), test[0] - train[-1], len(test)
+    >>> len(train), int(test[0] - train[-1]), len(test)
     (333, 22, 89)
     """
     num_test = round(0.2 * n)
