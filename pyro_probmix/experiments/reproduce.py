@@ -38,7 +38,7 @@ TABLES = {
 }
 """What :func:`reproduce` reproduces, by name."""
 
-_ALPHA, _BETA, _EVERY, _PATIENCE = 0.1, 1e-5, 5, 100
+_ALPHA, _BETA, _EVERY, _PATIENCE = 0.1, 1e-5, 5, 300
 
 _NOTES = {
     _UCI: f"""\
