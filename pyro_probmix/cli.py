@@ -128,7 +128,7 @@ def reproduce(
         Path("results") / "paper"
     ),
     datasets: Annotated[str | None, typer.Option(help="Comma-separated rows of a table; default all.")] = None,
-    methods: Annotated[str, typer.Option(help="Comma-separated columns of a table.")] = ",".join(METHODS),
+    methods: Annotated[str | None, typer.Option(help="Comma-separated columns of a table; default all.")] = None,
     splits: Annotated[int | None, typer.Option(help="Splits or draws; default as in the paper.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs; default as in the paper.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
@@ -145,7 +145,9 @@ def reproduce(
         if name in PICTURES:
             typer.echo(f"figure:  {draw_picture(name, **common)}")
             return
-        common |= {"methods": select_methods(methods), "report": lambda line: typer.echo(line, err=True)}
+        common["report"] = lambda line: typer.echo(line, err=True)
+        if methods is not None:
+            common["methods"] = methods.split(",")
         reproduction: PaperTable | Ablation
         if name in TABLES:
             chosen = None if datasets is None else select_datasets(datasets, name)

@@ -127,6 +127,7 @@ REPRODUCTION_MISTAKES = {
     "data set": (["table1", "--datasets", "boston"], ["unknown data sets: boston", *UCI]),
     "data sets of an ablation": (["ablation-regression", "--datasets", "yacht"], ["datasets belong to a table"]),
     "method": (["table3", "--methods", "mixop"], ["unknown methods: mixop", *METHODS]),
+    "column": (["ablation-regression", "--methods", "manifold_probmix_separate_variance"], ["unknown methods: man"]),
     "epochs": (["figure2", "--epochs", "0"], ["epochs must be at least 1"]),
 }
 

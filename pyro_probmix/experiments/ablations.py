@@ -221,7 +221,7 @@ def ablate(
     if seed < 0:
         raise ValueError(f"seed must not be negative; got {seed}")
     ablation, folder = ABLATIONS[name], Path(out)
-    methods = [method for method in select_methods(",".join(methods)) if method in COLUMNS]
+    methods = select_methods(",".join(methods), COLUMNS)
     settings = {key: replace(value, **changes) for key, value in ablation_settings(ablation.toy).items()}
     data = TOYS[ablation.toy]()
     store = CellStore(folder, name, settings, dict.fromkeys(settings, ablation.toy), seed)

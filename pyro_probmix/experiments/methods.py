@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -148,8 +148,12 @@ METHODS: dict[str, Method] = {
 """The methods by name, in the order of the paper's tables."""
 
 
-def select_methods(names: str) -> tuple[str, ...]:
+def select_methods(names: str, columns: Sequence[str] = tuple(METHODS)) -> tuple[str, ...]:
     """The methods of a comma-separated list, in the order of the tables.
+
+    Args:
+        names: the list.
+        columns: the methods to choose from.
 
     Raises:
         ValueError: if a name is unknown or the list is empty.
@@ -158,8 +162,8 @@ def select_methods(names: str) -> tuple[str, ...]:
     ('erm', 'probmix')
     """
     chosen = {name.strip() for name in names.split(",")} - {""}
-    unknown = sorted(chosen - METHODS.keys())
+    unknown = sorted(chosen - set(columns))
     if unknown or not chosen:
         got = ", ".join(unknown) or "none"
-        raise ValueError(f"unknown methods: {got}; expected some of {', '.join(METHODS)}")
-    return tuple(name for name in METHODS if name in chosen)
+        raise ValueError(f"unknown methods: {got}; expected some of {', '.join(columns)}")
+    return tuple(name for name in columns if name in chosen)

@@ -202,12 +202,12 @@ def reproduce(
         raise ValueError(f"seed must not be negative; got {seed}")
     table, folder = TABLES[name], Path(out)
     rows = _rows(table)
-    chosen = select_methods(",".join(table.columns if methods is None else methods))
+    chosen = select_methods(",".join(table.columns if methods is None else methods), table.columns)
     shown = select_datasets(",".join(rows if datasets is None else datasets), name)
     loaded = {dataset: rows[dataset].load(data_dir) for dataset in shown}
     settings = {dataset: replace(row.settings, **changes) for dataset, row in rows.items()}
     store = CellStore(folder, table.results, settings, {dataset: row.data for dataset, row in rows.items()}, seed)
-    cells = store.fill(loaded, [method for method in chosen if method in table.columns], report, progress)
+    cells = store.fill(loaded, chosen, report, progress)
     changed = ", ".join(f"{name} = {value}" for name, value in changes.items())
     notes = f"{_NOTES[table.results]} This run differs: {changed}." if changed else _NOTES[table.results]
     write_text(folder / f"{name}.md", table.markdown(cells, notes))

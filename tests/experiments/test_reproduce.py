@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import math
+from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -224,3 +226,18 @@ def test_a_stock_is_trained_on_by_either_network(network, data_dir, tmp_path):
     text = (tmp_path / "table2.md").read_text()
     assert "order of the methods" in text.replace("\n", " ")
     assert f"| {network} GOOG | ours |" in text
+
+
+@pytest.mark.parametrize("name", ["table1", "table3"])
+def test_the_committed_table_shows_the_committed_numbers(name):
+    folder = Path(__file__).resolve().parents[2] / "tutorials" / "results"
+    stored_cells = json.loads((folder / "uci_paper.json").read_text())
+    for dataset, found in stored_cells["cells"].items():
+        assert all(len(values) == 20 for metrics in found.values() for values in metrics.values())
+        expected = {**asdict(paper_settings(dataset)), "hidden_features": [128, 32]}
+        settings = stored_cells["settings"]["datasets"][dataset]
+        assert {key: settings[key] for key in expected} == expected
+    text = TABLES[name].markdown(stored_cells["cells"], "")
+    shown = (folder / f"{name}.md").read_text()
+    for line in text.splitlines():
+        assert line in shown.splitlines()
