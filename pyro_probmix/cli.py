@@ -132,6 +132,7 @@ def reproduce(
     splits: Annotated[int | None, typer.Option(help="Splits or draws; default as in the paper.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs; default as in the paper.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    device: Annotated[str, typer.Option(help="Where a table or an ablation is trained, such as cuda.")] = "cpu",
 ) -> None:
     """Compute a table, an ablation or a figure of the paper; print and write it beside the paper's."""
     given = {"splits": splits, "epochs": epochs}
@@ -145,6 +146,7 @@ def reproduce(
         if name in PICTURES:
             typer.echo(f"figure:  {draw_picture(name, **common)}")
             return
+        common["device"] = device
         common["report"] = lambda line: typer.echo(line, err=True)
         if methods is not None:
             common["methods"] = methods.split(",")

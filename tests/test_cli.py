@@ -128,6 +128,7 @@ REPRODUCTION_MISTAKES = {
     "data sets of an ablation": (["ablation-regression", "--datasets", "yacht"], ["datasets belong to a table"]),
     "method": (["table3", "--methods", "mixop"], ["unknown methods: mixop", *METHODS]),
     "column": (["ablation-regression", "--methods", "manifold_probmix_separate_variance"], ["unknown methods: man"]),
+    "device": (["ablation-regression", "--device", "abacus"], ["device: expected one that is here", "'abacus'"]),
     "epochs": (["figure2", "--epochs", "0"], ["epochs must be at least 1"]),
 }
 

@@ -192,6 +192,7 @@ def ablate(
     out: str | Path,
     methods: Sequence[str] = COLUMNS,
     seed: int = 0,
+    device: str = "cpu",
     report: Callable[[str], None] | None = None,
     progress: bool = True,
     **changes: Any,
@@ -206,6 +207,7 @@ def ablate(
         out: output folder.
         methods: which columns, of :data:`COLUMNS`.
         seed: seed of everything random.
+        device: where the models are trained, such as ``"cuda"``; other devices draw other random numbers.
         report: called with a line on each cell.
         progress: show a progress bar for each cell.
         **changes: fields of :class:`~pyro_probmix.experiments.store.PaperSettings` that differ from the protocol.
@@ -224,7 +226,7 @@ def ablate(
     methods = select_methods(",".join(methods), COLUMNS)
     settings = {key: replace(value, **changes) for key, value in ablation_settings(ablation.toy).items()}
     data = TOYS[ablation.toy]()
-    store = CellStore(folder, name, settings, dict.fromkeys(settings, ablation.toy), seed)
+    store = CellStore(folder, name, settings, dict.fromkeys(settings, ablation.toy), seed, device)
     cells = store.fill(dict.fromkeys(settings, data), methods, report, progress)
     changed = ", ".join(f"{key} = {value}" for key, value in changes.items())
     notes = f"{_NOTES} This run differs: {changed}." if changed else _NOTES

@@ -124,6 +124,11 @@ class Split:
         """The target in its own units that is zero in standardised ones."""
         return 0.0 if self.y_scaler is None else float(self.y_scaler.mean_[0])
 
+    def to(self, device: torch.device) -> Split:
+        """The same on another device."""
+        parts = {name: getattr(self, name) for name in ("train", "validation", "test")}
+        return replace(self, **{name: (x.to(device), y.to(device)) for name, (x, y) in parts.items()})
+
     def standardise(self, x: NDArray[np.float64]) -> Tensor:
         """Features of shape ``(n, d)`` in standardised units."""
         return torch.as_tensor(self.x_scaler.transform(x), dtype=torch.float32)

@@ -168,6 +168,7 @@ def reproduce(
     datasets: Sequence[str] | None = None,
     methods: Sequence[str] | None = None,
     seed: int = 0,
+    device: str = "cpu",
     report: Callable[[str], None] | None = None,
     progress: bool = True,
     **changes: Any,
@@ -185,6 +186,7 @@ def reproduce(
         datasets: which rows of the table to compute; by default all.
         methods: which columns; by default all.
         seed: seed of everything random.
+        device: where the models are trained, such as ``"cuda"``; other devices draw other random numbers.
         report: called with a line on each cell.
         progress: show a progress bar for each cell.
         **changes: fields of :class:`~pyro_probmix.experiments.store.PaperSettings` that differ from the protocol.
@@ -206,7 +208,9 @@ def reproduce(
     shown = select_datasets(",".join(rows if datasets is None else datasets), name)
     loaded = {dataset: rows[dataset].load(data_dir) for dataset in shown}
     settings = {dataset: replace(row.settings, **changes) for dataset, row in rows.items()}
-    store = CellStore(folder, table.results, settings, {dataset: row.data for dataset, row in rows.items()}, seed)
+    store = CellStore(
+        folder, table.results, settings, {dataset: row.data for dataset, row in rows.items()}, seed, device
+    )
     cells = store.fill(loaded, chosen, report, progress)
     changed = ", ".join(f"{name} = {value}" for name, value in changes.items())
     notes = f"{_NOTES[table.results]} This run differs: {changed}." if changed else _NOTES[table.results]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from pyro_probmix.datasets import Dataset
 from pyro_probmix.experiments.cells import score
@@ -46,7 +47,11 @@ class CellStore:
         settings: of every row of the table, by name.
         data: what identifies the data of a row, by name.
         seed: seed of the reproduction.
+        device: where the models are trained.
         protocol: name of the protocol.
+
+    Raises:
+        ValueError: if there is no such device.
     """
 
     folder: Path
@@ -54,7 +59,14 @@ class CellStore:
     settings: dict[str, PaperSettings]
     data: dict[str, str]
     seed: int
+    device: str = "cpu"
     protocol: str = "paper"
+
+    def __post_init__(self) -> None:
+        try:
+            torch.empty(0, device=self.device)
+        except (RuntimeError, AssertionError) as error:
+            raise ValueError(f"device: expected one that is here, such as cpu, got {self.device!r}: {error}") from error
 
     def load(self, dataset: str, method: str) -> dict[str, list[float]] | None:
         """The metrics of a cell, or ``None`` where it has not been computed with these settings."""
@@ -75,6 +87,7 @@ class CellStore:
             "method": method,
             "settings": self._settings(dataset),
             "versions": versions(),
+            "device": self.device,
             "seconds": round(seconds, 1),
             "metrics": metrics,
         }
@@ -97,7 +110,7 @@ class CellStore:
                 metrics, start = self.load(name, method), time.perf_counter()
                 done = "kept"
                 if metrics is None:
-                    metrics = train_cell(dataset, method, self.settings[name], self.seed, progress)
+                    metrics = train_cell(dataset, method, self.settings[name], self.seed, self.device, progress)
                     seconds = time.perf_counter() - start
                     self.save(name, method, metrics, seconds)
                     done = f"{seconds:.0f} s"
@@ -128,7 +141,7 @@ class CellStore:
 
 
 def train_cell(
-    data: Dataset, method: str, settings: PaperSettings, seed: int, progress: bool = False
+    data: Dataset, method: str, settings: PaperSettings, seed: int, device: str = "cpu", progress: bool = False
 ) -> dict[str, list[float]]:
     """Test metrics of one method, a number a split, all splits being trained as replicas.
 
@@ -136,9 +149,10 @@ def train_cell(
         ValueError: if a training fails; the method, the data set and the splits are named.
     """
     column = METHODS[method]
-    splits = [make_split(data, index, seed, settings.validation_fraction) for index in range(settings.splits)]
+    place = torch.device(device)
+    splits = [make_split(data, index, seed, settings.validation_fraction).to(place) for index in range(settings.splits)]
     replicas = fit_replicas(
-        lambda r: column.make_model(data, settings),
+        lambda r: column.make_model(data, settings).to(place),
         [split.train for split in splits],
         graph=functools.partial(column.graph, num_neighbors=settings.num_neighbors),
         validation=[split.validation for split in splits],
