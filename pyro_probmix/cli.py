@@ -16,8 +16,23 @@ try:
 
     from pyro_probmix._version import __version__
     from pyro_probmix.datasets import NAMES, Task, load
-    from pyro_probmix.experiments import FIGURE, METHODS, RESULTS, select_methods, settings_for
+    from pyro_probmix.experiments import (
+        ABLATIONS,
+        FIGURE,
+        METHODS,
+        PICTURES,
+        RESULTS,
+        TABLES,
+        Ablation,
+        PaperTable,
+        ablate,
+        draw_picture,
+        select_datasets,
+        select_methods,
+        settings_for,
+    )
     from pyro_probmix.experiments import compare as run_comparison
+    from pyro_probmix.experiments import reproduce as run_reproduction
 except ModuleNotFoundError as error:
     missing = (error.name or "").partition(".")[0]
     if missing not in {"matplotlib", "rich", "typer"}:
@@ -25,7 +40,10 @@ except ModuleNotFoundError as error:
     print(f'error: the command needs {missing}: pip install "pyro-probmix[experiments]"', file=sys.stderr)
     raise SystemExit(2) from None
 
-__all__ = ["app", "compare", "main"]
+__all__ = ["REPRODUCTIONS", "app", "compare", "main", "reproduce"]
+
+REPRODUCTIONS = (*TABLES, *ABLATIONS, *PICTURES)
+"""What ``reproduce`` reproduces."""
 
 app = typer.Typer(name="pyro-probmix", add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -36,7 +54,7 @@ def _plain_errors() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        typer.echo("stopped; finished cells are kept in results.json", err=True)
+        typer.echo("stopped; finished cells are kept", err=True)
         raise typer.Exit(130) from None
     except (ValueError, OSError, ImportError) as error:
         typer.echo(f"error: {error}", err=True)
@@ -97,6 +115,53 @@ def compare(
         comparison = run_comparison(dataset, chosen, settings, seed=seed, jobs=workers, out=folder)
     Console().print(comparison.table())
     typer.echo(f"results: {folder / RESULTS}\nfigure:  {folder / FIGURE}")
+
+
+@app.command()
+def reproduce(
+    name: Annotated[str, typer.Argument(help=f"One of {', '.join(REPRODUCTIONS)}.")],
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Folder holding uci/NAME/data.txt and stocks/TICKER.csv; default as for compare."),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Output folder; what is finished there is not computed again.")] = (
+        Path("results") / "paper"
+    ),
+    datasets: Annotated[str | None, typer.Option(help="Comma-separated rows of a table; default all.")] = None,
+    methods: Annotated[str | None, typer.Option(help="Comma-separated columns of a table; default all.")] = None,
+    splits: Annotated[int | None, typer.Option(help="Splits or draws; default as in the paper.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Epochs; default as in the paper.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    device: Annotated[str, typer.Option(help="Where a table or an ablation is trained, such as cuda.")] = "cpu",
+) -> None:
+    """Compute a table, an ablation or a figure of the paper; print and write it beside the paper's."""
+    given = {"splits": splits, "epochs": epochs}
+    changes: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+    common: dict[str, Any] = {"out": out, "seed": seed, "progress": sys.stderr.isatty(), **changes}
+    with _plain_errors():
+        if name not in REPRODUCTIONS:
+            raise ValueError(f"unknown reproduction {name!r}; expected one of {', '.join(REPRODUCTIONS)}")
+        if datasets is not None and name not in TABLES:
+            raise ValueError(f"datasets belong to a table; {name} has its own")
+        if name in PICTURES:
+            typer.echo(f"figure:  {draw_picture(name, **common)}")
+            return
+        common["device"] = device
+        common["report"] = lambda line: typer.echo(line, err=True)
+        if methods is not None:
+            common["methods"] = methods.split(",")
+        reproduction: PaperTable | Ablation
+        if name in TABLES:
+            chosen = None if datasets is None else select_datasets(datasets, name)
+            reproduction, cells = run_reproduction(name, data, datasets=chosen, **common)
+        else:
+            reproduction, cells = ablate(name, **common)
+    for panel in reproduction.terminal(cells):
+        Console().print(panel)
+    for claim in reproduction.claims(cells):
+        typer.echo(str(claim))
+    results = out / f"{TABLES[name].results if name in TABLES else name}.json"
+    typer.echo(f"results: {results}\ntable:   {out / name}.md\nfigure:  {out / name}.png")
 
 
 def main() -> None:

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from pyro_probmix.cli import app
-from pyro_probmix.datasets import DATA_VARIABLE, NAMES
+from pyro_probmix.cli import REPRODUCTIONS, app
+from pyro_probmix.datasets import DATA_VARIABLE, NAMES, UCI
 from pyro_probmix.experiments import METHODS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -105,6 +105,47 @@ def test_a_mistake_is_one_line_and_exit_code_2(mistake, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def test_reproduce_prints_ours_beside_the_papers_and_resumes(data_dir, tmp_path):
+    quick = ["--splits", "2", "--epochs", "2", "--out", str(tmp_path)]
+    arguments = ["table1", "--data", str(data_dir), "--datasets", "yacht", "--methods", "erm,probmix", *quick]
+    done, again = run("reproduce", *arguments), run("reproduce", *arguments)
+    assert done.exit_code == again.exit_code == 0, done.output
+    assert "(0.44)" in done.stdout
+    assert "at or below the paper's" in done.stdout
+    for name in ("uci_paper.json", "table1.md", "table1.png"):
+        assert str(tmp_path / name) in done.stdout
+        assert (tmp_path / name).is_file()
+    assert again.stderr.count("(kept)") == 2
+    done = run("reproduce", "ablation-classification", "--methods", "erm", *quick)
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "ablation-classification.json").is_file()
+
+
+REPRODUCTION_MISTAKES = {
+    "name": (["table9"], ["unknown reproduction 'table9'", *REPRODUCTIONS]),
+    "data folder": (["table1", "--data", "nowhere"], ["nowhere", "uci/bostonHousing/data.txt"]),
+    "data set": (["table1", "--datasets", "boston"], ["unknown data sets: boston", *UCI]),
+    "data sets of an ablation": (["ablation-regression", "--datasets", "yacht"], ["datasets belong to a table"]),
+    "method": (["table3", "--methods", "mixop"], ["unknown methods: mixop", *METHODS]),
+    "column": (["ablation-regression", "--methods", "manifold_probmix_separate_variance"], ["unknown methods: man"]),
+    "device": (["ablation-regression", "--device", "abacus"], ["device: expected one that is here", "'abacus'"]),
+    "epochs": (["figure2", "--epochs", "0"], ["epochs must be at least 1"]),
+}
+
+
+@pytest.mark.parametrize("mistake", REPRODUCTION_MISTAKES)
+def test_a_mistake_in_reproduce_is_one_line_and_exit_code_2(mistake, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv(DATA_VARIABLE, raising=False)
+    arguments, expected = REPRODUCTION_MISTAKES[mistake]
+    done = run("reproduce", *arguments)
+    assert done.exit_code == 2
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+    assert all(text in done.stderr for text in expected)
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_sub_command_is_needed():
     assert run("toy-regression").exit_code == 2
     assert "compare" in run("--help").stdout
@@ -179,5 +220,5 @@ def test_an_end_before_its_time_keeps_finished_cells_and_leaves_no_process(signa
     assert 1 <= done < 500
     if signal_sent is signal.SIGINT:
         assert process.returncode == 130
-        assert "stopped; finished cells are kept in results.json" in errors
+        assert "stopped; finished cells are kept" in errors
         assert "Traceback" not in errors

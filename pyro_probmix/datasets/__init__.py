@@ -5,6 +5,7 @@ from __future__ import annotations
 from pyro_probmix.datasets.bundled import BUNDLED, load_bundled
 from pyro_probmix.datasets.catalog import NAMES, TOYS, load
 from pyro_probmix.datasets.dataset import Dataset, Task
+from pyro_probmix.datasets.stocks import HORIZON, STOCKS, WINDOW, load_stock, stock_split
 from pyro_probmix.datasets.tabular import load_csv
 from pyro_probmix.datasets.toy import TOY_RADII, TOY_REGIONS, toy_classification, toy_regression
 from pyro_probmix.datasets.uci import DATA_VARIABLE, UCI, load_uci, uci_splits, uci_url
@@ -12,17 +13,22 @@ from pyro_probmix.datasets.uci import DATA_VARIABLE, UCI, load_uci, uci_splits, 
 __all__ = [
     "BUNDLED",
     "DATA_VARIABLE",
+    "HORIZON",
     "NAMES",
+    "STOCKS",
     "TOYS",
     "TOY_RADII",
     "TOY_REGIONS",
     "UCI",
+    "WINDOW",
     "Dataset",
     "Task",
     "load",
     "load_bundled",
     "load_csv",
+    "load_stock",
     "load_uci",
+    "stock_split",
     "toy_classification",
     "toy_regression",
     "uci_splits",

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pyro_probmix.datasets.dataset import Dataset
 
-__all__ = ["DATA_VARIABLE", "UCI", "load_uci", "uci_splits", "uci_url"]
+__all__ = ["DATA_VARIABLE", "UCI", "download", "load_uci", "uci_splits", "uci_url"]
 
 DATA_VARIABLE = "PYRO_PROBMIX_DATA"
 """Environment variable naming a local data folder."""
@@ -84,7 +84,11 @@ def load_uci(name: str, data_dir: str | Path | None = None) -> Dataset:
         raise ValueError(f"unknown UCI data set {name!r}; expected one of {', '.join(UCI)}")
     source = UCI[name]
     folder = data_dir if data_dir is not None else os.environ.get(DATA_VARIABLE)
-    path = _local_file(name, Path(folder)) if folder else _download(name)
+    path = (
+        _local_file(name, Path(folder))
+        if folder
+        else download(name, f"uci/{name}/data.txt", uci_url(name), source.sha256)
+    )
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     if digest != source.sha256:
         raise ValueError(
@@ -134,7 +138,19 @@ def _local_file(name: str, folder: Path) -> Path:
     )
 
 
-def _download(name: str) -> Path:
+def download(name: str, place: str, url: str, sha256: str) -> Path:
+    """The file of a data set, fetched once into the user's cache and verified.
+
+    Args:
+        name: name of the data set.
+        place: where in a local data folder the file would be.
+        url: its address.
+        sha256: its checksum.
+
+    Raises:
+        ImportError: if pooch is not installed.
+        ConnectionError: if the download fails.
+    """
     try:
         import pooch
     except ImportError as error:
@@ -144,15 +160,15 @@ def _download(name: str) -> Path:
         ) from error
     try:
         file = pooch.retrieve(
-            uci_url(name),
-            known_hash=f"sha256:{UCI[name].sha256}",
-            fname=f"{name}.txt",
+            url,
+            known_hash=f"sha256:{sha256}",
+            fname=name + Path(place).suffix,
             path=pooch.os_cache("pyro_probmix"),
             progressbar=True,
         )
     except OSError as error:
         raise ConnectionError(
-            f"could not download {name} from {uci_url(name)} ({error}); without a network put the file at "
-            f"DIR/uci/{name}/data.txt and name DIR with --data DIR (data_dir=DIR) or {DATA_VARIABLE}"
+            f"could not download {name} from {url} ({error}); without a network put the file at "
+            f"DIR/{place} and name DIR with --data DIR (data_dir=DIR) or {DATA_VARIABLE}"
         ) from error
     return Path(file)

@@ -14,12 +14,15 @@ from numpy.typing import NDArray
 
 from pyro_probmix.datasets import TOY_REGIONS, TOYS, Dataset
 from pyro_probmix.evaluation import evaluate
-from pyro_probmix.experiments.methods import METHODS, make_parts
+from pyro_probmix.experiments.methods import METHODS
 from pyro_probmix.experiments.protocol import ExperimentSettings, Split, make_split
 from pyro_probmix.models import seeded
 from pyro_probmix.training import fit
 
-__all__ = ["Cell", "CellResult", "Picture", "run_cell"]
+__all__ = ["HEIGHTS", "Cell", "CellResult", "Picture", "run_cell", "score"]
+
+HEIGHTS = np.linspace(-120.0, 270.0, 196)
+"""Targets at which the density of a toy regression is pictured."""
 
 _CHUNK = 1000
 _HALF_WIDTH = 3.6
@@ -52,6 +55,7 @@ class Picture:
         grid: inputs, ``(m, 1)`` for the regression and ``(m, 2)`` for the classification.
         mean: predictive mean ``(m,)``, or class probabilities ``(m, num_classes)``.
         deviation: predictive standard deviation ``(m,)``; ``None`` for the classification.
+        density: predictive density at :data:`HEIGHTS`, ``(k, m)``; ``None`` for the classification.
         train: features and targets of the training rows, validation rows included.
         test: features and targets of the test rows.
     """
@@ -59,6 +63,7 @@ class Picture:
     grid: NDArray[np.float64]
     mean: NDArray[np.float64]
     deviation: NDArray[np.float64] | None
+    density: NDArray[np.float64] | None
     train: tuple[NDArray[np.float64], NDArray[np.float64]]
     test: tuple[NDArray[np.float64], NDArray[np.float64]]
 
@@ -96,7 +101,7 @@ def run_cell(cell: Cell) -> CellResult:
     seeds = np.random.SeedSequence(cell.seed, spawn_key=(1, cell.split))
     init_seed, fit_seed = seeds.generate_state(2).tolist()
     with seeded(init_seed, torch.device("cpu")), _one_thread():
-        model = method.build(make_parts(cell.data, settings))
+        model = method.make_model(cell.data, settings)
         try:
             fit(
                 model,
@@ -112,7 +117,7 @@ def run_cell(cell: Cell) -> CellResult:
         except ValueError as error:
             raise ValueError(f"{cell.method} on split {cell.split + 1}: {error}") from error
         with torch.no_grad():
-            metrics = _metrics(model, split, settings, cell.data)
+            metrics = score(model, split, settings, cell.data)
             drawn = cell.data.name in TOYS and cell.split == 0
             picture = _picture(model, split, settings, cell.data) if drawn else None
     return CellResult(cell.method, cell.split, metrics, picture)
@@ -128,7 +133,8 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _metrics(model: Any, split: Split, settings: ExperimentSettings, data: Dataset) -> dict[str, float]:
+def score(model: Any, split: Split, settings: ExperimentSettings, data: Dataset) -> dict[str, float]:
+    """Test metrics of a trained model, in the units of the data; see :class:`CellResult`."""
     x, y = split.test
     found = evaluate(model.predictive(x, num_samples=settings.num_samples), y)
     if data.task == "classification":
@@ -139,7 +145,8 @@ def _metrics(model: Any, split: Split, settings: ExperimentSettings, data: Datas
 
 def _picture(model: Any, split: Split, settings: ExperimentSettings, data: Dataset) -> Picture:
     grid = _line() if data.task == "regression" else _square()
-    means, deviations = [], []
+    means, deviations, densities = [], [], []
+    heights = torch.as_tensor((HEIGHTS - split.y_shift) / split.y_scale, dtype=torch.float32)
     for rows in split.standardise(grid).split(_CHUNK):
         p = model.predictive(rows, num_samples=settings.num_samples)
         if split.y_scaler is None:
@@ -147,13 +154,15 @@ def _picture(model: Any, split: Split, settings: ExperimentSettings, data: Datas
         else:
             means.append(p.mean)
             deviations.append(p.stddev)
+            densities.append(torch.stack([p.log_prob(y.expand(len(rows))) for y in heights]).exp() / split.y_scale)
     mean = torch.cat(means).double().numpy()
     train = tuple(torch.cat(parts) for parts in zip(split.train, split.validation, strict=True))
     if split.y_scaler is None:
-        return Picture(grid, mean, None, split.own_units(*train), split.own_units(*split.test))
+        return Picture(grid, mean, None, None, split.own_units(*train), split.own_units(*split.test))
     deviation = torch.cat(deviations).double().numpy() * split.y_scale
     mean = split.y_scaler.inverse_transform(mean[:, None])[:, 0]
-    return Picture(grid, mean, deviation, split.own_units(*train), split.own_units(*split.test))
+    density = torch.cat(densities, dim=1).double().numpy()
+    return Picture(grid, mean, deviation, density, split.own_units(*train), split.own_units(*split.test))
 
 
 def _line() -> NDArray[np.float64]:

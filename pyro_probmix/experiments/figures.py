@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,12 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from pyro_probmix.datasets import TOY_REGIONS
-from pyro_probmix.experiments.cells import Picture
+from pyro_probmix.experiments.cells import HEIGHTS, Picture
 from pyro_probmix.experiments.methods import METHODS
+from pyro_probmix.experiments.paper import Cells, PaperTable
 from pyro_probmix.experiments.results import Comparison
 
-__all__ = ["draw"]
+__all__ = ["draw", "draw_ablation", "draw_densities", "draw_table"]
 
 # The colour-blind-safe palette of Okabe and Ito.
 _BLUE, _ORANGE, _GREEN, _VERMILION, _GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#7F7F7F"
@@ -38,11 +40,87 @@ def draw(comparison: Comparison, path: Path) -> None:
 
     Source: El-Laham et al. (2025), figures 2, 3 and 14.
     """
-    figure = _toy_figure(comparison) if comparison.pictures else _split_figure(comparison)
+    panels = _PANELS[comparison.data.task]
+    figure = _toy_figure(comparison, *panels) if comparison.pictures else _split_figure(comparison)
     figure.savefig(path, dpi=_DPI)
 
 
-def _toy_figure(comparison: Comparison) -> Figure:
+def draw_densities(comparison: Comparison, path: Path) -> None:
+    """Write the predictive densities of a finished comparison on the toy regression as a PNG file.
+
+    Source: El-Laham et al. (2025), figure 3.
+    """
+    _toy_figure(comparison, _density_panel, _density_legend).savefig(path, dpi=_DPI)
+
+
+def draw_table(table: PaperTable, cells: Cells, path: Path) -> None:
+    """Write a reproduced table as a PNG file: a panel a data set, ours beside the paper's means."""
+    names = [name for name in table.paper if table.means(cells, name)]
+    columns = min(len(names), 4)
+    rows = -(-len(names) // columns)
+    figure = Figure(figsize=(2.2 + 2.2 * columns, 0.9 + 2.6 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, sharey=True, squeeze=False)
+    for axis in axes.flat[len(names) :]:
+        axis.set_axis_off()
+    for axis, name in zip(axes.flat, names, strict=False):
+        means = table.means(cells, name)
+        for place, method in enumerate(table.columns):
+            if table.comparable:
+                axis.plot(
+                    table.paper[name][method][0], place, color=_GREY, marker="D", mfc="none", ms=4, linestyle="none"
+                )
+            values = table.values(cells, name, method)
+            if values is not None:
+                error = values.std(ddof=min(1, len(values) - 1)) / np.sqrt(len(values))
+                color = _VERMILION if method == min(means, key=means.__getitem__) else _BLUE
+                axis.errorbar(means[method], place, xerr=error, color=color, marker="o", ms=4, capsize=2)
+        axis.set_title(name, fontsize=9)
+        axis.tick_params(labelsize=7)
+        axis.grid(axis="x", alpha=0.3)
+    axes[0, 0].set_yticks(range(len(table.columns)), [METHODS[method].label for method in table.columns])
+    axes[0, 0].set_ylim(len(table.columns) - 0.5, -0.5)
+    figure.suptitle(f"{table.title}, lower is better", fontsize=10)
+    handles = [
+        Line2D([], [], color=_BLUE, marker="o", markersize=4, label="ours, mean ± standard error"),
+        Line2D([], [], color=_VERMILION, marker="o", markersize=4, label="best of ours"),
+        Line2D([], [], color=_GREY, marker="D", mfc="none", markersize=4, linestyle="none", label="the paper's mean"),
+    ]
+    handles = handles if table.comparable else handles[:2]
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(columns, 3), frameon=False, fontsize=8)
+    figure.savefig(path, dpi=100)
+
+
+def draw_ablation(cells: Cells, metrics: tuple[str, ...], title: str, path: Path) -> None:
+    """Write box plots of the methods under every setting as a PNG file, a column a setting and a row a metric."""
+    methods = [method for method in METHODS if any(method in found for found in cells.values())]
+    size = 2.4 + 1.5 * len(cells), 0.8 + (0.8 + 0.22 * len(methods)) * len(metrics)
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(len(metrics), len(cells), sharex="row", sharey=True, squeeze=False)
+    for row, metric in enumerate(metrics):
+        for axis, (setting, found) in zip(axes[row], cells.items(), strict=True):
+            values = [found[method][metric] if method in found else [] for method in methods]
+            medians = [
+                sign * np.median(v) if v else np.inf for v in values for sign in [-1 if metric == "accuracy" else 1]
+            ]
+            boxes = axis.boxplot(values, orientation="horizontal", widths=0.7, flierprops={"markersize": 2})
+            boxes["medians"][int(np.argmin(medians))].set(color=_VERMILION, linewidth=3)
+            axis.set_yticks(range(1, len(methods) + 1), [METHODS[method].label for method in methods], fontsize=7)
+            axis.tick_params(axis="x", labelsize=6)
+            axis.grid(axis="x", alpha=0.3)
+            axis.set_xscale("linear" if metric == "accuracy" else "symlog")
+            if row == 0:
+                axis.set_title(setting.replace("alpha", "α").replace("beta", "β"), fontsize=8)
+        axes[row, 0].set_ylabel(metric, fontsize=8)
+    axes[0, 0].invert_yaxis()
+    figure.suptitle(f"{title}: test set, the best median in red", fontsize=10)
+    figure.savefig(path, dpi=100)
+
+
+def _toy_figure(
+    comparison: Comparison,
+    panel: Callable[[Axes, Picture], None],
+    legend: Callable[[Comparison], list[Artist]],
+) -> Figure:
     pictures = comparison.pictures
     names = list(dict.fromkeys(METHODS[key].name for key in pictures))
     graphs = sorted({METHODS[key].local for key in pictures})
@@ -50,7 +128,6 @@ def _toy_figure(comparison: Comparison) -> Figure:
     size = 1.0 + 2.8 * max(len(names), 2), 1.0 + 3.4 * len(graphs)
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(len(graphs), len(names), sharex=True, sharey=True, squeeze=False)
-    panel, legend = _PANELS[comparison.data.task]
     across, up = (*comparison.data.feature_names, "y")[:2]
     empty = None
     for (row, column), axis in np.ndenumerate(axes):
@@ -93,7 +170,7 @@ def _regression_panel(axes: Axes, picture: Picture) -> None:
     axes.scatter(*picture.train, s=5, color=_ORANGE, zorder=3, linewidth=0)
     axes.scatter(*picture.test, s=5, color=_VERMILION, zorder=3, linewidth=0)
     axes.set_xlim(x[0], x[-1])
-    axes.set_ylim(-120, 270)
+    axes.set_ylim(HEIGHTS[0], HEIGHTS[-1])
 
 
 def _regression_legend(comparison: Comparison) -> list[Artist]:
@@ -105,6 +182,26 @@ def _regression_legend(comparison: Comparison) -> list[Artist]:
         Line2D([], [], color=_VERMILION, marker="o", markersize=3, linestyle="none", label="test data"),
         Patch(color=_GREY, alpha=0.15, linewidth=0, label="test region"),
     ]
+
+
+def _density_panel(axes: Axes, picture: Picture) -> None:
+    x, density = picture.grid[:, 0], picture.density
+    assert density is not None
+    extent = (x[0], x[-1], HEIGHTS[0], HEIGHTS[-1])
+    shades = np.maximum(np.log10(np.maximum(density, 1e-300)), -5.0)
+    axes.imshow(shades, extent=extent, origin="lower", aspect="auto", cmap="Blues", vmin=-5.0, vmax=-0.5)
+    axes.plot(x, x**3, color="black", linestyle="--", linewidth=0.8)
+    axes.scatter(*picture.train, s=4, color=_ORANGE, linewidth=0)
+    axes.scatter(*picture.test, s=4, color=_VERMILION, linewidth=0)
+    axes.axvline(TOY_REGIONS["test"][0], color=_GREY, linewidth=0.8)
+    axes.set_xlim(x[0], x[-1])
+    axes.set_ylim(HEIGHTS[0], HEIGHTS[-1])
+
+
+def _density_legend(comparison: Comparison) -> list[Artist]:
+    shade = Patch(color=_BLUE, alpha=0.5, linewidth=0, label="log density, from 1e-5 to 0.3")
+    border = Line2D([], [], color=_GREY, linewidth=0.8, label="where the test region begins")
+    return [shade, border, *_regression_legend(comparison)[2:5]]
 
 
 def _classification_panel(axes: Axes, picture: Picture) -> None:

@@ -1,10 +1,10 @@
-"""The nine columns of the paper's tables: which site of one model is fused, and on which graph."""
+"""The eleven columns of the paper's tables: which site of one model is fused, and on which graph."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import pyro.distributions as dist
 from torch import Tensor, nn
@@ -20,7 +20,7 @@ from pyro_probmix.mixing import (
     Vicinity,
 )
 from pyro_probmix.models import ERM, ManifoldMixup, ManifoldProbMix, Mixup, ProbMix
-from pyro_probmix.nn import MLP, CategoricalLikelihood, Likelihood, NormalEmbedding, NormalLikelihood
+from pyro_probmix.nn import CategoricalLikelihood, Likelihood, NormalEmbedding, NormalLikelihood
 
 __all__ = ["METHODS", "Method", "Parts", "make_parts", "select_methods"]
 
@@ -30,7 +30,7 @@ class Parts:
     """What every method is built from.
 
     Args:
-        network: multi-layer perceptron; its first layer is the encoder of the manifold methods, the rest their
+        network: its first layer is the encoder of the manifold methods, the rest their
             decoder. A deterministic embedding is taken after the activation, for before it the layer is affine
             and mixing there would be mixing the input; a Normal embedding before it.
         embedding_dim: width of the first layer.
@@ -58,7 +58,7 @@ def make_parts(data: Dataset, settings: ExperimentSettings) -> Parts:
         classes = data.num_classes
         likelihood = CategoricalLikelihood(classes)
         vicinity = LabelVicinity(settings.beta, classes, fusion="log-linear" if settings.beta > 0 else "linear")
-    network = MLP(data.num_features, settings.hidden_features, likelihood.num_outputs)
+    network = settings.make_network(data.num_features, likelihood.num_outputs)
     coefficient = dist.Beta(settings.alpha, settings.alpha)
     return Parts(network, settings.hidden_features[0], likelihood, coefficient, vicinity)
 
@@ -72,17 +72,26 @@ class Method:
         fuses: the site that is fused.
         local: mixes nearest neighbours instead of any two rows.
         build: the model from its parts.
+        separate_variance: the variance of the embedding has a layer of its own, and both are half as wide.
     """
 
     name: str
     fuses: str
     local: bool
     build: Callable[[Parts], Any]
+    separate_variance: bool = False
 
     @property
     def label(self) -> str:
         """Name with its graph."""
         return f"Local {self.name}" if self.local else self.name
+
+    def make_model(self, data: Dataset, settings: ExperimentSettings) -> Any:
+        """A freshly initialised model for a data set, drawn from torch's default generator."""
+        if self.separate_variance:
+            first, second = settings.hidden_features
+            settings = replace(settings, hidden_features=(first // 2, second))
+        return self.build(make_parts(data, settings))
 
     def graph(self, x: Tensor, num_neighbors: int) -> SamplingGraph:
         """The sampling graph over training rows ``x`` of shape ``(n, d)``."""
@@ -107,8 +116,17 @@ def _probmix(parts: Parts) -> ProbMix:
 
 
 def _manifold_probmix(parts: Parts) -> ManifoldProbMix:
+    return _with_embedding(parts, None)
+
+
+def _separate_variance(parts: Parts) -> ManifoldProbMix:
+    first = cast("nn.Linear", parts.network[0])
+    return _with_embedding(parts, nn.Linear(first.in_features, parts.embedding_dim))
+
+
+def _with_embedding(parts: Parts, variance_network: nn.Module | None) -> ManifoldProbMix:
     # A Normal lives on the whole line, so it is the density of the layer's affine output, before the activation.
-    embedding = NormalEmbedding(parts.network[:1], parts.embedding_dim)
+    embedding = NormalEmbedding(parts.network[:1], parts.embedding_dim, variance_network)
     return ManifoldProbMix(
         embedding, parts.network[1:], parts.likelihood, coefficient=parts.coefficient, vicinity=parts.vicinity
     )
@@ -124,12 +142,18 @@ METHODS: dict[str, Method] = {
     "local_probmix": Method("ProbMix", "p(y|x)", True, _probmix),
     "manifold_probmix": Method("Manifold ProbMix", "q(z|x)", False, _manifold_probmix),
     "local_manifold_probmix": Method("Manifold ProbMix", "q(z|x)", True, _manifold_probmix),
+    "manifold_probmix_separate_variance": Method("Manifold ProbMix*", "q(z|x)", False, _separate_variance, True),
+    "local_manifold_probmix_separate_variance": Method("Manifold ProbMix*", "q(z|x)", True, _separate_variance, True),
 }
 """The methods by name, in the order of the paper's tables."""
 
 
-def select_methods(names: str) -> tuple[str, ...]:
+def select_methods(names: str, columns: Sequence[str] = tuple(METHODS)) -> tuple[str, ...]:
     """The methods of a comma-separated list, in the order of the tables.
+
+    Args:
+        names: the list.
+        columns: the methods to choose from.
 
     Raises:
         ValueError: if a name is unknown or the list is empty.
@@ -138,8 +162,8 @@ def select_methods(names: str) -> tuple[str, ...]:
     ('erm', 'probmix')
     """
     chosen = {name.strip() for name in names.split(",")} - {""}
-    unknown = sorted(chosen - METHODS.keys())
+    unknown = sorted(chosen - set(columns))
     if unknown or not chosen:
         got = ", ".join(unknown) or "none"
-        raise ValueError(f"unknown methods: {got}; expected some of {', '.join(METHODS)}")
-    return tuple(name for name in METHODS if name in chosen)
+        raise ValueError(f"unknown methods: {got}; expected some of {', '.join(columns)}")
+    return tuple(name for name in columns if name in chosen)

@@ -8,13 +8,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.preprocessing import StandardScaler
-from torch import Tensor
+from torch import Tensor, nn
 
-from pyro_probmix.datasets import TOYS, UCI, Dataset, uci_splits
+from pyro_probmix.datasets import STOCKS, TOYS, UCI, Dataset, stock_split, uci_splits
+from pyro_probmix.nn import MLP
 
-__all__ = ["ExperimentSettings", "Split", "make_split", "settings_for"]
+__all__ = ["LARGE", "ExperimentSettings", "Split", "make_split", "settings_for"]
 
-_LARGE = 2000
+LARGE = 2000
+"""Rows of a data set beyond which a step takes a part of them, and fewer epochs are trained."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,10 @@ class ExperimentSettings:
     validation_fraction: float = 0.2
     num_samples: int = 100
 
+    def make_network(self, num_features: int, num_outputs: int) -> nn.Sequential:
+        """A freshly initialised network whose first layer is the embedding of the manifold methods."""
+        return MLP(num_features, self.hidden_features, num_outputs)
+
     def __post_init__(self) -> None:
         for name in ("splits", "epochs", "num_neighbors", "num_samples"):
             if getattr(self, name) < 1:
@@ -84,7 +90,7 @@ def settings_for(data: Dataset) -> ExperimentSettings:
     if data.name in TOYS:
         return ExperimentSettings(hidden_features=(128, 64), splits=5, epochs=500, learning_rate=0.01)
     settings = ExperimentSettings(splits=20 if data.name in UCI else 5)
-    return replace(settings, batch_size=256, epochs=200) if len(data) > _LARGE else settings
+    return replace(settings, batch_size=256, epochs=200) if len(data) > LARGE else settings
 
 
 @dataclass(frozen=True)
@@ -113,6 +119,16 @@ class Split:
         """Own units of the target per standardised unit."""
         return 1.0 if self.y_scaler is None else float(self.y_scaler.scale_[0])
 
+    @property
+    def y_shift(self) -> float:
+        """The target in its own units that is zero in standardised ones."""
+        return 0.0 if self.y_scaler is None else float(self.y_scaler.mean_[0])
+
+    def to(self, device: torch.device) -> Split:
+        """The same on another device."""
+        parts = {name: getattr(self, name) for name in ("train", "validation", "test")}
+        return replace(self, **{name: (x.to(device), y.to(device)) for name, (x, y) in parts.items()})
+
     def standardise(self, x: NDArray[np.float64]) -> Tensor:
         """Features of shape ``(n, d)`` in standardised units."""
         return torch.as_tensor(self.x_scaler.transform(x), dtype=torch.float32)
@@ -126,7 +142,7 @@ class Split:
 def make_split(data: Dataset, index: int, seed: int, validation_fraction: float = 0.2) -> Split:
     """Split number ``index`` of a data set, scaled on its training rows.
 
-    A toy problem is drawn anew, training and test set; other data follow
+    A toy problem is drawn anew, training and test set; a stock is always tested on its last days; other data follow
     :func:`~pyro_probmix.datasets.uci_splits`, which knows no seed. The validation rows depend on the seed.
 
     Args:
@@ -164,5 +180,5 @@ def _toy_draw(data: Dataset, rng: np.random.Generator) -> tuple[Dataset, Dataset
 
 
 def _rows(data: Dataset, index: int) -> tuple[Dataset, Dataset]:
-    train, test = uci_splits(len(data), index + 1)[index]
+    train, test = stock_split(len(data)) if data.name in STOCKS else uci_splits(len(data), index + 1)[index]
     return replace(data, x=data.x[train], y=data.y[train]), replace(data, x=data.x[test], y=data.y[test])

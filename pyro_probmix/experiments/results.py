@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
-import platform
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +11,9 @@ from numpy.typing import NDArray
 from rich import box
 from rich.table import Table
 
-from pyro_probmix._version import __version__
 from pyro_probmix.datasets import TOYS, Dataset
 from pyro_probmix.experiments.cells import CellResult, Picture
+from pyro_probmix.experiments.files import versions, write_json
 from pyro_probmix.experiments.methods import METHODS
 from pyro_probmix.experiments.protocol import ExperimentSettings
 
@@ -74,14 +70,13 @@ class Comparison:
 
     def to_json(self) -> dict[str, Any]:
         """Data set, settings, and per method and metric one number a split; ``None`` for a missing cell."""
-        packages = {name: version(name) for name in ("torch", "pyro-ppl", "numpy", "scikit-learn")}
         settings = {
             **asdict(self.settings),
             "seed": self.seed,
             "rows": len(self.data),
             "features": self.data.num_features,
             "task": self.data.task,
-            "versions": {"python": platform.python_version(), "pyro-probmix": __version__, **packages},
+            "versions": versions(),
         }
         cells = {
             method: [self.cells.get((method, split)) for split in range(self.settings.splits)]
@@ -95,12 +90,7 @@ class Comparison:
 
     def save(self, path: Path) -> None:
         """Write :meth:`to_json` to ``path``; a kill while writing leaves the file as it was."""
-        temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-        try:
-            temporary.write_text(json.dumps(self.to_json(), indent=1) + "\n", encoding="utf-8")
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_json(path, self.to_json())
 
     def table(self) -> Table:
         """Mean ± sample standard deviation over the splits, the best mean of a metric in bold."""

@@ -1,4 +1,4 @@
-"""The nine columns: their names and order, the graph of each, and that nothing else differs."""
+"""The eleven columns: their names and order, the graph of each, and that nothing else differs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import torch
 import pyro_probmix as pm
 from pyro_probmix.datasets import load
 from pyro_probmix.experiments import METHODS, ExperimentSettings, select_methods
-from pyro_probmix.experiments.methods import make_parts
 
 MODELS = {
     "erm": pm.ERM,
@@ -20,6 +19,8 @@ MODELS = {
     "local_probmix": pm.ProbMix,
     "manifold_probmix": pm.ManifoldProbMix,
     "local_manifold_probmix": pm.ManifoldProbMix,
+    "manifold_probmix_separate_variance": pm.ManifoldProbMix,
+    "local_manifold_probmix_separate_variance": pm.ManifoldProbMix,
 }
 
 
@@ -31,7 +32,7 @@ def test_names_and_order_are_those_of_the_tables():
 @pytest.mark.parametrize(("data", "beta"), [("diabetes", 0.01), ("diabetes", 0.0), ("iris", 0.01), ("iris", 0.0)])
 def test_every_method_trains_on_its_graph(name, data, beta):
     method, dataset = METHODS[name], load(data)
-    model = method.build(make_parts(dataset, ExperimentSettings(beta=beta)))
+    model = method.make_model(dataset, ExperimentSettings(beta=beta))
     assert type(model) is MODELS[name]
     x = torch.randn(20, dataset.num_features)
     y = torch.randn(20) if data == "diabetes" else torch.arange(20) % 3
@@ -45,12 +46,12 @@ def test_every_method_trains_on_its_graph(name, data, beta):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_methods_share_one_architecture(name):
-    parts = make_parts(load("diabetes"), ExperimentSettings(hidden_features=(7, 5)))
-    model = METHODS[name].build(parts)
-    shapes = {tuple(p.shape) for p in model.parameters()}
-    assert {(7, 10), (5, 7), (2, 5)} <= shapes
-    extra = shapes - {(7, 10), (7,), (5, 7), (5,), (2, 5), (2,)}
-    assert extra == ({(7, 7)} if "manifold_probmix" in name else set())
+    model = METHODS[name].make_model(load("diabetes"), ExperimentSettings(hidden_features=(14, 5)))
+    shapes = sorted(tuple(p.shape) for p in model.parameters())
+    width = 7 if "separate_variance" in name else 14
+    network = [(width, 10), (width,), (5, width), (5,), (2, 5), (2,)]
+    variance = [(width, 10 if width == 7 else 14), (width,)] if "manifold_probmix" in name else []
+    assert shapes == sorted(network + variance)
 
 
 def test_methods_are_selected_in_the_order_of_the_tables():

@@ -1,0 +1,171 @@
+"""Cells trained as replicas and kept in a folder: a cell is a method on all splits of a data set."""
+
+from __future__ import annotations
+
+import functools
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pyro_probmix.datasets import Dataset
+from pyro_probmix.experiments.cells import score
+from pyro_probmix.experiments.files import versions, write_json
+from pyro_probmix.experiments.methods import METHODS
+from pyro_probmix.experiments.paper import Cells
+from pyro_probmix.experiments.protocol import ExperimentSettings, make_split
+from pyro_probmix.training import fit_replicas
+
+__all__ = ["CellStore", "PaperSettings", "train_cell"]
+
+
+@dataclass(frozen=True)
+class PaperSettings(ExperimentSettings):
+    """Settings of a cell that is trained as replicas.
+
+    Args:
+        validation_every: epochs from one validation to the next.
+        patience: epochs without a better validation loss after which a split stops; ``None`` for never.
+    """
+
+    validation_every: int = 1
+    patience: int | None = None
+
+
+@dataclass(frozen=True)
+class CellStore:
+    """Finished cells in a folder, one file each, and the file that holds all of the same settings.
+
+    Args:
+        folder: where the cells are, in a folder of the name of the results.
+        name: of the file of results, without its suffix.
+        settings: of every row of the table, by name.
+        data: what identifies the data of a row, by name.
+        seed: seed of the reproduction.
+        device: where the models are trained.
+        protocol: name of the protocol.
+
+    Raises:
+        ValueError: if there is no such device.
+    """
+
+    folder: Path
+    name: str
+    settings: dict[str, PaperSettings]
+    data: dict[str, str]
+    seed: int
+    device: str = "cpu"
+    protocol: str = "paper"
+
+    def __post_init__(self) -> None:
+        try:
+            torch.empty(0, device=self.device)
+        except (RuntimeError, AssertionError) as error:
+            raise ValueError(f"device: expected one that is here, such as cpu, got {self.device!r}: {error}") from error
+
+    def load(self, dataset: str, method: str) -> dict[str, list[float]] | None:
+        """The metrics of a cell, or ``None`` where it has not been computed with these settings."""
+        path = self._path(dataset, method)
+        if not path.is_file():
+            return None
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            same = found["settings"] == self._settings(dataset)
+            return found["metrics"] if same else None
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise ValueError(f"{path} is not the file of a cell ({error!r}); remove it") from error
+
+    def save(self, dataset: str, method: str, metrics: dict[str, list[float]], seconds: float) -> None:
+        """Keep a cell, and write the file of all cells anew."""
+        content = {
+            "dataset": dataset,
+            "method": method,
+            "settings": self._settings(dataset),
+            "versions": versions(),
+            "device": self.device,
+            "seconds": round(seconds, 1),
+            "metrics": metrics,
+        }
+        path = self._path(dataset, method)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, content)
+        self.collect()
+
+    def fill(
+        self,
+        data: dict[str, Dataset],
+        methods: Sequence[str],
+        report: Callable[[str], None] | None,
+        progress: bool,
+    ) -> Cells:
+        """Compute what is not there yet, and return what then is."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for name, dataset in data.items():
+            for method in methods:
+                metrics, start = self.load(name, method), time.perf_counter()
+                done = "kept"
+                if metrics is None:
+                    metrics = train_cell(dataset, method, self.settings[name], self.seed, self.device, progress)
+                    seconds = time.perf_counter() - start
+                    self.save(name, method, metrics, seconds)
+                    done = f"{seconds:.0f} s"
+                if report:
+                    means = ", ".join(f"{metric} {np.mean(values):.3f}" for metric, values in metrics.items())
+                    report(f"{name}, {METHODS[method].label}: {means} ({done})")
+        return self.collect()
+
+    def collect(self) -> Cells:
+        """All finished cells of these settings, also written to the file of results."""
+        cells: Cells = {}
+        for dataset in self.settings:
+            found = {method: self.load(dataset, method) for method in METHODS}
+            done = {method: metrics for method, metrics in found.items() if metrics is not None}
+            if done:
+                cells[dataset] = done
+        settings = {"protocol": self.protocol, "datasets": {name: self._settings(name) for name in cells}}
+        content = {"settings": {**settings, "versions": versions()}, "cells": cells}
+        write_json(self.folder / f"{self.name}.json", content)
+        return cells
+
+    def _path(self, dataset: str, method: str) -> Path:
+        return self.folder / "cells" / self.name / dataset / f"{method}.json"
+
+    def _settings(self, dataset: str) -> dict[str, Any]:
+        settings = json.loads(json.dumps(asdict(self.settings[dataset])))
+        return {"seed": self.seed, "data": self.data[dataset], **settings}
+
+
+def train_cell(
+    data: Dataset, method: str, settings: PaperSettings, seed: int, device: str = "cpu", progress: bool = False
+) -> dict[str, list[float]]:
+    """Test metrics of one method, a number a split, all splits being trained as replicas.
+
+    Raises:
+        ValueError: if a training fails; the method, the data set and the splits are named.
+    """
+    column = METHODS[method]
+    place = torch.device(device)
+    splits = [make_split(data, index, seed, settings.validation_fraction).to(place) for index in range(settings.splits)]
+    replicas = fit_replicas(
+        lambda r: column.make_model(data, settings).to(place),
+        [split.train for split in splits],
+        graph=functools.partial(column.graph, num_neighbors=settings.num_neighbors),
+        validation=[split.validation for split in splits],
+        epochs=settings.epochs,
+        batch_size=settings.batch_size,
+        learning_rate=settings.learning_rate,
+        validation_every=settings.validation_every,
+        patience=settings.patience,
+        seed=seed,
+        progress=progress,
+    )
+    if replicas.failed:
+        failed = ", ".join(f"{split + 1} (epoch {epoch})" for split, epoch in replicas.failed.items())
+        raise ValueError(f"{method} on {data.name}: the loss is not finite on splits {failed}")
+    found = [score(model, split, settings, data) for model, split in zip(replicas.models, splits, strict=True)]
+    return {metric: [metrics[metric] for metrics in found] for metric in found[0]}

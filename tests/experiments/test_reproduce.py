@@ -1,0 +1,243 @@
+"""A reproduction computes each cell once, keeps what is finished, and says how ours compare with the paper's."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from pyro_probmix.experiments import METHODS, TABLES, paper_settings, reproduce, select_datasets
+from pyro_probmix.experiments import store as module
+from pyro_probmix.experiments.protocol import make_split
+
+RESULTS = "uci_paper.json"
+
+QUICK = {"splits": 2, "epochs": 2, "num_samples": 3, "hidden_features": (8, 4), "progress": False}
+TWO = ("probmix", "local_manifold_probmix_separate_variance")
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """The cells that are trained."""
+    trained = []
+    train = module.train_cell
+
+    def count(data, method, *rest):
+        trained.append((data.name, method))
+        return train(data, method, *rest)
+
+    monkeypatch.setattr(module, "train_cell", count)
+    return trained
+
+
+def run(name, data_dir, out, **options):
+    options = {"datasets": ["yacht"], "methods": TWO, **QUICK, **options}
+    return reproduce(name, data_dir, out=out, **options)
+
+
+def test_a_reproduction_end_to_end(data_dir, tmp_path):
+    lines = []
+    _, cells = run("table1", data_dir, tmp_path / "new" / "folder", methods=tuple(METHODS), report=lines.append)
+    folder = tmp_path / "new" / "folder"
+    assert sorted(path.name for path in folder.iterdir()) == ["cells", "table1.md", "table1.png", RESULTS]
+    written = json.loads((folder / RESULTS).read_text())
+    assert list(written) == ["settings", "cells"]
+    assert written["cells"] == cells
+    assert list(cells) == ["yacht"]
+    assert list(cells["yacht"]) == list(METHODS)
+    for metrics in cells["yacht"].values():
+        assert list(metrics) == ["nll", "rmse"]
+        assert all(len(values) == 2 and all(map(math.isfinite, values)) for values in metrics.values())
+    assert written["settings"]["protocol"] == "paper"
+    assert written["settings"]["datasets"]["yacht"]["epochs"] == 2
+    assert written["settings"]["datasets"]["yacht"]["seed"] == 0
+    assert "torch" in written["settings"]["versions"]
+    assert len(lines) == len(METHODS)
+    assert (folder / "table1.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+    text = (folder / "table1.md").read_text()
+    assert "splits = 2, epochs = 2" in text
+    assert "| yacht | ours |" in text
+    assert "not run" in text
+
+
+def test_what_is_finished_is_not_computed_again(data_dir, tmp_path, counted):
+    _, first = run("table1", data_dir, tmp_path)
+    assert counted == [("yacht", method) for method in TWO]
+    _, again = run("table1", data_dir, tmp_path)
+    _, rmse = run("table3", data_dir, tmp_path)
+    assert again == rmse == first
+    assert len(counted) == 2
+    _, more = run("table1", data_dir, tmp_path, methods=["erm"])
+    assert counted[2:] == [("yacht", "erm")]
+    assert list(more["yacht"]) == ["erm", *TWO]
+
+
+@pytest.mark.parametrize("change", [{"epochs": 3}, {"seed": 1}, {"beta": 0.5}])
+def test_changed_settings_are_computed_anew(change, data_dir, tmp_path, counted):
+    _, first = run("table1", data_dir, tmp_path)
+    _, changed = run("table1", data_dir, tmp_path, **change)
+    assert len(counted) == 4
+    assert changed != first
+
+
+def test_a_stopped_run_goes_on_where_it_was(data_dir, tmp_path, monkeypatch):
+    train = module.train_cell
+
+    def stop_at_second(data, method, *rest):
+        if method == TWO[1]:
+            raise KeyboardInterrupt
+        return train(data, method, *rest)
+
+    monkeypatch.setattr(module, "train_cell", stop_at_second)
+    with pytest.raises(KeyboardInterrupt):
+        run("table1", data_dir, tmp_path)
+    kept = json.loads((tmp_path / RESULTS).read_text())["cells"]
+    assert list(kept["yacht"]) == [TWO[0]]
+    monkeypatch.setattr(module, "train_cell", train)
+    _, resumed = run("table1", data_dir, tmp_path)
+    _, whole = run("table1", data_dir, tmp_path / "whole")
+    assert resumed == whole
+    assert resumed["yacht"][TWO[0]] == kept["yacht"][TWO[0]]
+
+
+def test_a_damaged_cell_is_refused(data_dir, tmp_path):
+    run("table1", data_dir, tmp_path)
+    path = tmp_path / "cells" / "uci_paper" / "yacht" / f"{TWO[0]}.json"
+    path.write_text(path.read_text()[:40])
+    with pytest.raises(ValueError, match=rf"{TWO[0]}.json is not the file of a cell .*; remove it"):
+        run("table1", data_dir, tmp_path)
+
+
+def test_a_training_that_fails_names_its_splits(data_dir, tmp_path, monkeypatch):
+    def spoil(data, index, *rest):
+        split = make_split(data, index, *rest)
+        if index == 1:
+            split.train[1].fill_(1e30)
+        return split
+
+    monkeypatch.setattr(module, "make_split", spoil)
+    with pytest.raises(ValueError, match=r"probmix on yacht: the loss is not finite on splits 2 \(epoch 0\)"):
+        run("table1", data_dir, tmp_path)
+    assert not (tmp_path / RESULTS).exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"name": "table9"}, "unknown reproduction 'table9'; expected one of table1, table2"),
+        ({"methods": ["mixop"]}, "unknown methods: mixop"),
+        ({"datasets": ["boston"]}, "unknown data sets: boston; expected some of bostonHousing"),
+        ({"seed": -1}, "seed must not be negative; got -1"),
+        ({"epochs": 0}, "epochs must be at least 1; got 0"),
+    ],
+)
+def test_bad_arguments_are_refused_before_anything_is_written(arguments, message, data_dir, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        run(arguments.pop("name", "table1"), data_dir, tmp_path / "out", **arguments)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_data_set_is_told_before_any_training(data_dir, tmp_path, counted):
+    (tmp_path / "uci" / "yacht").mkdir(parents=True)
+    (tmp_path / "uci" / "yacht" / "data.txt").write_bytes((data_dir / "uci" / "yacht" / "data.txt").read_bytes())
+    with pytest.raises(FileNotFoundError, match=r"kin8nm/data\.txt"):
+        run("table1", tmp_path, tmp_path / "out", datasets=["yacht", "kin8nm"])
+    assert not counted
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_settings_are_the_papers():
+    for name in select_datasets(",".join(TABLES["table1"].paper)):
+        settings = paper_settings(name)
+        assert (settings.hidden_features, settings.learning_rate, settings.splits) == ((128, 32), 0.005, 20)
+        assert (settings.validation_fraction, settings.num_neighbors) == (0.2, 5)
+        assert (settings.alpha, settings.beta) == (paper_settings("yacht").alpha, paper_settings("yacht").beta)
+        assert settings.epochs == (200 if name in {"kin8nm", "naval-propulsion-plant", "power-plant"} else 1000)
+
+
+def stored(**datasets: dict[str, float]) -> dict:
+    """Cells with the given means over two splits; every other column is worse."""
+    return {
+        name.replace("_", "-"): {
+            method: {"nll": [found.get(method, 9.0) - 0.1, found.get(method, 9.0) + 0.1]} for method in METHODS
+        }
+        for name, found in datasets.items()
+    }
+
+
+def test_the_claims_are_counted_on_what_has_been_run():
+    cells = stored(
+        yacht={"probmix": 0.2, "erm": 0.5}, energy={"erm": 1.0, "manifold_probmix": 1.05}, concrete={"erm": 1.0}
+    )
+    cells["kin8nm"] = {"erm": {"nll": [-1.14, -1.14]}}
+    below, best, near, manifold = TABLES["table1"].claims(cells)
+    assert below.holds == ("ERM on energy", "ERM on concrete", "ProbMix on yacht", "ERM on kin8nm")
+    assert len(below.fails) == 3 * len(METHODS) + 1 - 4
+    assert (best.holds, best.fails) == (("yacht",), ("energy", "concrete"))
+    assert (near.holds, near.fails) == (("energy", "yacht"), ("concrete",))
+    assert (manifold.holds, manifold.fails) == (("energy",), ("concrete", "yacht"))
+    assert str(best).endswith("1 of 3; not energy, concrete")
+
+
+def test_the_tables_show_ours_beside_the_papers():
+    cells = stored(yacht={"probmix": 0.2})
+    text = TABLES["table1"].markdown(cells, "These are notes.")
+    rows = {line.split(" | ")[0]: line for line in text.splitlines() if line.startswith("|")}
+    assert "| **0.20 ± 0.14** |" in rows["| yacht"]
+    assert rows["| bostonHousing"].count("not run") == len(METHODS)
+    assert "**2.52 ± 0.21**" in text
+    assert "These are notes." in text
+    console = Console(record=True, width=80, force_terminal=True, file=io.StringIO())
+    for panel in TABLES["table1"].terminal(cells):
+        console.print(panel)
+    bold = console.export_text(styles=True)
+    assert "\x1b[1m0.20\x1b[0m  (1.39)" in bold
+    assert "…" not in bold
+
+
+def test_a_metric_the_paper_scaled_is_scaled_alike():
+    cells = {"kin8nm": {"erm": {"rmse": [0.07, 0.08]}}, "yacht": {"erm": {"rmse": [0.7, 0.8]}}}
+    table = TABLES["table3"]
+    assert table.means(cells, "kin8nm") == pytest.approx({"erm": 7.5})
+    assert table.means(cells, "yacht") == pytest.approx({"erm": 0.75})
+    assert table.paper["kin8nm"]["erm"] == [7.41, 0.34]
+    assert np.shape(table.values(cells, "kin8nm", "erm")) == (2,)
+
+
+@pytest.mark.parametrize("network", ["lstm", "transformer"])
+def test_a_stock_is_trained_on_by_either_network(network, data_dir, tmp_path):
+    options = {"datasets": [f"{network} GOOG"], "methods": ["manifold_mixup", "local_manifold_probmix"], "epochs": 1}
+    table, cells = run("table2", data_dir, tmp_path, **{**options, "batch_size": None})
+    assert json.loads((tmp_path / "stocks.json").read_text())["cells"] == cells
+    assert list(cells) == [f"{network} GOOG"]
+    assert list(cells[f"{network} GOOG"]) == options["methods"]
+    assert "probmix" in table.columns
+    assert not any(name.endswith("separate_variance") for name in table.columns)
+    assert len(table.paper) == 8
+    assert not any("the paper's" in claim.text for claim in table.claims(cells))
+    settings = json.loads((tmp_path / "stocks.json").read_text())["settings"]["datasets"][f"{network} GOOG"]
+    assert (settings["network"], settings["learning_rate"]) == (network, 0.0005)
+    text = (tmp_path / "table2.md").read_text()
+    assert "order of the methods" in text.replace("\n", " ")
+    assert f"| {network} GOOG | ours |" in text
+
+
+@pytest.mark.parametrize("name", ["table1", "table3"])
+def test_the_committed_table_shows_the_committed_numbers(name):
+    folder = Path(__file__).resolve().parents[2] / "tutorials" / "results"
+    stored_cells = json.loads((folder / "uci_paper.json").read_text())
+    for dataset, found in stored_cells["cells"].items():
+        assert all(len(values) == 20 for metrics in found.values() for values in metrics.values())
+        expected = {**asdict(paper_settings(dataset)), "hidden_features": [128, 32]}
+        settings = stored_cells["settings"]["datasets"][dataset]
+        assert {key: settings[key] for key in expected} == expected
+    text = TABLES[name].markdown(stored_cells["cells"], "")
+    shown = (folder / f"{name}.md").read_text()
+    for line in text.splitlines():
+        assert line in shown.splitlines()
