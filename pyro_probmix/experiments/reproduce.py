@@ -45,7 +45,7 @@ _NOTES = {
 Protocol *paper*. Stated by the paper: 20 splits of 90 % and 10 %, a fifth of the training rows held back to choose the
 epoch, an MLP of widths 128 and 32 (64 and 32 beside a variance layer of width 64 in the columns with a star), its first
 layer as the embedding, Adam with learning rate 0.005, 1000 epochs, 5 neighbours. Chosen where the paper is silent, once
-for all methods and on validation rows alone: steps of 64 rows, λ from Beta({_ALPHA}, {_ALPHA}), β = {_BETA} in
+for all methods and without test rows: steps of 64 rows, λ from Beta({_ALPHA}, {_ALPHA}), β = {_BETA} in
 standardised units, exact label expectations, a validation every {_EVERY} epochs, 100 embedding samples a prediction.
 Departures, to save time: the splits of a cell stop early where the validation loss of each has not improved for
 {_PATIENCE} epochs; sets beyond {LARGE} rows take steps of 256 rows and at most 200 epochs. Features and targets are
