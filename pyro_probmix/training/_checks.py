@@ -6,7 +6,7 @@ import math
 
 from torch import Tensor
 
-from pyro_probmix.mixing.batches import check_finite
+from pyro_probmix.mixing.batches import check_finite, name_rows
 from pyro_probmix.models import DensityModel
 
 __all__ = ["check_labels", "check_learning_rate", "check_validation"]
@@ -36,9 +36,4 @@ def check_labels(name: str, y: Tensor, model: DensityModel) -> None:
         raise ValueError(f"{name}: expected shape {expected}, got {tuple(y.shape)}")
     legal = model.likelihood.support.check(y)
     if not bool(legal.all()):
-        rows = (~legal).nonzero().squeeze(-1).tolist()
-        named = ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")
-        raise ValueError(
-            f"{name}: expected values in {model.likelihood.support}, "
-            f"got others in {len(rows)} of {len(y)} rows (rows {named})"
-        )
+        raise ValueError(f"{name}: expected values in {model.likelihood.support}, got others in {name_rows(~legal)}")
