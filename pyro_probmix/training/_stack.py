@@ -43,7 +43,7 @@ class ModelStack:
                 raise ValueError(
                     f"make_model: expected networks that treat each row alone, got {type(module).__name__} ({name})"
                 )
-        self.models = models
+        self._models = list(models)
         self._call = _Call(models[0], num_samples, validation_samples)
         self._trained = [name for name, p in self._call.named_parameters() if p.requires_grad]
         tensors = [_tensors(model) for model in models]
@@ -62,7 +62,7 @@ class ModelStack:
 
     def train(self, mode: bool) -> None:
         """Training or evaluation mode of the networks."""
-        self.models[0].train(mode)
+        self._call.train(mode)
 
     def __call__(self, function: str, arguments: dict[str, Tensor]) -> Tensor:
         """``"risk"`` or ``"validation"`` loss of each model, of shape ``(R,)``, the arguments being stacked too."""
@@ -75,12 +75,18 @@ class ModelStack:
         with pyro.get_param_store().scope():  # Pyro modules find no parameter of an earlier call there
             return vmap(one, randomness="different")(self.flat, self._rest, arguments)
 
+    def keep(self, rows: Tensor) -> None:
+        """Go on with these rows alone, given by their numbers."""
+        self._models = [self._models[row] for row in rows.tolist()]
+        self.flat = self.flat.detach()[rows].requires_grad_()
+        self._rest = {name: tensor[rows] for name, tensor in self._rest.items()}
+
     @torch.no_grad()
-    def write(self, flat: Tensor) -> None:
-        """Give each model its row."""
-        for model, row in zip(self.models, flat.detach(), strict=True):
-            own = _tensors(model)
-            for name, piece in zip(self._trained, row.split(self._sizes), strict=True):
+    def write(self, flat: Tensor, rows: Tensor) -> None:
+        """Give the models of these rows their parameters."""
+        for row, values in zip(rows.tolist(), flat, strict=True):
+            own = _tensors(self._models[row])
+            for name, piece in zip(self._trained, values.split(self._sizes), strict=True):
                 own[name].copy_(piece.view(own[name].shape))
 
 
@@ -120,20 +126,26 @@ class Adam:
         self.rows, self.learning_rate = rows, learning_rate
         self.mean, self.square = torch.zeros_like(rows), torch.zeros_like(rows)
         self.count = torch.zeros_like(learning_rate)
-        self._decays = [torch.full_like(learning_rate, beta) for beta in self.betas]
+        self._decay = torch.full_like(learning_rate[0], self.betas[1])
+
+    def keep(self, rows: Tensor, kept: Tensor) -> None:
+        """Go on with these rows alone, given by their numbers, which are in ``kept`` from now on."""
+        self.rows, self.learning_rate, self.count = kept, self.learning_rate[rows], self.count[rows]
+        self.mean, self.square = self.mean[rows], self.square[rows]
 
     @torch.no_grad()
     def step(self, gradient: Tensor, moving: Tensor) -> None:
         """One step of the rows that are ``moving``, of shape ``(R, 1)``; the others stay bitwise."""
         gradient = torch.where(moving, gradient, 0)
         self.count += moving
-        decay1, decay2 = (torch.where(moving, decay, 1) for decay in self._decays)
-        self.mean.mul_(decay1).add_(gradient, alpha=1 - self.betas[0])
-        self.square.mul_(decay2).addcmul_(gradient, gradient, value=1 - self.betas[1])
+        self.mean.lerp_(gradient, moving.to(self.mean.dtype) * (1 - self.betas[0]))
+        self.square.mul_(torch.where(moving, self._decay, 1)).addcmul_(gradient, gradient, value=1 - self.betas[1])
         # 1 − βᵗ, to the last digit in single precision too
         bias1, bias2 = (torch.where(moving, -torch.expm1(self.count * math.log(beta)), 1) for beta in self.betas)
-        step_size = torch.where(moving, self.learning_rate / bias1, 0)
-        self.rows.sub_(self.mean.div((self.square.sqrt() / bias2.sqrt()).add_(self.eps)).mul_(step_size))
+        # What waits is divided by infinity.
+        inverse_rate = torch.where(moving, bias1 / self.learning_rate, math.inf)
+        root = (self.square.sqrt() / bias2.sqrt()).add_(self.eps)
+        self.rows.addcdiv_(self.mean, root.mul_(inverse_rate), value=-1)
 
 
 def stack(tensors: Sequence[Tensor]) -> Tensor:

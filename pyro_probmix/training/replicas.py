@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
 import pyro
 import torch
 from pyro.distributions import validation_enabled
@@ -18,8 +17,8 @@ from pyro_probmix.distributions import linear_pool, log_linear_pool
 from pyro_probmix.mixing import SamplingGraph
 from pyro_probmix.mixing.batches import check_positive_integer
 from pyro_probmix.models import DensityModel, seeded
-from pyro_probmix.training._replica import Batches, Data, RandomState, Replica, held_out_data
-from pyro_probmix.training._stack import Adam, ModelStack
+from pyro_probmix.training._chunk import Chunk, Settings
+from pyro_probmix.training._replica import Data, Replica
 from pyro_probmix.training.history import VALIDATION_SAMPLES, History
 
 __all__ = ["Replicas", "fit_replicas"]
@@ -141,7 +140,7 @@ def fit_replicas(
         LinearPool(batch_shape: (64,), components: 5)
     """
     data = list(data)
-    settings = _Settings(
+    settings = Settings(
         epochs=check_positive_integer("epochs", epochs),
         num_samples=check_positive_integer("num_samples", num_samples),
         patience=math.inf if patience is None else check_positive_integer("patience", patience),
@@ -192,14 +191,6 @@ def fit_replicas(
     )
 
 
-@dataclass(frozen=True)
-class _Settings:
-    epochs: int
-    num_samples: int
-    patience: float
-    validation_every: int
-
-
 def _check_apart(replicas: Sequence[Replica]) -> None:
     owner: dict[int, int] = {}
     for r, replica in enumerate(replicas):
@@ -211,7 +202,7 @@ def _check_apart(replicas: Sequence[Replica]) -> None:
                 )
 
 
-def _chunks(replicas: Sequence[Replica], settings: _Settings, size: int | None) -> Iterator[list[Replica]]:
+def _chunks(replicas: Sequence[Replica], settings: Settings, size: int | None) -> Iterator[list[Replica]]:
     groups: dict[tuple, list[Replica]] = {}
     for replica in replicas:
         groups.setdefault(replica.kind, []).append(replica)
@@ -239,81 +230,17 @@ def _num_at_once(group: Sequence[Replica], num_samples: int) -> int:
     return max(1, free // (3 * sum(kept.values())))
 
 
-def _train(replicas: Sequence[Replica], settings: _Settings, bar: Any) -> None:
-    """The loop of ``fit``, with a row a replica. What it learns stays on the device until the host asks."""
-    epochs, device = settings.epochs, replicas[0].device
-    interval = 1 if device.type == "cpu" else 50
-    models = ModelStack([replica.model for replica in replicas], settings.num_samples, VALIDATION_SAMPLES)
-    dtype = torch.promote_types(models.flat.dtype, torch.float32)
-    rates = torch.tensor([[replica.learning_rate] for replica in replicas], device=device, dtype=dtype)
-    optimizer = Adam(models.flat, rates)
-    batches = Batches(replicas, settings.num_samples)
-    # What the networks draw themselves they draw side by side, apart from what each replica draws.
-    network_seed = np.random.SeedSequence([replica.seed for replica in replicas]).generate_state(1).item()
-    network_state = RandomState(network_seed, device)
-    held_out = held_out_data(replicas)
-    losses = torch.zeros(2, len(replicas), epochs, device=device, dtype=dtype)
-    failed = torch.zeros(len(replicas), device=device, dtype=torch.bool)
-    stopped = torch.full((len(replicas),), epochs, device=device)
-    best_loss = torch.full((len(replicas),), math.inf, device=device, dtype=dtype)
-    best_epoch = torch.zeros(len(replicas), device=device, dtype=torch.int64)
-    best = models.flat.detach().clone()
-    for epoch in range(epochs):
-        models.train(True)
-        num_nodes = torch.zeros_like(failed, dtype=torch.int64)
-        for arguments, sizes in batches.epoch():
-            with network_state:
-                loss = models("risk", arguments)
-            (gradient,) = torch.autograd.grad(loss.sum(), models.flat)
-            loss = loss.detach()
-            moving = (stopped > epoch) & (sizes > 0)
-            bad = moving & ~(loss.isfinite() & gradient.abs().amax(1).isfinite())
-            failed |= bad
-            stopped = torch.where(bad, epoch, stopped)
-            optimizer.step(gradient, (moving & ~bad).unsqueeze(1))
-            losses[0, :, epoch] += torch.where(moving, loss * sizes, 0)
-            num_nodes += sizes
-        losses[0, :, epoch] /= num_nodes
-        if held_out and ((epoch + 1) % settings.validation_every == 0 or epoch + 1 == epochs):
-            models.train(False)
-            with torch.no_grad():
-                losses[1, :, epoch] = models("validation", held_out)
-                improved = (losses[1, :, epoch] < best_loss) & (stopped > epoch)
-                best_loss = torch.where(improved, losses[1, :, epoch], best_loss)
-                best_epoch = torch.where(improved, epoch, best_epoch)
-                best = torch.where(improved.unsqueeze(1), models.flat, best)
-                settled = (epoch - best_epoch >= settings.patience) & (stopped > epoch)
-                stopped = torch.where(settled, epoch + 1, stopped)
+def _train(replicas: Sequence[Replica], settings: Settings, bar: Any) -> None:
+    chunk = Chunk(replicas, settings)
+    interval = 1 if chunk.device.type == "cpu" else 50  # epochs after which the host asks who has stopped
+    for epoch in range(settings.epochs):
+        chunk.train(epoch)
+        chunk.validate(epoch)
         bar.update()
         if not bar.disable and (epoch + 1) % 50 == 0:
-            bar.set_postfix(train=f"{losses[0, :, epoch].nanmedian():.3f}", failed=int(failed.sum()))
-        if (epoch + 1) % interval == 0 and bool((stopped <= epoch + 1).all()):
-            break
-    if held_out:
-        blind = ~failed & ~best_loss.isfinite()
-        models.write(torch.where((failed | blind).unsqueeze(1), models.flat, best))
-    else:
-        blind = torch.zeros_like(failed)
-        best_epoch = stopped - 1
-        models.write(models.flat)
-    _report(replicas, settings, losses, failed, blind, stopped, best_epoch)
-
-
-def _report(
-    replicas: Sequence[Replica],
-    settings: _Settings,
-    losses: Tensor,
-    failed: Tensor,
-    blind: Tensor,
-    stopped: Tensor,
-    best_epoch: Tensor,
-) -> None:
-    train, validation = losses.tolist()
-    columns = zip(replicas, train, validation, *(t.tolist() for t in (failed, blind, stopped, best_epoch)), strict=True)
-    for replica, train_loss, validation_loss, has_failed, is_blind, stop, best in columns:
-        validated = list(range(settings.validation_every - 1, stop, settings.validation_every))
-        if stop == settings.epochs and stop % settings.validation_every:
-            validated.append(stop - 1)
-        chosen = [] if replica.validation is None else [validation_loss[e] for e in validated]
-        replica.history = History(train_loss[:stop], chosen, max(0, stop - 1) if has_failed or is_blind else best)
-        replica.failed = stop if has_failed else 0 if is_blind else None
+            bar.set_postfix(train=f"{chunk.median_loss(epoch):.3f}", failed=chunk.num_failed)
+        if (epoch + 1) % interval == 0:
+            chunk.release(epoch)
+            if not chunk.replicas:
+                return
+    chunk.finish()

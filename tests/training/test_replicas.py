@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 import pyro_probmix as pm
 from pyro_probmix.training import replicas as replicas_module
-from pyro_probmix.training._stack import Adam, configuration
+from pyro_probmix.training._stack import Adam, ModelStack, configuration
 from tests.models import cases
 
 METHODS = cases.METHODS
@@ -444,6 +444,35 @@ def test_patience() -> None:
         assert_same(model, other, rtol=0)
     alone = fit_replicas(make_model, own[:1], validation=validation[:1], epochs=100, patience=3)
     assert alone.histories[0] == replicas.histories[0]
+
+
+def test_those_that_have_stopped_take_no_more_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Uneven data, noise and buffers: who is left goes on as if the others had never been there."""
+    own = [(x, x.sum(-1)) for x, _ in (data(r, size) for r, size in enumerate((9, 12, 7, 11)))]
+    validation = [(x, y if r == 2 else -5 * y) for r, (x, y) in enumerate(own)]
+    options: dict[str, Any] = {"validation": validation, "batch_size": 4, "epochs": 12}
+
+    def make_model(r: int) -> Any:
+        encoder, decoder = nn.Linear(3, 2).double(), nn.Linear(2, 1).double()
+        embedding = pm.nn.NormalEmbedding(encoder, 2, scale=0.1).double()
+        return pm.ManifoldProbMix(embedding, decoder, pm.nn.NormalLikelihood(scale=1.0))
+
+    whole = fit_replicas(make_model, own, **options)
+    sizes, call = [], ModelStack.__call__
+
+    def count(self: ModelStack, function: str, arguments: Any) -> Any:
+        sizes.append(len(self.flat))
+        return call(self, function, arguments)
+
+    monkeypatch.setattr(ModelStack, "__call__", count)
+    replicas = fit_replicas(make_model, own, patience=2, **options)
+    lengths = [len(history.train_loss) for history in replicas.histories]
+    assert set(sizes) == {4, 1}
+    assert lengths[2] == 12 > max(lengths[:2] + lengths[3:])
+    assert_same(replicas.models[2], whole.models[2])
+    for history, other, length in zip(replicas.histories, whole.histories, lengths, strict=True):
+        np.testing.assert_allclose(history.train_loss, other.train_loss[:length], rtol=1e-12)
+        np.testing.assert_allclose(history.validation_loss, other.validation_loss[:length], rtol=1e-12)
 
 
 def test_validation_every() -> None:
