@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from pyro_probmix.datasets import TOY_REGIONS, TOYS, Dataset
+from pyro_probmix.distributions import linear_pool
 from pyro_probmix.evaluation import evaluate
 from pyro_probmix.experiments.methods import METHODS
 from pyro_probmix.experiments.protocol import ExperimentSettings, Split, make_split
@@ -117,7 +118,7 @@ def run_cell(cell: Cell) -> CellResult:
         except ValueError as error:
             raise ValueError(f"{cell.method} on split {cell.split + 1}: {error}") from error
         with torch.no_grad():
-            metrics = score(model, split, settings, cell.data)
+            metrics = score([model], split, settings, cell.data)
             drawn = cell.data.name in TOYS and cell.split == 0
             picture = _picture(model, split, settings, cell.data) if drawn else None
     return CellResult(cell.method, cell.split, metrics, picture)
@@ -133,10 +134,11 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def score(model: Any, split: Split, settings: ExperimentSettings, data: Dataset) -> dict[str, float]:
-    """Test metrics of a trained model, in the units of the data; see :class:`CellResult`."""
+def score(models: Sequence[Any], split: Split, settings: ExperimentSettings, data: Dataset) -> dict[str, float]:
+    """Test metrics of the equal mixture of trained models, in the units of the data; see :class:`CellResult`."""
     x, y = split.test
-    found = evaluate(model.predictive(x, num_samples=settings.num_samples), y)
+    members = [model.predictive(x, num_samples=settings.num_samples) for model in models]
+    found = evaluate(members[0] if len(members) == 1 else linear_pool(members), y)
     if data.task == "classification":
         return {"nll": found["nll"], "accuracy": found["accuracy"]}
     metrics = {"nll": found["nll"] + math.log(split.y_scale), "rmse": found["rmse"] * split.y_scale}

@@ -139,7 +139,7 @@ class Split:
         return back, y.numpy() if self.y_scaler is None else self.y_scaler.inverse_transform(y[:, None].double())[:, 0]
 
 
-def make_split(data: Dataset, index: int, seed: int, validation_fraction: float = 0.2) -> Split:
+def make_split(data: Dataset, index: int, seed: int, validation_fraction: float = 0.2, fold: int = 0) -> Split:
     """Split number ``index`` of a data set, scaled on its training rows.
 
     A toy problem is drawn anew, training and test set; a stock is always tested on its last days; other data follow
@@ -150,15 +150,20 @@ def make_split(data: Dataset, index: int, seed: int, validation_fraction: float 
         index: number of the split, from 0.
         seed: seed of the whole comparison.
         validation_fraction: part of the training rows held back.
+        fold: which part, from 0; parts of different folds have no row in common, and the last may
+            be smaller.
 
     Raises:
-        ValueError: if the data set has too few rows for three non-empty parts.
+        ValueError: if the data set has too few rows for three non-empty parts, or for that many folds.
     """
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0, index)))
     train, test = _toy_draw(data, rng) if data.name in TOYS else _rows(data, index)
     num_validation = round(validation_fraction * len(train))
     if not 0 < num_validation < len(train):
         raise ValueError(f"{data.name}: {len(train)} training rows are too few to hold back {validation_fraction:.0%}")
+    first, end = fold * num_validation, (fold + 1) * num_validation
+    if not 0 <= first < len(train):
+        raise ValueError(f"fold must be from 0 to {(len(train) - 1) // num_validation}; got {fold}")
     order = rng.permutation(len(train))
     x_scaler = StandardScaler().fit(train.x)
     y_scaler = StandardScaler().fit(train.y[:, None]) if data.task == "regression" else None
@@ -169,8 +174,8 @@ def make_split(data: Dataset, index: int, seed: int, validation_fraction: float 
             return x, torch.as_tensor(part.y[rows])
         return x, torch.as_tensor(y_scaler.transform(part.y[rows, None])[:, 0], dtype=torch.float32)
 
-    held_back, trained = order[:num_validation], order[num_validation:]
-    return Split(tensors(train, trained), tensors(train, held_back), tensors(test), x_scaler, y_scaler)
+    trained = np.concatenate([order[:first], order[end:]])
+    return Split(tensors(train, trained), tensors(train, order[first:end]), tensors(test), x_scaler, y_scaler)
 
 
 def _toy_draw(data: Dataset, rng: np.random.Generator) -> tuple[Dataset, Dataset]:

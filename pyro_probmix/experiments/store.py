@@ -5,10 +5,10 @@ from __future__ import annotations
 import functools
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -18,10 +18,10 @@ from pyro_probmix.experiments.cells import score
 from pyro_probmix.experiments.files import versions, write_json
 from pyro_probmix.experiments.methods import METHODS
 from pyro_probmix.experiments.paper import Cells
-from pyro_probmix.experiments.protocol import ExperimentSettings, make_split
-from pyro_probmix.training import fit_replicas
+from pyro_probmix.experiments.protocol import ExperimentSettings, Split, make_split
+from pyro_probmix.training import Replicas, fit_replicas
 
-__all__ = ["CellStore", "PaperSettings", "train_cell"]
+__all__ = ["CellStore", "PaperSettings", "scores", "train_cell", "train_splits"]
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,6 @@ class CellStore:
         data: what identifies the data of a row, by name.
         seed: seed of the reproduction.
         device: where the models are trained.
-        protocol: name of the protocol.
 
     Raises:
         ValueError: if there is no such device.
@@ -60,7 +59,10 @@ class CellStore:
     data: dict[str, str]
     seed: int
     device: str = "cpu"
-    protocol: str = "paper"
+    protocol: ClassVar[str] = "paper"
+    """Name of the protocol."""
+    labels: ClassVar[Mapping[str, str]] = {name: method.label for name, method in METHODS.items()}
+    """The methods of the cells, and how they are shown."""
 
     def __post_init__(self) -> None:
         try:
@@ -110,20 +112,24 @@ class CellStore:
                 metrics, start = self.load(name, method), time.perf_counter()
                 done = "kept"
                 if metrics is None:
-                    metrics = train_cell(dataset, method, self.settings[name], self.seed, self.device, progress)
+                    metrics = self.train(name, dataset, method, progress)
                     seconds = time.perf_counter() - start
                     self.save(name, method, metrics, seconds)
                     done = f"{seconds:.0f} s"
                 if report:
                     means = ", ".join(f"{metric} {np.mean(values):.3f}" for metric, values in metrics.items())
-                    report(f"{name}, {METHODS[method].label}: {means} ({done})")
+                    report(f"{name}, {self.labels[method]}: {means} ({done})")
         return self.collect()
+
+    def train(self, name: str, data: Dataset, method: str, progress: bool) -> dict[str, list[float]]:
+        """The metrics of a cell, trained anew."""
+        return train_cell(data, method, self.settings[name], self.seed, self.device, progress)
 
     def collect(self) -> Cells:
         """All finished cells of these settings, also written to the file of results."""
         cells: Cells = {}
         for dataset in self.settings:
-            found = {method: self.load(dataset, method) for method in METHODS}
+            found = {method: self.load(dataset, method) for method in self.labels}
             done = {method: metrics for method, metrics in found.items() if metrics is not None}
             if done:
                 cells[dataset] = done
@@ -148,11 +154,22 @@ def train_cell(
     Raises:
         ValueError: if a training fails; the method, the data set and the splits are named.
     """
-    column = METHODS[method]
     place = torch.device(device)
     splits = [make_split(data, index, seed, settings.validation_fraction).to(place) for index in range(settings.splits)]
-    replicas = fit_replicas(
-        lambda r: column.make_model(data, settings).to(place),
+    replicas = train_splits(data, method, settings, splits, seed, progress)
+    if replicas.failed:
+        failed = ", ".join(f"{split + 1} (epoch {epoch})" for split, epoch in replicas.failed.items())
+        raise ValueError(f"{method} on {data.name}: the loss is not finite on splits {failed}")
+    return scores([[model] for model in replicas.models], splits, settings, data)
+
+
+def train_splits(
+    data: Dataset, method: str, settings: PaperSettings, splits: Sequence[Split], seed: int, progress: bool
+) -> Replicas:
+    """One method trained on splits, as replicas."""
+    column, device = METHODS[method], splits[0].train[0].device
+    return fit_replicas(
+        lambda r: column.make_model(data, settings).to(device),
         [split.train for split in splits],
         graph=functools.partial(column.graph, num_neighbors=settings.num_neighbors),
         validation=[split.validation for split in splits],
@@ -164,8 +181,11 @@ def train_cell(
         seed=seed,
         progress=progress,
     )
-    if replicas.failed:
-        failed = ", ".join(f"{split + 1} (epoch {epoch})" for split, epoch in replicas.failed.items())
-        raise ValueError(f"{method} on {data.name}: the loss is not finite on splits {failed}")
-    found = [score(model, split, settings, data) for model, split in zip(replicas.models, splits, strict=True)]
+
+
+def scores(
+    models: Sequence[Sequence[Any]], splits: Sequence[Split], settings: PaperSettings, data: Dataset
+) -> dict[str, list[float]]:
+    """Test metrics, a number a split, of the equal mixture of the models of each."""
+    found = [score(members, split, settings, data) for members, split in zip(models, splits, strict=True)]
     return {metric: [metrics[metric] for metrics in found] for metric in found[0]}

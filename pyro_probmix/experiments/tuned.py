@@ -1,0 +1,155 @@
+"""Protocol *tuned*: settings chosen on the validation rows of each split, the same ones tried for every method."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from pyro_probmix.datasets import UCI, Dataset
+from pyro_probmix.experiments.methods import METHODS
+from pyro_probmix.experiments.protocol import LARGE, Split, make_split
+from pyro_probmix.experiments.store import CellStore, PaperSettings, scores, train_splits
+
+__all__ = ["ENSEMBLES", "TUNED", "Candidate", "TunedSettings", "TunedStore", "tuned_settings"]
+
+ENSEMBLES = {"ensemble": "manifold_probmix", "local_ensemble": "local_manifold_probmix"}
+"""The ensembles by name, and the method of their members."""
+
+TUNED = {
+    **{name: METHODS[name].label for name in ("erm", "mixup", "manifold_probmix", "local_manifold_probmix")},
+    "ensemble": "Ensemble",
+    "local_ensemble": "Local ensemble",
+}
+"""The columns, and how they are shown."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What is chosen between, besides the epoch; see :class:`~pyro_probmix.experiments.ExperimentSettings`."""
+
+    learning_rate: float
+    batch_size: int
+    alpha: float
+    beta: float
+
+
+_CANDIDATES = (
+    Candidate(5e-3, 64, 0.1, 1e-5),
+    Candidate(2e-3, 32, 0.4, 1e-5),
+    Candidate(2e-3, 64, 0.1, 1e-4),
+    Candidate(1e-3, 32, 0.1, 1e-3),
+    Candidate(5e-3, 64, 0.4, 1e-2),
+    Candidate(2e-3, 128, 0.1, 1e-2),
+    Candidate(5e-3, 128, 0.4, 3e-2),
+    Candidate(2e-3, 64, 1.0, 3e-2),
+)
+
+
+@dataclass(frozen=True)
+class TunedSettings(PaperSettings):
+    """Settings of a cell whose candidates are compared on validation rows.
+
+    Args:
+        candidates: what is tried; they replace the settings of the same names.
+        members: of an ensemble.
+    """
+
+    candidates: tuple[Candidate, ...] = _CANDIDATES
+    members: int = 5
+
+    def candidate(self, index: int) -> TunedSettings:
+        """The settings with those of a candidate in place."""
+        found = self.candidates[index]
+        return replace(
+            self,
+            learning_rate=found.learning_rate,
+            batch_size=found.batch_size,
+            alpha=found.alpha,
+            beta=found.beta,
+        )
+
+
+def tuned_settings(dataset: str) -> TunedSettings:
+    """The settings of protocol *tuned* for a UCI data set.
+
+    >>> settings = tuned_settings("yacht")
+    >>> len(settings.candidates), settings.candidate(3).learning_rate, tuned_settings("kin8nm").candidate(3).batch_size
+    (8, 0.001, 128)
+    """
+    if UCI[dataset].rows > LARGE:
+        candidates = tuple(replace(found, batch_size=4 * found.batch_size) for found in _CANDIDATES)
+        return TunedSettings(epochs=200, validation_every=4, patience=40, candidates=candidates)
+    return TunedSettings(epochs=600, validation_every=10, patience=100)
+
+
+@dataclass(frozen=True)
+class TunedStore(CellStore):
+    """Cells of protocol *tuned*. Beside the metrics they hold, as ``candidate``, which was chosen for each split."""
+
+    protocol: ClassVar[str] = "tuned"
+    labels: ClassVar[Mapping[str, str]] = TUNED
+
+    def train(self, name: str, data: Dataset, method: str, progress: bool) -> dict[str, list[float]]:
+        """The metrics of a cell, trained anew. Test rows are looked at once, by what has been chosen.
+
+        An ensemble has the candidates chosen for a single model; its members hold back different validation rows.
+
+        Raises:
+            ValueError: if no candidate can be trained on a split, or a member of an ensemble cannot.
+        """
+        settings = self.settings[name]
+        assert isinstance(settings, TunedSettings)
+        splits = [self._split(data, settings, index, 0) for index in range(settings.splits)]
+        if method not in ENSEMBLES:
+            return self._choose(data, method, settings, splits, progress)
+        base = ENSEMBLES[method]
+        single = self.load(name, base)
+        if single is None:
+            raise ValueError(f"{method} on {name} needs the finished cell of {base}")
+        chosen = [int(index) for index in single["candidate"]]
+        members = self._members(data, base, settings, chosen, progress)
+        return {**scores(members, splits, settings, data), "candidate": single["candidate"]}
+
+    def _split(self, data: Dataset, settings: TunedSettings, index: int, fold: int) -> Split:
+        split = make_split(data, index, self.seed, settings.validation_fraction, fold)
+        return split.to(torch.device(self.device))
+
+    def _choose(
+        self, data: Dataset, method: str, settings: TunedSettings, splits: list[Split], progress: bool
+    ) -> dict[str, list[float]]:
+        losses = np.full(len(splits), np.inf)
+        models: list[Any] = [None] * len(splits)
+        chosen = [0.0] * len(splits)
+        for index in range(len(settings.candidates)):
+            replicas = train_splits(data, method, settings.candidate(index), splits, self.seed, progress)
+            for r, (model, history) in enumerate(zip(replicas.models, replicas.histories, strict=True)):
+                loss = np.inf if r in replicas.failed else np.nanmin(history.validation_loss)
+                if loss < losses[r]:
+                    losses[r], models[r], chosen[r] = loss, model, float(index)
+        hopeless = [str(r + 1) for r, model in enumerate(models) if model is None]
+        if hopeless:
+            raise ValueError(f"{method} on {data.name}: no candidate has a finite loss on splits {', '.join(hopeless)}")
+        return {**scores([[model] for model in models], splits, settings, data), "candidate": chosen}
+
+    def _members(
+        self, data: Dataset, method: str, settings: TunedSettings, chosen: list[int], progress: bool
+    ) -> list[list[Any]]:
+        """The members for each split, those of one candidate trained together."""
+        members: dict[int, list[Any]] = defaultdict(list)
+        for index in sorted(set(chosen)):
+            rows = [r for r, other in enumerate(chosen) if other == index for _ in range(settings.members)]
+            splits = [self._split(data, settings, r, k % settings.members) for k, r in enumerate(rows)]
+            # Other initial networks than those the candidate was chosen with.
+            seed = int(np.random.SeedSequence(self.seed, spawn_key=(2, index)).generate_state(1)[0])
+            replicas = train_splits(data, method, settings.candidate(index), splits, seed, progress)
+            if replicas.failed:
+                failed = sorted({rows[k] + 1 for k in replicas.failed})
+                raise ValueError(f"{method} on {data.name}: the loss of a member is not finite on splits {failed}")
+            for r, model in zip(rows, replicas.models, strict=True):
+                members[r].append(model)
+        return [members[r] for r in range(len(chosen))]
