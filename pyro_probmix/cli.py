@@ -29,6 +29,7 @@ try:
         draw_picture,
         select_datasets,
         select_methods,
+        select_table,
         settings_for,
     )
     from pyro_probmix.experiments import compare as run_comparison
@@ -127,6 +128,9 @@ def reproduce(
     out: Annotated[Path, typer.Option(help="Output folder; what is finished there is not computed again.")] = (
         Path("results") / "paper"
     ),
+    protocol: Annotated[
+        str, typer.Option(help="paper, or tuned for table1 and table3: settings chosen on validation rows.")
+    ] = "paper",
     datasets: Annotated[str | None, typer.Option(help="Comma-separated rows of a table; default all.")] = None,
     methods: Annotated[str | None, typer.Option(help="Comma-separated columns of a table; default all.")] = None,
     splits: Annotated[int | None, typer.Option(help="Splits or draws; default as in the paper.")] = None,
@@ -143,6 +147,8 @@ def reproduce(
             raise ValueError(f"unknown reproduction {name!r}; expected one of {', '.join(REPRODUCTIONS)}")
         if datasets is not None and name not in TABLES:
             raise ValueError(f"datasets belong to a table; {name} has its own")
+        if protocol != "paper" and name not in TABLES:
+            raise ValueError(f"the protocol can be chosen for a table; {name} has its own")
         if name in PICTURES:
             typer.echo(f"figure:  {draw_picture(name, **common)}")
             return
@@ -153,15 +159,18 @@ def reproduce(
         reproduction: PaperTable | Ablation
         if name in TABLES:
             chosen = None if datasets is None else select_datasets(datasets, name)
-            reproduction, cells = run_reproduction(name, data, datasets=chosen, **common)
+            reproduction, cells = run_reproduction(name, data, protocol=protocol, datasets=chosen, **common)
         else:
             reproduction, cells = ablate(name, **common)
     for panel in reproduction.terminal(cells):
         Console().print(panel)
     for claim in reproduction.claims(cells):
         typer.echo(str(claim))
-    results = out / f"{TABLES[name].results if name in TABLES else name}.json"
-    typer.echo(f"results: {results}\ntable:   {out / name}.md\nfigure:  {out / name}.png")
+    results, stem = name, name
+    if name in TABLES:
+        table = select_table(name, protocol)
+        results, stem = table.results, table.name
+    typer.echo(f"results: {out / results}.json\ntable:   {out / stem}.md\nfigure:  {out / stem}.png")
 
 
 def main() -> None:

@@ -7,7 +7,14 @@ from pyro_probmix.experiments.compare import FIGURE, RESULTS, compare
 from pyro_probmix.experiments.methods import METHODS, Method, select_methods
 from pyro_probmix.experiments.paper import PaperTable
 from pyro_probmix.experiments.protocol import ExperimentSettings, settings_for
-from pyro_probmix.experiments.reproduce import TABLES, paper_settings, reproduce, select_datasets
+from pyro_probmix.experiments.reproduce import (
+    TABLES,
+    TUNED_TABLES,
+    paper_settings,
+    reproduce,
+    select_datasets,
+    select_table,
+)
 from pyro_probmix.experiments.results import Comparison
 
 __all__ = [
@@ -17,6 +24,7 @@ __all__ = [
     "PICTURES",
     "RESULTS",
     "TABLES",
+    "TUNED_TABLES",
     "Ablation",
     "Comparison",
     "ExperimentSettings",
@@ -29,5 +37,6 @@ __all__ = [
     "reproduce",
     "select_datasets",
     "select_methods",
+    "select_table",
     "settings_for",
 ]

@@ -65,7 +65,7 @@ def draw_table(table: PaperTable, cells: Cells, path: Path) -> None:
     for axis, name in zip(axes.flat, names, strict=False):
         means = table.means(cells, name)
         for place, method in enumerate(table.columns):
-            if table.comparable:
+            if table.comparable and method in table.paper[name]:
                 axis.plot(
                     table.paper[name][method][0], place, color=_GREY, marker="D", mfc="none", ms=4, linestyle="none"
                 )
@@ -74,10 +74,13 @@ def draw_table(table: PaperTable, cells: Cells, path: Path) -> None:
                 error = values.std(ddof=min(1, len(values) - 1)) / np.sqrt(len(values))
                 color = _VERMILION if method == min(means, key=means.__getitem__) else _BLUE
                 axis.errorbar(means[method], place, xerr=error, color=color, marker="o", ms=4, capsize=2)
+        rival = table.rival(name)
+        if rival is not None:
+            axis.axvline(rival, color=_GREY, linestyle="--", linewidth=1)
         axis.set_title(name, fontsize=9)
         axis.tick_params(labelsize=7)
         axis.grid(axis="x", alpha=0.3)
-    axes[0, 0].set_yticks(range(len(table.columns)), [METHODS[method].label for method in table.columns])
+    axes[0, 0].set_yticks(range(len(table.columns)), table.labels.values())
     axes[0, 0].set_ylim(len(table.columns) - 0.5, -0.5)
     figure.suptitle(f"{table.title}, lower is better", fontsize=10)
     handles = [
@@ -86,6 +89,10 @@ def draw_table(table: PaperTable, cells: Cells, path: Path) -> None:
         Line2D([], [], color=_GREY, marker="D", mfc="none", markersize=4, linestyle="none", label="the paper's mean"),
     ]
     handles = handles if table.comparable else handles[:2]
+    if any(table.rival(name) is not None for name in names):
+        handles.append(
+            Line2D([], [], color=_GREY, linestyle="--", linewidth=1, label="best published of other methods")
+        )
     figure.legend(handles=handles, loc="outside lower center", ncols=min(columns, 3), frameon=False, fontsize=8)
     figure.savefig(path, dpi=100)
 

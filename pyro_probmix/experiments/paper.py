@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from rich import box
 from rich.table import Table
 
 from pyro_probmix.experiments.methods import METHODS
 
-__all__ = ["Cells", "Claim", "PaperTable"]
+__all__ = ["Cells", "Claim", "PaperTable", "bold", "claim"]
 
 Cells = dict[str, dict[str, dict[str, list[float]]]]
 """Numbers a split, by data set, method and metric."""
@@ -79,12 +81,21 @@ class PaperTable:
         return {f"{network} {name}": row for network, rows in printed.items() for name, row in rows.items()}
 
     @property
+    def labels(self) -> Mapping[str, str]:
+        """How the methods are shown."""
+        return {method: METHODS[method].label for method in self.columns}
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """The methods in the table."""
         row = next(iter(self.paper.values()))
         return tuple(method for method in METHODS if method in row)
 
-    def values(self, cells: Cells, dataset: str, method: str) -> np.ndarray | None:
+    def rival(self, dataset: str) -> float | None:
+        """The lowest published mean of a method that is not in the table, if there is one."""
+        return None
+
+    def values(self, cells: Cells, dataset: str, method: str) -> NDArray[np.float64] | None:
         """Our numbers, in the paper's unit; ``None`` where there are none."""
         found = cells.get(dataset, {}).get(method)
         return None if found is None else np.array(found[self.metric]) * self.scale.get(dataset, 1.0)
@@ -114,11 +125,11 @@ class PaperTable:
             near[name] = _lowest(found, _PROBMIX) <= found[best[name]] + margin
         metric = self.metric.upper()
         claims = [
-            _claim(f"cells whose mean {metric} is at or below the paper's", below),
-            _claim(f"data sets where the best column is a ProbMix variant ({metric})", {
+            claim(f"cells whose mean {metric} is at or below the paper's", below),
+            claim(f"data sets where the best column is a ProbMix variant ({metric})", {
                 name: key in _PROBMIX for name, key in best.items()}),
-            _claim("data sets where a ProbMix variant is the best column or within one standard error of it", near),
-            _claim("data sets where the best Manifold ProbMix variant is better than both ProbMix columns", {
+            claim("data sets where a ProbMix variant is the best column or within one standard error of it", near),
+            claim("data sets where the best Manifold ProbMix variant is better than both ProbMix columns", {
                 name: _lowest(found, _MANIFOLD_PROBMIX) < _lowest(found, ("probmix", "local_probmix"))
                 for name, found in full.items()}),
         ]  # fmt: skip
@@ -126,16 +137,12 @@ class PaperTable:
 
     def markdown(self, cells: Cells, notes: str) -> str:
         """The table as in the paper, ours above the paper's, with notes and claims below."""
-        labels = [METHODS[method].label for method in self.columns]
+        labels = self.labels.values()
         lines = [f"# {self.title}", "", f"| data set | | {' | '.join(labels)} |", "|---|---|" + "--:|" * len(labels)]
         for name, printed in self.paper.items():
-            ours, means = [], self.means(cells, name)
-            for method in self.columns:
-                values = self.values(cells, name, method)
-                text = "not run" if values is None else _text(values.mean(), values.std(ddof=min(1, len(values) - 1)))
-                ours.append(_bold(text, bool(means) and method == min(means, key=means.__getitem__), "**"))
+            ours = [self.text(cells, name, method, "**", deviation=True) for method in self.columns]
             best = min(value for value, _ in printed.values())
-            theirs = [_bold(_text(*printed[method]), printed[method][0] == best, "**") for method in self.columns]
+            theirs = [bold(_text(*printed[method]), printed[method][0] == best, "**") for method in self.columns]
             scaled = f" (× {self.scale[name]:.0f})" if name in self.scale else ""
             lines.append(f"| {name}{scaled} | ours | {' | '.join(ours)} |")
             lines.append(f"| | paper | {' | '.join(theirs)} |")
@@ -144,29 +151,43 @@ class PaperTable:
 
     def terminal(self, cells: Cells) -> list[Table]:
         """The same for a terminal, the paper's mean in parentheses: data sets that have been run, four a table."""
-        names = [name for name in self.paper if self.means(cells, name)]
         tables = []
-        for start in range(0, len(names), _PANEL):
-            shown = names[start : start + _PANEL]
+        for shown in self.panels(cells):
             table = Table(title=f"{self.title} (the paper's)", title_justify="left", box=box.SIMPLE_HEAD)
             table.add_column("method", no_wrap=True)
             for name in shown:
                 table.add_column(name.partition("-")[0], justify="right", no_wrap=True)
             for method in self.columns:
-                texts = []
-                for name in shown:
-                    means, printed = self.means(cells, name), f"({self.paper[name][method][0]:.2f})"
-                    text = f"{means[method]:.2f}" if method in means else "not run"
-                    best = method == min(means, key=means.__getitem__)
-                    texts.append(f"{f'[bold]{text}[/bold]' if best else text} {printed:>7}")
-                table.add_row(METHODS[method].label, *texts)
+                texts = [f"{self.text(cells, n, method, 'b')} {f'({self.paper[n][method][0]:.2f})':>7}" for n in shown]
+                table.add_row(self.labels[method], *texts)
             tables.append(table)
         return tables
 
+    def panels(self, cells: Cells) -> list[list[str]]:
+        """The data sets that have been run, four a panel."""
+        names = [name for name in self.paper if self.means(cells, name)]
+        return [names[start : start + _PANEL] for start in range(0, len(names), _PANEL)]
 
-def _claim(text: str, verdicts: dict[str, bool]) -> Claim:
+    def text(self, cells: Cells, dataset: str, method: str, mark: str, deviation: bool = False) -> str:
+        """A mean as it is printed, marked if it is the best of its data set."""
+        values, means = self.values(cells, dataset, method), self.means(cells, dataset)
+        if values is None:
+            return "not run"
+        text = _text(values.mean(), values.std(ddof=min(1, len(values) - 1))) if deviation else f"{values.mean():.2f}"
+        return bold(text, method == min(means, key=means.__getitem__), mark)
+
+
+def claim(text: str, verdicts: Mapping[str, bool]) -> Claim:
+    """The claim with the names for which it holds, and does not."""
     holds = tuple(name for name, verdict in verdicts.items() if verdict)
     return Claim(text, holds, tuple(name for name, verdict in verdicts.items() if not verdict))
+
+
+def bold(text: str, best: bool, mark: str) -> str:
+    """The text between marks, ``"**"`` of Markdown or ``"b"`` of a terminal, if it is the best."""
+    if not best:
+        return text
+    return f"[b]{text}[/b]" if mark == "b" else f"{mark}{text}{mark}"
 
 
 def _lowest(means: dict[str, float], methods: tuple[str, ...]) -> float:
@@ -175,7 +196,3 @@ def _lowest(means: dict[str, float], methods: tuple[str, ...]) -> float:
 
 def _text(mean: float, deviation: float) -> str:
     return f"{mean:.2f} ± {deviation:.2f}"
-
-
-def _bold(text: str, best: bool, mark: str) -> str:
-    return f"{mark}{text}{mark}" if best else text

@@ -117,7 +117,8 @@ class CellStore:
                     self.save(name, method, metrics, seconds)
                     done = f"{seconds:.0f} s"
                 if report:
-                    means = ", ".join(f"{metric} {np.mean(values):.3f}" for metric, values in metrics.items())
+                    figures = {metric: values for metric, values in metrics.items() if isinstance(values[0], float)}
+                    means = ", ".join(f"{metric} {np.mean(values):.3f}" for metric, values in figures.items())
                     report(f"{name}, {self.labels[method]}: {means} ({done})")
         return self.collect()
 

@@ -111,8 +111,7 @@ class TunedStore(CellStore):
         single = self.load(name, base)
         if single is None:
             raise ValueError(f"{method} on {name} needs the finished cell of {base}")
-        chosen = [int(index) for index in single["candidate"]]
-        members = self._members(data, base, settings, chosen, progress)
+        members = self._members(data, base, settings, [int(index) for index in single["candidate"]], progress)
         return {**scores(members, splits, settings, data), "candidate": single["candidate"]}
 
     def _split(self, data: Dataset, settings: TunedSettings, index: int, fold: int) -> Split:
@@ -124,13 +123,13 @@ class TunedStore(CellStore):
     ) -> dict[str, list[float]]:
         losses = np.full(len(splits), np.inf)
         models: list[Any] = [None] * len(splits)
-        chosen = [0.0] * len(splits)
+        chosen: list[float] = [0] * len(splits)
         for index in range(len(settings.candidates)):
             replicas = train_splits(data, method, settings.candidate(index), splits, self.seed, progress)
             for r, (model, history) in enumerate(zip(replicas.models, replicas.histories, strict=True)):
                 loss = np.inf if r in replicas.failed else np.nanmin(history.validation_loss)
                 if loss < losses[r]:
-                    losses[r], models[r], chosen[r] = loss, model, float(index)
+                    losses[r], models[r], chosen[r] = loss, model, index
         hopeless = [str(r + 1) for r, model in enumerate(models) if model is None]
         if hopeless:
             raise ValueError(f"{method} on {data.name}: no candidate has a finite loss on splits {', '.join(hopeless)}")

@@ -105,7 +105,7 @@ def test_metrics_are_in_the_units_of_the_data():
     data = load("diabetes")
     split = make_split(data, 0, seed=0)
     model = SimpleNamespace(predictive=lambda x, num_samples: dist.Normal(torch.zeros(len(x)), 1.5))
-    found = cells_module.score(model, split, ExperimentSettings(), data)
+    found = cells_module.score([model], split, ExperimentSettings(), data)
     y = split.own_units(*split.test)[1]
     loc, scale = split.y_scaler.mean_[0], split.y_scaler.scale_[0]
     np.testing.assert_allclose(found["nll"], -stats.norm(loc, 1.5 * scale).logpdf(y).mean(), rtol=1e-5)
