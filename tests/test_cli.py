@@ -128,6 +128,8 @@ REPRODUCTION_MISTAKES = {
     "data sets of an ablation": (["ablation-regression", "--datasets", "yacht"], ["datasets belong to a table"]),
     "method": (["table3", "--methods", "mixop"], ["unknown methods: mixop", *METHODS]),
     "column": (["ablation-regression", "--methods", "manifold_probmix_separate_variance"], ["unknown methods: man"]),
+    "protocol": (["table3", "--protocol", "best"], ["unknown protocol 'best'; expected paper or tuned"]),
+    "protocol of a figure": (["figure2", "--protocol", "tuned"], ["the protocol can be chosen for a table"]),
     "device": (["ablation-regression", "--device", "abacus"], ["device: expected one that is here", "'abacus'"]),
     "epochs": (["figure2", "--epochs", "0"], ["epochs must be at least 1"]),
 }
