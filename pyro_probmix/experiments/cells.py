@@ -97,7 +97,7 @@ def run_cell(cell: Cell) -> CellResult:
         ValueError: if training fails; the method and the split are named.
     """
     method, settings = METHODS[cell.method], cell.settings
-    split = make_split(cell.data, cell.split, cell.seed, settings.validation_fraction)
+    split = make_split(cell.data, cell.split, cell.seed, settings.validation_fraction, standardise=settings.standardise)
     # The methods of a split start from one network and see the same random numbers: their differences are paired.
     seeds = np.random.SeedSequence(cell.seed, spawn_key=(1, cell.split))
     init_seed, fit_seed = seeds.generate_state(2).tolist()
@@ -108,7 +108,7 @@ def run_cell(cell: Cell) -> CellResult:
                 model,
                 split.train,
                 graph=method.graph(split.train[0], settings.num_neighbors),
-                validation=split.validation,
+                validation=split.held_out,
                 epochs=settings.epochs,
                 batch_size=settings.batch_size,
                 learning_rate=settings.learning_rate,

@@ -21,7 +21,7 @@ LARGE = 2000
 
 @dataclass(frozen=True)
 class ExperimentSettings:
-    """Every choice of an experiment besides the data and the seed; targets are in standardised units.
+    """Every choice of an experiment besides the data and the seed.
 
     Args:
         hidden_features: widths of the two hidden layers; the first is the embedding of the manifold methods.
@@ -32,8 +32,9 @@ class ExperimentSettings:
         alpha: the mixing coefficient is Beta(alpha, alpha).
         beta: variance of the Normal vicinity, or the constant added to the label probabilities.
         num_neighbors: neighbours of a row in the nearest-neighbour graph.
-        validation_fraction: part of the training rows held back to pick the epoch.
+        validation_fraction: part of the training rows held back to pick the epoch; 0 for the last epoch.
         num_samples: embedding samples of a prediction.
+        standardise: whether features and targets are standardised by the training rows; β is in those units.
 
     Raises:
         ValueError: if a value is out of its range.
@@ -54,6 +55,7 @@ class ExperimentSettings:
     num_neighbors: int = 5
     validation_fraction: float = 0.2
     num_samples: int = 100
+    standardise: bool = True
 
     def make_network(self, num_features: int, num_outputs: int) -> nn.Sequential:
         """A freshly initialised network whose first layer is the embedding of the manifold methods."""
@@ -70,8 +72,8 @@ class ExperimentSettings:
             raise ValueError(f"beta must not be negative; got {self.beta}")
         if self.batch_size is not None and self.batch_size < 2:
             raise ValueError(f"batch_size must be at least 2, or None for all rows; got {self.batch_size}")
-        if not 0 < self.validation_fraction < 1:
-            raise ValueError(f"validation_fraction must be in (0, 1); got {self.validation_fraction}")
+        if not 0 <= self.validation_fraction < 1:
+            raise ValueError(f"validation_fraction must be in [0, 1); got {self.validation_fraction}")
 
 
 def settings_for(data: Dataset) -> ExperimentSettings:
@@ -98,7 +100,8 @@ class Split:
     """The rows of one train/test split as tensors in standardised units, with the way back.
 
     Features, and targets of a regression, are shifted and scaled by the mean and standard deviation of the
-    training rows (validation rows included); constant columns are only shifted. Labels stay as they are.
+    training rows (validation rows included), unless the data are not to be standardised; constant columns are
+    only shifted. Labels stay as they are.
 
     Args:
         train: ``(x, y)`` of the rows that are trained on, ``(n, d)`` and ``(n,)``.
@@ -117,12 +120,17 @@ class Split:
     @property
     def y_scale(self) -> float:
         """Own units of the target per standardised unit."""
-        return 1.0 if self.y_scaler is None else float(self.y_scaler.scale_[0])
+        return 1.0 if self.y_scaler is None or self.y_scaler.scale_ is None else float(self.y_scaler.scale_[0])
 
     @property
     def y_shift(self) -> float:
         """The target in its own units that is zero in standardised ones."""
-        return 0.0 if self.y_scaler is None else float(self.y_scaler.mean_[0])
+        return 0.0 if self.y_scaler is None or self.y_scaler.mean_ is None else float(self.y_scaler.mean_[0])
+
+    @property
+    def held_out(self) -> tuple[Tensor, Tensor] | None:
+        """The validation rows, if there are any."""
+        return self.validation if len(self.validation[0]) else None
 
     def to(self, device: torch.device) -> Split:
         """The same on another device."""
@@ -139,7 +147,14 @@ class Split:
         return back, y.numpy() if self.y_scaler is None else self.y_scaler.inverse_transform(y[:, None].double())[:, 0]
 
 
-def make_split(data: Dataset, index: int, seed: int, validation_fraction: float = 0.2, fold: int = 0) -> Split:
+def make_split(
+    data: Dataset,
+    index: int,
+    seed: int,
+    validation_fraction: float = 0.2,
+    fold: int = 0,
+    standardise: bool = True,
+) -> Split:
     """Split number ``index`` of a data set, scaled on its training rows.
 
     A toy problem is drawn anew, training and test set; a stock is always tested on its last days; other data follow
@@ -152,6 +167,7 @@ def make_split(data: Dataset, index: int, seed: int, validation_fraction: float 
         validation_fraction: part of the training rows held back.
         fold: which part, from 0; parts of different folds have no row in common, and the last may
             be smaller.
+        standardise: whether features and targets are standardised.
 
     Raises:
         ValueError: if the data set has too few rows for three non-empty parts, or for that many folds.
@@ -159,20 +175,21 @@ def make_split(data: Dataset, index: int, seed: int, validation_fraction: float 
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0, index)))
     train, test = _toy_draw(data, rng) if data.name in TOYS else _rows(data, index)
     num_validation = round(validation_fraction * len(train))
-    if not 0 < num_validation < len(train):
+    if num_validation == len(train) or (num_validation == 0) != (validation_fraction == 0):
         raise ValueError(f"{data.name}: {len(train)} training rows are too few to hold back {validation_fraction:.0%}")
     first, end = fold * num_validation, (fold + 1) * num_validation
     if not 0 <= first < len(train):
-        raise ValueError(f"fold must be from 0 to {(len(train) - 1) // num_validation}; got {fold}")
+        raise ValueError(f"fold must be from 0 to {(len(train) - 1) // max(1, num_validation)}; got {fold}")
     order = rng.permutation(len(train))
-    x_scaler = StandardScaler().fit(train.x)
-    y_scaler = StandardScaler().fit(train.y[:, None]) if data.task == "regression" else None
+    x_scaler, y_scaler = (StandardScaler(with_mean=standardise, with_std=standardise) for _ in range(2))
+    x_scaler.fit(train.x)
+    y_scaler = y_scaler.fit(train.y[:, None]) if data.task == "regression" else None
 
     def tensors(part: Dataset, rows: NDArray[np.int64] | slice = slice(None)) -> tuple[Tensor, Tensor]:
-        x = torch.as_tensor(x_scaler.transform(part.x[rows]), dtype=torch.float32)
+        x = torch.as_tensor(x_scaler.transform(part.x)[rows], dtype=torch.float32)
         if y_scaler is None:
             return x, torch.as_tensor(part.y[rows])
-        return x, torch.as_tensor(y_scaler.transform(part.y[rows, None])[:, 0], dtype=torch.float32)
+        return x, torch.as_tensor(y_scaler.transform(part.y[:, None])[rows, 0], dtype=torch.float32)
 
     trained = np.concatenate([order[:first], order[end:]])
     return Split(tensors(train, trained), tensors(train, order[first:end]), tensors(test), x_scaler, y_scaler)

@@ -156,7 +156,10 @@ def train_cell(
         ValueError: if a training fails; the method, the data set and the splits are named.
     """
     place = torch.device(device)
-    splits = [make_split(data, index, seed, settings.validation_fraction).to(place) for index in range(settings.splits)]
+    splits = [
+        make_split(data, index, seed, settings.validation_fraction, standardise=settings.standardise).to(place)
+        for index in range(settings.splits)
+    ]
     replicas = train_splits(data, method, settings, splits, seed, progress)
     if replicas.failed:
         failed = ", ".join(f"{split + 1} (epoch {epoch})" for split, epoch in replicas.failed.items())
@@ -169,11 +172,12 @@ def train_splits(
 ) -> Replicas:
     """One method trained on splits, as replicas."""
     column, device = METHODS[method], splits[0].train[0].device
+    held_out = [split.validation for split in splits if split.held_out is not None]
     return fit_replicas(
         lambda r: column.make_model(data, settings).to(device),
         [split.train for split in splits],
         graph=functools.partial(column.graph, num_neighbors=settings.num_neighbors),
-        validation=[split.validation for split in splits],
+        validation=held_out or None,
         epochs=settings.epochs,
         batch_size=settings.batch_size,
         learning_rate=settings.learning_rate,

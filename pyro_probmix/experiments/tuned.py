@@ -115,7 +115,7 @@ class TunedStore(CellStore):
         return {**scores(members, splits, settings, data), "candidate": single["candidate"]}
 
     def _split(self, data: Dataset, settings: TunedSettings, index: int, fold: int) -> Split:
-        split = make_split(data, index, self.seed, settings.validation_fraction, fold)
+        split = make_split(data, index, self.seed, settings.validation_fraction, fold, settings.standardise)
         return split.to(torch.device(self.device))
 
     def _choose(

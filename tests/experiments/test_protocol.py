@@ -9,8 +9,11 @@ import pytest
 import torch
 
 from pyro_probmix.datasets import TOY_REGIONS, Dataset, load, uci_splits
-from pyro_probmix.experiments import ExperimentSettings, settings_for
+from pyro_probmix.experiments import ExperimentSettings, compare, settings_for
+from pyro_probmix.experiments import cells as cells_module
+from pyro_probmix.experiments import store as store_module
 from pyro_probmix.experiments.protocol import make_split
+from pyro_probmix.experiments.store import PaperSettings
 
 
 def rows(*parts: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
@@ -78,6 +81,43 @@ def test_every_split_of_a_toy_is_a_new_draw_with_its_own_test_region():
     assert len(first.train[0]) == 80
 
 
+def test_data_can_stay_in_their_units_and_all_rows_be_trained_on():
+    data = load("diabetes")
+    split = make_split(data, 0, seed=0, validation_fraction=0.0, standardise=False)
+    train, test = uci_splits(len(data))[0]
+    for part, chosen in ((split.train, train), (split.test, test)):
+        np.testing.assert_array_equal(
+            rows([t.numpy() for t in part]), rows((data.x[chosen].astype("f4"), data.y[chosen].astype("f4")))
+        )
+        np.testing.assert_array_equal(rows(split.own_units(*part)), rows([t.numpy() for t in part]))
+    assert split.held_out is None
+    assert (split.y_scale, split.y_shift) == (1.0, 0.0)
+
+
+@pytest.mark.parametrize("compared", [False, True])
+def test_without_held_out_rows_the_last_epoch_is_kept(compared, monkeypatch):
+    """By either way of training."""
+    settings = PaperSettings(hidden_features=(8, 4), splits=1, epochs=3, validation_fraction=0.0, standardise=False)
+    module = cells_module if compared else store_module
+    name = "fit" if compared else "fit_replicas"
+    train, seen = getattr(module, name), []
+
+    def record(*arguments, **options):
+        seen.append((options["validation"], train(*arguments, **options)))
+        return seen[-1][1]
+
+    monkeypatch.setattr(module, name, record)
+    data = load("toy-regression")
+    if compared:
+        compare(data, ["erm"], settings, progress=False)
+    else:
+        store_module.train_cell(data, "erm", settings, 0)
+    ((validation, result),) = seen
+    history = result if compared else result.histories[0]
+    assert validation is None
+    assert (history.best_epoch, len(history.train_loss)) == (2, 3)
+
+
 def test_too_few_rows_are_refused():
     tiny = Dataset("tiny", np.arange(3.0)[:, None], np.arange(3.0), "regression")
     with pytest.raises(ValueError, match="tiny: 2 training rows are too few to hold back 20%"):
@@ -105,7 +145,7 @@ REFUSED = {
     "alpha": (0.0, "alpha must be positive"),
     "beta": (-0.1, "beta must not be negative"),
     "batch_size": (1, "batch_size must be at least 2"),
-    "validation_fraction": (1.0, "validation_fraction must be in"),
+    "validation_fraction": (1.0, r"validation_fraction must be in \[0, 1\)"),
 }
 
 

@@ -115,8 +115,8 @@ def test_a_damaged_cell_is_refused(data_dir, tmp_path):
 
 
 def test_a_training_that_fails_names_its_splits(data_dir, tmp_path, monkeypatch):
-    def spoil(data, index, *rest):
-        split = make_split(data, index, *rest)
+    def spoil(data, index, *rest, **options):
+        split = make_split(data, index, *rest, **options)
         if index == 1:
             split.train[1].fill_(1e30)
         return split
