@@ -20,7 +20,8 @@ from pyro_probmix.distributions import (
     linear_pool,
     natural_parameters,
 )
-from pyro_probmix.distributions.families.normal import MultivariateNormalFamily, NormalFamily
+from pyro_probmix.distributions.exponential_family import plain
+from pyro_probmix.distributions.families.normal import LOG_2PI, MultivariateNormalFamily, NormalFamily
 from pyro_probmix.mixing.batches import check_positive_integer
 
 __all__ = ["DiracVicinity", "Fusion", "LabelVicinity", "NormalVicinity", "Vicinity"]
@@ -145,8 +146,11 @@ class NormalVicinity(Vicinity):
 
     def expected_log_prob(self, p: Any, y: Tensor, partner_y: Tensor, coefficient: Tensor) -> Tensor:
         r"""Exact for Normal p: :math:`\log\mathcal{N}(m; \mu, \sigma^2) - \beta/(2\sigma^2)` at the kernel's mean m."""
-        dirac = self._dirac.expected_log_prob(p, y, partner_y, coefficient)
-        return dirac if self.beta == 0 else dirac + self.beta * _curvature(p)
+        if self.beta == 0:
+            return self._dirac.expected_log_prob(p, y, partner_y, coefficient)
+        if self.fusion == "log-linear":
+            return _expect(p, _interpolate(y, partner_y, coefficient, len(p.event_shape)), self.beta)
+        return _average(lambda label: _expect(p, label, self.beta), y, partner_y, coefficient)
 
     def __repr__(self) -> str:
         return f'NormalVicinity({self.beta}, fusion="{self.fusion}")'
@@ -290,17 +294,19 @@ def _average(score: Callable[[Tensor], Tensor], y: Tensor, partner_y: Tensor, co
     return coefficient * ours + (1 - coefficient) * theirs
 
 
-def _curvature(p: Any) -> Tensor:
-    """½ tr ∇² log p of a Normal family: the trace of its second natural parameter."""
+def _expect(p: Any, mean: Tensor, variance: float) -> Tensor:
+    """E[log p(y)] of a Normal family under independent Normals about ``mean``."""
+    p = plain(p)
     if isinstance(p, dist.MaskedDistribution):
-        return torch.where(torch.as_tensor(p._mask), _curvature(p.base_dist), 0)
+        return torch.where(torch.as_tensor(p._mask), _expect(p.base_dist, mean, variance), 0)
     if isinstance(p, torch.distributions.Independent):
-        return _curvature(p.base_dist).flatten(-p.reinterpreted_batch_ndims).sum(-1)
+        return _expect(p.base_dist, mean, variance).flatten(-p.reinterpreted_batch_ndims).sum(-1)
     family = exponential_family(p) if is_exponential_family(p) else None
     if type(family) is NormalFamily:
-        return -0.5 / p.variance
+        squares = ((mean - p.loc).square() + variance) / p.scale.square()
+        return -0.5 * LOG_2PI - torch.add(p.scale.log(), squares, alpha=0.5)
     if type(family) is MultivariateNormalFamily:
-        return natural_parameters(p)[1].diagonal(dim1=-2, dim2=-1).sum(-1)
+        return p.log_prob(mean) + variance * natural_parameters(p)[1].diagonal(dim1=-2, dim2=-1).sum(-1)
     raise ValueError(
         f'labels: expected "sample" for {type(p).__name__}: NormalVicinity has exact label expectations for '
         "Normal and MultivariateNormal likelihoods"
