@@ -230,13 +230,12 @@ class DensityModel(Owned):
             raise ValueError(f"weight: expected shape {(len(batch),)}, got {tuple(weight.shape)}")
         statements = _PlainStatements(self.mixing, batch, num_samples, labels, coefficient, noise, label)
         self._generate(batch, statements.sample, statements.deterministic)
-        log_prob = statements.log_prob.reshape(-1, len(batch))
         if weight is not None:
             share: Tensor | None = weight / weight.sum()
         else:
             weight = self._weight(batch)
             share = None if weight is None else weight / len(batch)
-        return -_reduce(log_prob, objective, log_shares, share)
+        return -_reduce(statements.log_prob, objective, log_shares, share)
 
     def draw(self, batch: PairBatch, num_samples: int = 1, labels: Labels | None = None) -> dict[str, Tensor]:
         """The random numbers of :meth:`risk`, ahead of it: those that it would draw in this random state.
@@ -404,11 +403,12 @@ def weighted_mean(values: Tensor, share: Tensor | None) -> Tensor:
 
 
 def _reduce(log_prob: Tensor, objective: Objective, log_shares: Tensor | None, share: Tensor | None) -> Tensor:
-    """An objective from the log-probabilities, of shape ``(K, B)``, of samples and nodes with their shares."""
+    """An objective from the log-probabilities, of shape ``(..., B)``, of samples and nodes with their shares."""
     if objective == "expected-log":
-        if log_shares is None:
-            return weighted_mean(log_prob, share)
-        return weighted_mean((log_shares.exp().to(log_prob).unsqueeze(-1) * log_prob).sum(0), share)
+        if log_shares is not None:
+            log_prob = (log_shares.exp().to(log_prob).unsqueeze(-1) * log_prob).sum(0)
+        return weighted_mean(log_prob, share)
+    log_prob = log_prob.reshape(-1, log_prob.shape[-1])
     shares = -math.log(len(log_prob)) if log_shares is None else log_shares.to(log_prob).unsqueeze(-1)
     edges = (log_prob + shares).logsumexp(0)
     if objective == "log-expected":
