@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["BLOCK", "Outputs", "in_blocks", "is_large"]
+__all__ = ["BLOCK", "Outputs", "in_blocks", "is_large", "unbatch"]
 
 Outputs = Sequence[Tensor | None]
 
@@ -49,6 +49,12 @@ def in_blocks(
     for ours, theirs in zip(outputs, zip(*map(split, inputs), strict=True), strict=True):
         function(ours, *theirs)
     return results
+
+
+def unbatch(tensors: Sequence[Tensor], dims: Sequence[int | None], size: int) -> list[Tensor]:
+    """What ``vmap`` hands to a function that works on every index of a batch by itself: its dimension first."""
+    front = [t.unsqueeze(0) if d is None else t.movedim(d, 0) for t, d in zip(tensors, dims, strict=True)]
+    return [t.expand(size, *t.shape[1:]) for t in front]
 
 
 def _has_memory(tensor: Tensor) -> bool:

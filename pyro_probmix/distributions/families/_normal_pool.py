@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import Function
 
-from pyro_probmix.distributions._blocks import Outputs, in_blocks, is_large
+from pyro_probmix.distributions._blocks import Outputs, in_blocks, is_large, unbatch
 
 __all__ = ["Normal", "pool_of_normals"]
 
@@ -71,8 +71,7 @@ class _LogProb(Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], node: Any, *inputs: Tensor) -> tuple[Tensor, int]:
-        full = [t.expand(info.batch_size, *t.shape[1:]) for t in _to_front(inputs[:3], in_dims[1:4])]
-        return _LogProb.apply(None, *full), 0
+        return _LogProb.apply(None, *unbatch(inputs[:3], in_dims[1:4], info.batch_size)), 0
 
 
 def _log_prob(outputs: Outputs, loc: Tensor, scale: Tensor, value: Tensor) -> Outputs:
@@ -161,9 +160,7 @@ class _Pool(Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Tensor) -> tuple[Any, tuple[int, int]]:
-        locs, scales, weights = _thirds(_to_front(inputs, in_dims))
-        full = [t.expand(info.batch_size, *t.shape[1:]) for t in (*locs, *scales)]
-        return _Pool.apply(*full, *weights), (0, 0)
+        return _Pool.apply(*unbatch(inputs, in_dims, info.batch_size)), (0, 0)
 
 
 # PyTorch asks for it at every call, and making it takes as long as the pool.
@@ -229,11 +226,6 @@ def _to_members(gradients: Outputs, members: Sequence[Tensor]) -> Outputs:
     start = len(gradients) - len(weights)
     sums = [g if g is None else g.sum_to_size(w.shape) for g, w in zip(gradients[start:], weights, strict=True)]
     return *gradients[:start], *sums
-
-
-def _to_front(tensors: Sequence[Tensor], dims: Sequence[int | None]) -> list[Tensor]:
-    """The tensors with their mapped dimension first, of size one where they have none."""
-    return [t.unsqueeze(0) if d is None else t.movedim(d, 0) for t, d in zip(tensors, dims, strict=True)]
 
 
 def _relative_precision(unit: Tensor, scale: Tensor) -> Tensor:
