@@ -100,10 +100,10 @@ def _gradients_through_pool(
     scale: Tensor,
     value: Tensor,
     *members: Tensor,
-) -> Outputs:
+) -> list[Tensor | None]:
     grad_loc, grad_scale = _log_prob_gradients((None, None), grad, loc, scale, value)
     grad_value = torch.neg(grad_loc, out=outputs[0]) if needed[0] else None
-    return grad_value, *_pool_gradients(needed[1:], outputs[1:], grad_loc, grad_scale, loc, scale, *members)
+    return [grad_value, *_pool_gradients(needed[1:], outputs[1:], grad_loc, grad_scale, loc, scale, *members)]
 
 
 def pool_of_normals(*inputs: Tensor) -> tuple[Tensor, Tensor]:
@@ -126,20 +126,22 @@ class _Pool(Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> None:
-        ctx.members = inputs
         ctx.save_for_backward(*inputs, *output)
         ctx.save_for_forward(*inputs, *output)
-        ctx.set_materialize_grads(False)
+        if is_large(inputs[0]):  # then a log_prob may pass by this node, and leave no gradients to it
+            ctx.members = inputs
+            ctx.set_materialize_grads(False)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor | None) -> Outputs:  # type: ignore[override]
-        if all(grad is None for grad in grads):
-            return (None,) * len(ctx.needs_input_grad)
-        *inputs, loc, scale = ctx.saved_tensors
+    def backward(ctx: Any, grad_loc: Tensor | None, grad_scale: Tensor | None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         needed = ctx.needs_input_grad
-        full = [torch.zeros_like(loc) if grad is None else grad for grad in grads]
+        if grad_loc is None and grad_scale is None:
+            return (None,) * len(needed)
+        *inputs, loc, scale = ctx.saved_tensors
+        grad_loc = torch.zeros_like(loc) if grad_loc is None else grad_loc
+        grad_scale = torch.zeros_like(scale) if grad_scale is None else grad_scale
         function = partial(_pool_gradients, needed)
-        return _to_members(in_blocks(function, needed, loc, (*full, loc, scale, *inputs)), inputs)
+        return _to_members(in_blocks(function, needed, loc, (grad_loc, grad_scale, loc, scale, *inputs)), inputs)
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor | None) -> tuple[Tensor, Tensor]:  # type: ignore[override]
@@ -187,7 +189,7 @@ def _pool(outputs: Outputs, *inputs: Tensor) -> tuple[Tensor, Tensor]:
     return div(loc, total), torch.mul(total.rsqrt(), unit, out=outputs[1])
 
 
-def _pool_gradients(needed: Sequence[bool], outputs: Outputs, *inputs: Tensor) -> Outputs:
+def _pool_gradients(needed: Sequence[bool], outputs: Outputs, *inputs: Tensor) -> list[Tensor | None]:
     grad_loc, grad_scale, loc, scale, *members = inputs
     mul, div, *_ = _arithmetic()
     grad_log_scale = grad_scale * scale
@@ -208,11 +210,13 @@ def _pool_gradients(needed: Sequence[bool], outputs: Outputs, *inputs: Tensor) -
     return results
 
 
+_NEW = Tensor.mul, Tensor.div, Tensor.add, Tensor.addcmul, Tensor.clamp
+_IN_PLACE = Tensor.mul_, Tensor.div_, Tensor.add_, Tensor.addcmul_, Tensor.clamp_
+
+
 def _arithmetic() -> tuple[Callable[..., Tensor], ...]:
     """Multiply, divide, add, multiply and add, and clamp: in place, unless the results are to be differentiated."""
-    if torch.is_grad_enabled():
-        return Tensor.mul, Tensor.div, Tensor.add, Tensor.addcmul, Tensor.clamp
-    return Tensor.mul_, Tensor.div_, Tensor.add_, Tensor.addcmul_, Tensor.clamp_
+    return _NEW if torch.is_grad_enabled() else _IN_PLACE
 
 
 def _thirds(items: Sequence[Any]) -> tuple[Sequence[Any], ...]:
@@ -220,12 +224,13 @@ def _thirds(items: Sequence[Any]) -> tuple[Sequence[Any], ...]:
     return items[:size], items[size : 2 * size], items[2 * size :]
 
 
-def _to_members(gradients: Outputs, members: Sequence[Tensor]) -> Outputs:
+def _to_members(gradients: list[Tensor | None], members: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
     """The gradients, those by weights summed to the weights' shapes."""
-    weights = _thirds(members)[2]
-    start = len(gradients) - len(weights)
-    sums = [g if g is None else g.sum_to_size(w.shape) for g, w in zip(gradients[start:], weights, strict=True)]
-    return *gradients[:start], *sums
+    for k in range(-len(members) // 3, 0):
+        gradient = gradients[k]
+        if gradient is not None:
+            gradients[k] = gradient.sum_to_size(members[k].shape)
+    return tuple(gradients)
 
 
 def _relative_precision(unit: Tensor, scale: Tensor) -> Tensor:
