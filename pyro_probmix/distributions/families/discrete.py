@@ -16,6 +16,7 @@ from pyro_probmix.distributions.exponential_family import (
     masked_sum,
     register_family,
 )
+from pyro_probmix.distributions.families._logit_pool import pool_of_logits
 
 __all__ = [
     "BernoulliFamily",
@@ -106,11 +107,7 @@ class CategoricalFamily(_LogitFamily):
     def pool(
         self, p: Distribution, parameters: Sequence[Sequence[Tensor]], weights: Sequence[Tensor]
     ) -> tuple[Tensor, ...]:
-        logits = masked_sum([t for (t,) in parameters], [w.unsqueeze(-1) for w in weights])
-        log_z = logits.logsumexp(-1, keepdim=True)
-        for w in weights:  # a member is normalised: nothing is left to do where its weight is one
-            log_z = log_z - torch.where(w.unsqueeze(-1) == 1, log_z, 0).detach()
-        return (logits - log_z,)
+        return (pool_of_logits([t for (t,) in parameters], [w.unsqueeze(-1) for w in weights]),)
 
     def normalizer(self, p: Distribution, *parameters: Tensor) -> Tensor:
         return parameters[0].logsumexp(-1)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import reduce
-from typing import Any
 
 import pyro.distributions as dist
 import torch
 from torch import Tensor
-from torch.autograd.function import Function
 from torch.distributions import Distribution
 from torch.linalg import solve_triangular
 
@@ -23,6 +20,7 @@ from pyro_probmix.distributions.exponential_family import (
     sum_products,
     unsqueeze_right,
 )
+from pyro_probmix.distributions.families._normal_pool import Normal, pool_of_normals
 
 __all__ = ["LogNormalFamily", "MultivariateNormalFamily", "NormalFamily"]
 
@@ -33,7 +31,7 @@ LOG_2PI = math.log(2 * math.pi)
 class NormalFamily(ExponentialFamily):
     r"""Normal: :math:`\eta = (\mu/\sigma^2, -1/(2\sigma^2))`, :math:`T(y) = (y, y^2)`, h = 1."""
 
-    constructor = dist.Normal
+    constructor = Normal
     names = ("loc", "scale")
     parameter_dims = (0, 0)
     natural_dims = (0, 0)
@@ -67,10 +65,7 @@ class NormalFamily(ExponentialFamily):
             locs_and_scales = list(torch.broadcast_tensors(*locs_and_scales, *weights)[: 2 * len(weights)])
             dims = locs_and_scales[0].dim()
             aligned = [w.reshape((1,) * (dims - w.dim()) + w.shape) for w in weights]
-        # A compiler fuses the plain formula by itself, and takes no custom derivatives.
-        pool = _normal_pool if torch.compiler.is_compiling() else _NormalPool.apply
-        loc, scale = pool(*locs_and_scales, *aligned)
-        return loc, scale
+        return pool_of_normals(*locs_and_scales, *aligned)
 
     def pooling_normalizer(
         self, p: Distribution, parameters: Sequence[Sequence[Tensor]], weights: Sequence[Tensor]
@@ -100,111 +95,6 @@ class NormalFamily(ExponentialFamily):
         (p_loc, p_scale), (loc, scale) = self.parameters(p), self.parameters(q)
         squares = ((p_loc - loc) / scale).square() + (p_scale / scale).square()
         return 0.5 * (squares + LOG_2PI) + scale.log() - self.expected_base_measure(p)
-
-
-class _NormalPool(Function):
-    r"""Loc and scale of a pool from all locs, all scales and, aligned with them, all weights.
-
-    With shares :math:`r_k = w_k \tilde\sigma^2/\sigma_k^2`, which sum to one,
-
-    .. math:: d\tilde\mu = \sum_k r_k \big(d\mu_k + (\mu_k - \tilde\mu)(dw_k/w_k - 2\,d\sigma_k/\sigma_k)\big), \quad
-        d\tilde\sigma = \tilde\sigma \sum_k r_k (d\sigma_k/\sigma_k - \tfrac12\,dw_k/w_k).
-
-    Written out, since the pool of a large batch is bound by memory: few passes, and few new tensors.
-    """
-
-    @staticmethod
-    def forward(*inputs: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
-        return _normal_pool(*inputs)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> None:
-        ctx.save_for_backward(*inputs, *output)
-        ctx.save_for_forward(*inputs, *output)
-
-    @staticmethod
-    def backward(ctx: Any, grad_loc: Tensor, grad_scale: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        *inputs, loc, scale = ctx.saved_tensors
-        locs, scales, weights = _thirds(inputs)
-        mul, div, *_ = _arithmetic()
-        grad_log_scale = grad_scale * scale
-        grads: tuple[list[Tensor | None], ...] = [], [], []
-        for k, (w, m, s) in enumerate(zip(weights, locs, scales, strict=True)):
-            precision = _relative_precision(scale, s)
-            offset = m - loc
-            if ctx.needs_input_grad[2 * len(weights) + k]:
-                grad = torch.addcmul(-0.5 * grad_log_scale, grad_loc, offset) * precision
-                grads[2].append(grad.sum_to_size(w.shape))
-            else:
-                grads[2].append(None)
-            share = mul(precision, w)
-            grad = torch.addcmul(grad_log_scale, grad_loc, offset, value=-2)
-            grads[1].append(div(mul(grad, share), s))
-            grads[0].append(grad_loc * share)
-        return *grads[0], *grads[1], *grads[2]
-
-    @staticmethod
-    def jvp(ctx: Any, *tangents: Tensor | None) -> tuple[Tensor, Tensor]:  # type: ignore[override]
-        *inputs, loc, scale = ctx.saved_tensors
-        tangent_loc, tangent_log_scale = torch.zeros_like(loc), torch.zeros_like(scale)
-        for m, s, w, dm, ds, dw in zip(*_thirds(inputs), *_thirds(tangents), strict=True):
-            precision = _relative_precision(scale, s)
-            growth = torch.zeros_like(loc)
-            if ds is not None:
-                growth = growth - 2 * w * precision * ds / s
-            if dw is not None:
-                growth = growth + precision * dw
-            tangent_loc = tangent_loc + (m - loc) * growth
-            tangent_log_scale = tangent_log_scale - 0.5 * growth
-            if dm is not None:
-                tangent_loc = tangent_loc + w * precision * dm
-        return tangent_loc, scale * tangent_log_scale
-
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Tensor) -> tuple[Any, tuple[int, int]]:
-        front = [t.unsqueeze(0) if d is None else t.movedim(d, 0) for t, d in zip(inputs, in_dims, strict=True)]
-        locs, scales, weights = _thirds(front)
-        full = [t.expand(info.batch_size, *t.shape[1:]) for t in (*locs, *scales)]
-        return _NormalPool.apply(*full, *weights), (0, 0)
-
-
-# PyTorch asks for it at every call, and making it takes as long as the pool.
-_NormalPool.forward.__signature__ = inspect.signature(_NormalPool.forward)  # type: ignore[attr-defined]
-
-
-def _normal_pool(*inputs: Tensor) -> tuple[Tensor, Tensor]:
-    locs, scales, weights = _thirds(inputs)
-    mul, div, add, addcmul, _ = _arithmetic()
-    with torch.no_grad():
-        # The smallest scale that takes part: relative to it no square over- or underflows. A weight's sign divides
-        # its scale, one or zero: a selection that broadcasts would take several times as long.
-        unit = reduce(torch.minimum, [(scale / w.sign()).abs_() for w, scale in zip(weights, scales, strict=True)])
-    total = mul(_relative_precision(unit, scales[0]), weights[0])
-    loc = total * locs[0]
-    for w, scale, m in zip(weights[1:], scales[1:], locs[1:], strict=True):
-        share = mul(_relative_precision(unit, scale), w)
-        loc = addcmul(loc, share, m)
-        total = add(total, share)
-    return div(loc, total), mul(total.rsqrt(), unit)
-
-
-def _arithmetic() -> tuple[Callable[..., Tensor], ...]:
-    """Multiply, divide, add, multiply and add, and clamp: in place, unless the results are to be differentiated."""
-    if torch.is_grad_enabled():
-        return Tensor.mul, Tensor.div, Tensor.add, Tensor.addcmul, Tensor.clamp
-    return Tensor.mul_, Tensor.div_, Tensor.add_, Tensor.addcmul_, Tensor.clamp_
-
-
-def _thirds(items: Sequence[Any]) -> tuple[Sequence[Any], ...]:
-    size = len(items) // 3
-    return items[:size], items[size : 2 * size], items[2 * size :]
-
-
-def _relative_precision(unit: Tensor, scale: Tensor) -> Tensor:
-    """(unit/scale)²; what is too large for that has weight zero, and is held finite."""
-    mul, *_, clamp = _arithmetic()
-    ratio = clamp(unit / scale, max=torch.finfo(unit.dtype).max ** 0.25)
-    return mul(ratio, ratio)
 
 
 @register_family(torch.distributions.LogNormal)

@@ -1,0 +1,66 @@
+"""Work on large tensors of the processor, block by block, so that what comes in between stays in its cache."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["BLOCK", "Outputs", "in_blocks", "is_large", "unbatch"]
+
+Outputs = Sequence[Tensor | None]
+
+# Measured: less is bound by the calls, more by the memory.
+BLOCK = 2**17
+
+
+def is_large(tensor: Tensor) -> bool:
+    """Whether ``tensor`` is worth more than one block; a compiler makes its own."""
+    return tensor.numel() > BLOCK and tensor.is_cpu and not torch.compiler.is_compiling()
+
+
+def in_blocks(
+    function: Callable[..., Outputs], needed: Sequence[bool], like: Tensor, inputs: Sequence[Tensor], event_dim: int = 0
+) -> Any:
+    """The results of ``function(outputs, *inputs)``, which writes each to its output, or makes it where that is None.
+
+    Args:
+        function: works on every index of the batch by itself.
+        needed: which of the results are needed.
+        like: a tensor such as every result is.
+        inputs: tensors of as many dimensions, of the size of ``like`` or one in each.
+        event_dim: number of the last dimensions that are not divided.
+    """
+    # What is to be differentiated, or stands for many tensors, cannot be written to an output.
+    if not is_large(like) or torch.is_grad_enabled() or not all(map(_has_memory, inputs)):
+        return function((None,) * len(needed), *inputs)
+    batch = like.shape[: like.dim() - event_dim]
+    dim = max(range(len(batch)), key=batch.__getitem__, default=0)
+    rows = max(1, BLOCK * like.shape[dim] // like.numel()) if batch else like.shape[dim]
+    count = -(-like.shape[dim] // rows)
+
+    def split(tensor: Tensor | None) -> Sequence[Any]:
+        return [tensor] * count if tensor is None or tensor.shape[dim] == 1 else tensor.split(rows, dim)
+
+    results = [torch.empty_like(like) if need else None for need in needed]
+    outputs = zip(*map(split, results), strict=True)
+    for ours, theirs in zip(outputs, zip(*map(split, inputs), strict=True), strict=True):
+        function(ours, *theirs)
+    return results
+
+
+def unbatch(tensors: Sequence[Tensor], dims: Sequence[int | None], size: int) -> list[Tensor]:
+    """What ``vmap`` hands to a function that works on every index of a batch by itself: its dimension first."""
+    front = [t.unsqueeze(0) if d is None else t.movedim(d, 0) for t, d in zip(tensors, dims, strict=True)]
+    return [t.expand(size, *t.shape[1:]) for t in front]
+
+
+def _has_memory(tensor: Tensor) -> bool:
+    """Whether ``tensor`` is one tensor, not many under ``vmap``."""
+    try:
+        tensor.data_ptr()
+    except RuntimeError:
+        return False
+    return True
