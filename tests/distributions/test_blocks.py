@@ -134,7 +134,7 @@ def test_weight_one_is_the_member_to_the_last_bit(dtype: torch.dtype, in_blocks:
 
 
 def test_pool_is_a_distribution_with_one_graph(in_blocks: Callable[[bool], None]) -> None:
-    """A log_prob that sends its gradient past the pool's parameters leaves them as usable as before."""
+    """Gradients by the pool's own loc and scale, through them, and in any order."""
     in_blocks(True)
     m, n, a, b, y = NORMAL
     m = m.clone().requires_grad_()
@@ -148,7 +148,10 @@ def test_pool_is_a_distribution_with_one_graph(in_blocks: Callable[[bool], None]
     torch.testing.assert_close(by_scale, torch.zeros_like(m))
     with pytest.raises(RuntimeError, match="second time"):  # its graph is freed, and no sooner
         pool.log_prob(y).sum().backward()
-    alone = dist.Normal(pool.loc, pool.scale)
+    alone = dist.Normal(pool.loc.detach().requires_grad_(), pool.scale.detach().requires_grad_())
+    fresh = log_linear_pool([dist.Normal(m, a.exp()), dist.Normal(n, b.exp())], [0.3, 0.7])
+    own, others = (torch.autograd.grad(p.log_prob(y).exp().sum(), (p.loc, p.scale)) for p in (fresh, alone))
+    torch.testing.assert_close(own, others)
     for p, q in ((pool.expand((2, 4, 3)), alone.expand((2, 4, 3))), (pool.to_event(1), alone.to_event(1))):
         torch.testing.assert_close(p.log_prob(y), q.log_prob(y), rtol=0, atol=0)
     many = torch.stack([y, -y])

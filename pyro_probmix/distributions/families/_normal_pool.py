@@ -29,49 +29,37 @@ class Normal(dist.Normal):
             return super().log_prob(value)
         if self._validate_args:
             self._validate_sample(value)
-        node = self.loc.grad_fn
-        members = getattr(node, "members", ()) if node is self.scale.grad_fn else ()
-        return _LogProb.apply(node if members else None, self.loc, self.scale, value, *members)
+        return _LogProb.apply(self.loc, self.scale, value)
 
 
 class _LogProb(Function):
-    """log_prob of a Normal from its loc, its scale and a value, all of one shape.
-
-    Where loc and scale come from a node of :class:`_Pool`, gradients go at once to what was pooled there.
-    """
+    """log_prob of a Normal from its loc, its scale and a value, all of one shape."""
 
     @staticmethod
-    def forward(node: Any, loc: Tensor, scale: Tensor, value: Tensor, *members: Tensor) -> Tensor:  # type: ignore[override]
-        return in_blocks(_log_prob, [True], loc, (loc, scale, value))[0]
+    def forward(*inputs: Tensor) -> Tensor:  # type: ignore[override]
+        return in_blocks(_log_prob, [True], inputs[0], inputs)[0]
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.node, *saved = inputs[:4]
-        ctx.save_for_backward(*saved)
-        ctx.save_for_forward(*saved)
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+        ctx.save_for_forward(*inputs)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        loc, scale, value = ctx.saved_tensors
-        if ctx.node is None:
-            grad_loc, grad_scale = in_blocks(_log_prob_gradients, [True, True], loc, (grad, loc, scale, value))
-            return None, grad_loc, grad_scale, -grad_loc if ctx.needs_input_grad[3] else None
-        *members, _, _ = ctx.node.saved_tensors
-        needed = ctx.needs_input_grad[3:]
-        function = partial(_gradients_through_pool, needed)
-        results = in_blocks(function, needed, loc, (grad, loc, scale, value, *members))
-        return None, None, None, *_to_members(results, members)
+        inputs = ctx.saved_tensors
+        by_loc, by_scale = in_blocks(_log_prob_gradients, [True, True], inputs[0], (grad, *inputs))
+        return by_loc, by_scale, -by_loc if ctx.needs_input_grad[2] else None
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Tensor:  # type: ignore[override]
         loc, scale, value = ctx.saved_tensors
         by_loc, by_scale = _log_prob_gradients((None, None), torch.ones_like(loc), loc, scale, value)
         slopes = by_loc, by_scale, -by_loc
-        return sum((s * t for s, t in zip(slopes, tangents[1:4], strict=True) if t is not None), torch.zeros_like(loc))
+        return sum((s * t for s, t in zip(slopes, tangents, strict=True) if t is not None), torch.zeros_like(loc))
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], node: Any, *inputs: Tensor) -> tuple[Tensor, int]:
-        return _LogProb.apply(None, *unbatch(inputs[:3], in_dims[1:4], info.batch_size)), 0
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Tensor) -> tuple[Tensor, int]:
+        return _LogProb.apply(*unbatch(inputs, in_dims, info.batch_size)), 0
 
 
 def _log_prob(outputs: Outputs, loc: Tensor, scale: Tensor, value: Tensor) -> Outputs:
@@ -90,20 +78,6 @@ def _log_prob_gradients(
     z, slope = div(value - loc, scale), grad / scale
     grad_loc = torch.mul(z, slope, out=outputs[0])
     return grad_loc, torch.sub(z * grad_loc, slope, out=outputs[1])
-
-
-def _gradients_through_pool(
-    needed: Sequence[bool],
-    outputs: Outputs,
-    grad: Tensor,
-    loc: Tensor,
-    scale: Tensor,
-    value: Tensor,
-    *members: Tensor,
-) -> list[Tensor | None]:
-    grad_loc, grad_scale = _log_prob_gradients((None, None), grad, loc, scale, value)
-    grad_value = torch.neg(grad_loc, out=outputs[0]) if needed[0] else None
-    return [grad_value, *_pool_gradients(needed[1:], outputs[1:], grad_loc, grad_scale, loc, scale, *members)]
 
 
 def pool_of_normals(*inputs: Tensor) -> tuple[Tensor, Tensor]:
@@ -128,20 +102,13 @@ class _Pool(Function):
     def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> None:
         ctx.save_for_backward(*inputs, *output)
         ctx.save_for_forward(*inputs, *output)
-        if is_large(inputs[0]):  # then a log_prob may pass by this node, and leave no gradients to it
-            ctx.members = inputs
-            ctx.set_materialize_grads(False)
 
     @staticmethod
-    def backward(ctx: Any, grad_loc: Tensor | None, grad_scale: Tensor | None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        needed = ctx.needs_input_grad
-        if grad_loc is None and grad_scale is None:
-            return (None,) * len(needed)
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         *inputs, loc, scale = ctx.saved_tensors
-        grad_loc = torch.zeros_like(loc) if grad_loc is None else grad_loc
-        grad_scale = torch.zeros_like(scale) if grad_scale is None else grad_scale
-        function = partial(_pool_gradients, needed)
-        return _to_members(in_blocks(function, needed, loc, (grad_loc, grad_scale, loc, scale, *inputs)), inputs)
+        needed = ctx.needs_input_grad
+        results = in_blocks(partial(_pool_gradients, needed), needed, loc, (*grads, loc, scale, *inputs))
+        return tuple(g if g is None else g.sum_to_size(t.shape) for g, t in zip(results, inputs, strict=True))
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor | None) -> tuple[Tensor, Tensor]:  # type: ignore[override]
@@ -222,15 +189,6 @@ def _arithmetic() -> tuple[Callable[..., Tensor], ...]:
 def _thirds(items: Sequence[Any]) -> tuple[Sequence[Any], ...]:
     size = len(items) // 3
     return items[:size], items[size : 2 * size], items[2 * size :]
-
-
-def _to_members(gradients: list[Tensor | None], members: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
-    """The gradients, those by weights summed to the weights' shapes."""
-    for k in range(-len(members) // 3, 0):
-        gradient = gradients[k]
-        if gradient is not None:
-            gradients[k] = gradient.sum_to_size(members[k].shape)
-    return tuple(gradients)
 
 
 def _relative_precision(unit: Tensor, scale: Tensor) -> Tensor:
