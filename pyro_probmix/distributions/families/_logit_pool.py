@@ -85,7 +85,7 @@ def _pool(outputs: Outputs, *inputs: Tensor) -> Outputs:
     for w, t in zip(weights[1:], terms[1:], strict=True):
         logits.addcmul_(t, w)
     # Members are normalised: without their peak, too, few pools are so sharp that the sum leaves the range.
-    mass = logits.exp().sum(-1, keepdim=True)
+    mass = _row_sums(logits.exp())
     limits = torch.finfo(mass.dtype)
     in_range = mass.amin() > limits.tiny**0.5 and mass.amax() < limits.max**0.5
     log_z = mass.log_() if in_range else logits.logsumexp(-1, keepdim=True)
@@ -96,7 +96,7 @@ def _pool(outputs: Outputs, *inputs: Tensor) -> Outputs:
 
 
 def _gradients(needed: Sequence[bool], outputs: Outputs, grad: Tensor, pooled: Tensor, *inputs: Tensor) -> Outputs:
-    flow = grad - pooled.exp() * grad.sum(-1, keepdim=True)
+    flow = grad - pooled.exp() * _row_sums(grad)
     results: list[Tensor | None] = [None] * len(inputs)
     size = len(inputs) // 2
     for k, (t, w) in enumerate(zip(*_halves(inputs), strict=True)):
@@ -105,6 +105,11 @@ def _gradients(needed: Sequence[bool], outputs: Outputs, grad: Tensor, pooled: T
         if needed[size + k]:
             results[size + k] = torch.mul(flow, t.masked_fill(t.isinf(), 0), out=outputs[size + k])
     return results
+
+
+def _row_sums(tensor: Tensor) -> Tensor:
+    """Sums over short rows, for which a matrix product is faster than a reduction."""
+    return tensor @ tensor.new_ones(tensor.shape[-1], 1)
 
 
 def _halves(items: Sequence[Any]) -> tuple[Sequence[Any], Sequence[Any]]:
