@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["BLOCK", "Outputs", "in_blocks", "is_large", "unbatch"]
+__all__ = ["BLOCK", "Outputs", "has_memory", "in_blocks", "is_large", "unbatch"]
 
 Outputs = Sequence[Tensor | None]
 
@@ -34,7 +34,7 @@ def in_blocks(
         event_dim: number of the last dimensions that are not divided.
     """
     # What is to be differentiated, or stands for many tensors, cannot be written to an output.
-    if not is_large(like) or torch.is_grad_enabled() or not all(map(_has_memory, inputs)):
+    if not is_large(like) or torch.is_grad_enabled() or not all(map(has_memory, inputs)):
         return function((None,) * len(needed), *inputs)
     batch = like.shape[: like.dim() - event_dim]
     dim = max(range(len(batch)), key=batch.__getitem__, default=0)
@@ -57,7 +57,7 @@ def unbatch(tensors: Sequence[Tensor], dims: Sequence[int | None], size: int) ->
     return [t.expand(size, *t.shape[1:]) for t in front]
 
 
-def _has_memory(tensor: Tensor) -> bool:
+def has_memory(tensor: Tensor) -> bool:
     """Whether ``tensor`` is one tensor, not many under ``vmap``."""
     try:
         tensor.data_ptr()

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.distributions import Distribution, Transform
 
+from pyro_probmix.distributions._blocks import has_memory
 from pyro_probmix.distributions._not_closed import why_not_closed
 
 __all__ = ["ExponentialFamily", "exponential_family", "is_exponential_family", "register_family"]
@@ -221,8 +222,10 @@ def masked_sum(terms: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
 
 
 def differentiated(tensor: Tensor) -> bool:
-    """Whether a derivative by ``tensor`` is under way, backward or forward."""
-    return tensor.requires_grad or forward_ad.unpack_dual(tensor).tangent is not None
+    """Whether a derivative by ``tensor`` is under way, backward or forward, or may be, outside a ``vmap``."""
+    if tensor.requires_grad or forward_ad.unpack_dual(tensor).tangent is not None:
+        return True
+    return not (torch.compiler.is_compiling() or has_memory(tensor))
 
 
 def sum_products(terms: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:

@@ -263,6 +263,7 @@ def test_vmap_over_the_parameters_of_components(name: str) -> None:
     case = CASES[name]
     drawn = [case.parameters(torch.Size([5]), torch.Generator().manual_seed(seed)) for seed in range(2)]
     weights = simplex_weights((5,), 2)
+    weights[0], weights[1] = torch.eye(2).to(weights)
     count = len(drawn[0])
     y = case.make(*drawn[0]).sample()
     expected = log_linear_pool([case.make(*p) for p in drawn], weights)
@@ -272,11 +273,12 @@ def test_vmap_over_the_parameters_of_components(name: str) -> None:
         pool = LogLinearPool(members, weights)
         return pool.log_prob(y), pool.log_normalizer
 
+    inputs = (y, weights, *drawn[0], *drawn[1])
     with pyro.validation_enabled(False):
-        value, xi = torch.func.vmap(log_prob)(y, weights, *drawn[0], *drawn[1])
-        gradients = torch.func.vmap(torch.func.grad(lambda *a: log_prob(*a)[0], argnums=(1, 2)))(
-            y, weights, *drawn[0], *drawn[1]
-        )
+        value, xi = torch.func.vmap(log_prob)(*inputs)
+        gradients = torch.func.vmap(torch.func.grad(lambda *a: log_prob(*a)[0], argnums=(1, 2)))(*inputs)
+        outside = torch.func.grad(lambda *a: torch.func.vmap(log_prob)(*a)[0].sum(), argnums=(1, 2))(*inputs)
+    torch.testing.assert_close(outside, gradients)
     torch.testing.assert_close(value, expected.log_prob(y))
     torch.testing.assert_close(xi, LogLinearPool([case.make(*p) for p in drawn], weights).log_normalizer)
     assert all(g.isfinite().all() for g in gradients)
