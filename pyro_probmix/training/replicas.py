@@ -105,7 +105,8 @@ def fit_replicas(
 
     Replicas that differ in the values of tensors and the law of λ alone are one computation; others, of another
     network or vicinity, are trained in turn. Data of uneven length are padded, and the padded rows are given no
-    weight. A replica whose loss stops being finite, or whose validation loss has settled, stops alone.
+    weight. A replica whose loss stops being finite, or whose validation loss has settled, stops alone; once half of
+    those that are trained together have stopped, the others go on without them.
 
     Args:
         make_model: makes replica r, with parameters of its own, in a random state from ``seed`` and r.
