@@ -208,7 +208,7 @@ def alive(group: int) -> bool:
 @pytest.mark.parametrize("signal_sent", [signal.SIGINT, signal.SIGKILL])
 def test_an_end_before_its_time_keeps_finished_cells_and_leaves_no_process(signal_sent, tmp_path):
     results = tmp_path / "results.json"
-    options = ["--methods", "erm", "--splits", "500", "--epochs", "20", "--jobs", "2", "--out", str(tmp_path)]
+    options = ["--methods", "erm", "--splits", "500", "--epochs", "200", "--jobs", "2", "--out", str(tmp_path)]
     process = spawn("compare", *options, start_new_session=True)
 
     def values() -> list[float | None]:

@@ -22,7 +22,10 @@ def test_notebook_runs(path: Path, tmp_path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)
     # With no folder of kernel specifications to look in, the kernel is that of this very interpreter.
     specifications = KernelSpecManager(kernel_dirs=[], ensure_native_kernel=True)
-    manager = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=specifications)
+    # Sockets of files, not of ports: another process may ask for a port in between.
+    manager = AsyncKernelManager(
+        kernel_name="python3", kernel_spec_manager=specifications, transport="ipc", ip=str(tmp_path / "kernel")
+    )
     client = NotebookClient(notebook, km=manager, timeout=SECONDS_PER_CELL, allow_errors=False)
     environment = {**os.environ, "IPYTHONDIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
     client.execute(cleanup_kc=True, cwd=str(tmp_path), env=environment)
