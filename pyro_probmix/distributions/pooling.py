@@ -420,6 +420,19 @@ def _fuse(members: Sequence[Any], weights: Weights, validate: bool, simplex: boo
     return (fused if mask is True else fused.mask(mask)), split
 
 
+def pool_alike(members: Sequence[Any], weights: Sequence[Tensor]) -> Any:
+    """:func:`log_linear_pool` of members of one batch shape by weights on the simplex, which are not validated."""
+    bases = [plain(member) for member in members]
+    first, family = bases[0], exponential_family(bases[0])
+    parameters = [family.parameters(base) for base in bases]
+    unlike = any(family.same(first, base) for base in bases[1:])
+    if unlike or any(t.dtype != weights[0].dtype for t in parameters[0]):
+        return log_linear_pool(members, weights)
+    fused = family.build(first, family.pool(first, parameters, weights))
+    set_validation(fused, False)
+    return fused
+
+
 def _product(
     family: ExponentialFamily,
     first: Any,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -18,13 +18,13 @@ from torch.distributions import constraints
 
 from pyro_probmix.distributions import (
     ExpandedBeta,
-    exponential_family,
     index_select,
     linear_pool,
     log_linear_pool,
 )
 from pyro_probmix.distributions._arguments import broadcast_shapes
-from pyro_probmix.distributions.exponential_family import plain, set_validation, validates
+from pyro_probmix.distributions.exponential_family import validates
+from pyro_probmix.distributions.pooling import pool_alike
 from pyro_probmix.mixing import DiracVicinity, GaussJacobi, PairBatch, Vicinity, as_coefficient, coefficient_to
 from pyro_probmix.mixing.vicinity import Fusion, check_fusion
 from pyro_probmix.models.lazy import LazyDistribution, Unscored
@@ -149,7 +149,7 @@ class Mixing:
             return linear_pool(pair, weights)
         if self.extrapolates or validates(p):
             return log_linear_pool(pair, weights, simplex=not self.extrapolates)
-        return _pool_unchecked(pair, weights)
+        return pool_alike(pair, weights)
 
     def pair_mask(self, p: Any, partner: Tensor, dim: int = -1) -> Any:
         """``p`` with its mask, if it has one, that of edges: an edge counts where both its nodes do."""
@@ -359,18 +359,6 @@ class MixMessenger(Messenger):
             )
         msg["value"] = self.mixing.interpolate(value, self.partner, coefficient, dim)
         msg["fn"] = Unscored(dist.Delta(msg["value"], event_dim=event_dim, validate_args=False))
-
-
-def _pool_unchecked(pair: Sequence[Any], weights: Sequence[Tensor]) -> Any:
-    """``log_linear_pool`` of members of one batch, whose shapes and weights there is nothing to ask about."""
-    first, second = map(plain, pair)
-    family = exponential_family(first)
-    parameters = [family.parameters(first), family.parameters(second)]
-    if family.same(first, second) or any(t.dtype != weights[0].dtype for t in parameters[0]):
-        return log_linear_pool(pair, weights)
-    fused = family.build(first, family.pool(first, parameters, weights))
-    set_validation(fused, False)
-    return fused
 
 
 def _masks_outputs(p: Any) -> bool:
