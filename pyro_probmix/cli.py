@@ -91,7 +91,7 @@ def compare(
     out: Annotated[Path | None, typer.Option(help="Output folder; default results/NAME.")] = None,
     jobs: Annotated[int | None, typer.Option(help="Worker processes; default: the number of cores.")] = None,
     alpha: Annotated[float | None, typer.Option(help="Mixing coefficient Beta(alpha, alpha).")] = None,
-    beta: Annotated[float | None, typer.Option(help="Vicinity, in standardised units.")] = None,
+    beta: Annotated[float | None, typer.Option(help="Vicinity, in standardised units, of a toy in its own.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Rows a step; default all, 256 of many.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Learning rate of Adam.")] = None,
     num_neighbors: Annotated[int | None, typer.Option(help="Neighbours a row in local methods.")] = None,

@@ -84,7 +84,7 @@ MISTAKES = {
     "target": (["my.csv"], ["--target"]),
     "alpha": (["--alpha", "0"], ["alpha must be positive; got 0"]),
     "beta": (["--beta", "-1"], ["beta must not be negative; got -1"]),
-    "neighbours": (["--num-neighbors", "80"], ["num_neighbors must be below the 80 training rows"]),
+    "neighbours": (["--num-neighbors", "100"], ["num_neighbors must be below the 100 training rows"]),
     "splits": (["--splits", "0"], ["splits must be at least 1"]),
     "epochs": (["--epochs", "0"], ["epochs must be at least 1"]),
     "jobs": (["--jobs", "0"], ["jobs must be at least 1"]),

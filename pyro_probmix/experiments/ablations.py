@@ -143,8 +143,8 @@ def ablation_settings(toy: str) -> dict[str, PaperSettings]:
             learning_rate=base.learning_rate,
             alpha=alpha,
             beta=beta,
-            validation_fraction=0.0,
-            standardise=False,
+            validation_fraction=base.validation_fraction,
+            standardise=base.standardise,
         )
         for beta in BETAS
         for alpha in ALPHAS
