@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import runpy
@@ -209,7 +210,9 @@ def alive(group: int) -> bool:
 def test_an_end_before_its_time_keeps_finished_cells_and_leaves_no_process(signal_sent, tmp_path):
     results = tmp_path / "results.json"
     options = ["--methods", "erm", "--splits", "500", "--epochs", "200", "--jobs", "2", "--out", str(tmp_path)]
-    process = spawn("compare", *options, start_new_session=True)
+    # Where the tests are started with interrupts ignored, as behind nohup, the command would inherit that.
+    heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = spawn("compare", *options, start_new_session=True, preexec_fn=heed)
 
     def values() -> list[float | None]:
         return json.loads(results.read_text())["methods"]["erm"]["nll"]
