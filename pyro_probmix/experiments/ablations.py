@@ -19,7 +19,7 @@ from pyro_probmix.experiments.methods import METHODS, select_methods
 from pyro_probmix.experiments.paper import Cells, Claim
 from pyro_probmix.experiments.protocol import settings_for
 from pyro_probmix.experiments.results import Comparison
-from pyro_probmix.experiments.store import CellStore, PaperSettings
+from pyro_probmix.experiments.store import CellStore, PaperSettings, with_changes
 
 __all__ = ["ABLATIONS", "COLUMNS", "PICTURES", "Ablation", "ablate", "ablation_settings", "draw_picture"]
 
@@ -230,9 +230,7 @@ def ablate(
     data = TOYS[ablation.toy]()
     store = CellStore(folder, name, settings, dict.fromkeys(settings, ablation.toy), seed, device)
     cells = store.fill(dict.fromkeys(settings, data), methods, report, progress)
-    changed = ", ".join(f"{key} = {value}" for key, value in changes.items())
-    notes = f"{_NOTES} This run differs: {changed}." if changed else _NOTES
-    write_text(folder / f"{name}.md", ablation.markdown(cells, notes))
+    write_text(folder / f"{name}.md", ablation.markdown(cells, with_changes(_NOTES, changes)))
     draw_ablation(cells, ablation.metrics, f"{ablation.toy}, as Figures {ablation.figures}", folder / f"{name}.png")
     return ablation, cells
 

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from pyro_probmix.experiments.methods import METHODS
 
-__all__ = ["Cells", "Claim", "PaperTable", "bold", "claim"]
+__all__ = ["Cells", "Claim", "PaperTable", "claim"]
 
 Cells = dict[str, dict[str, dict[str, list[float]]]]
 """Numbers a split, by data set, method and metric."""
@@ -142,7 +142,7 @@ class PaperTable:
         for name, printed in self.paper.items():
             ours = [self.text(cells, name, method, "**", deviation=True) for method in self.columns]
             best = min(value for value, _ in printed.values())
-            theirs = [bold(_text(*printed[method]), printed[method][0] == best, "**") for method in self.columns]
+            theirs = [_bold(_text(*printed[method]), printed[method][0] == best, "**") for method in self.columns]
             scaled = f" (× {self.scale[name]:.0f})" if name in self.scale else ""
             lines.append(f"| {name}{scaled} | ours | {' | '.join(ours)} |")
             lines.append(f"| | paper | {' | '.join(theirs)} |")
@@ -174,7 +174,7 @@ class PaperTable:
         if values is None:
             return "not run"
         text = _text(values.mean(), values.std(ddof=min(1, len(values) - 1))) if deviation else f"{values.mean():.2f}"
-        return bold(text, method == min(means, key=means.__getitem__), mark)
+        return _bold(text, method == min(means, key=means.__getitem__), mark)
 
 
 def claim(text: str, verdicts: Mapping[str, bool]) -> Claim:
@@ -183,7 +183,7 @@ def claim(text: str, verdicts: Mapping[str, bool]) -> Claim:
     return Claim(text, holds, tuple(name for name, verdict in verdicts.items() if not verdict))
 
 
-def bold(text: str, best: bool, mark: str) -> str:
+def _bold(text: str, best: bool, mark: str) -> str:
     """The text between marks, ``"**"`` of Markdown or ``"b"`` of a terminal, if it is the best."""
     if not best:
         return text

@@ -185,9 +185,10 @@ def make_split(
     num_validation = round(validation_fraction * len(train))
     if num_validation == len(train) or (num_validation == 0) != (validation_fraction == 0):
         raise ValueError(f"{data.name}: {len(train)} training rows are too few to hold back {validation_fraction:.0%}")
+    last = (len(train) - 1) // num_validation if num_validation else 0
+    if not 0 <= fold <= last:
+        raise ValueError(f"fold must be from 0 to {last}; got {fold}")
     first, end = fold * num_validation, (fold + 1) * num_validation
-    if not 0 <= first < len(train):
-        raise ValueError(f"fold must be from 0 to {(len(train) - 1) // max(1, num_validation)}; got {fold}")
     order = rng.permutation(len(train))
     x_scaler, y_scaler = (StandardScaler(with_mean=standardise, with_std=standardise) for _ in range(2))
     x_scaler.fit(train.x)

@@ -17,7 +17,7 @@ from pyro_probmix.experiments.frontier import TunedTable
 from pyro_probmix.experiments.methods import select_methods
 from pyro_probmix.experiments.paper import Cells, PaperTable
 from pyro_probmix.experiments.protocol import LARGE
-from pyro_probmix.experiments.store import CellStore, PaperSettings
+from pyro_probmix.experiments.store import CellStore, PaperSettings, with_changes
 from pyro_probmix.experiments.tuned import TunedStore, tuned_settings
 from pyro_probmix.nn import MLP, LSTMBackbone, TransformerBackbone
 
@@ -255,8 +255,7 @@ def reproduce(
         folder, table.results, settings, {dataset: row.data for dataset, row in rows.items()}, seed, device
     )
     cells = store.fill(loaded, chosen, report, progress)
-    changed = ", ".join(f"{name} = {value}" for name, value in changes.items())
-    notes = f"{_NOTES[table.results]} This run differs: {changed}." if changed else _NOTES[table.results]
+    notes = with_changes(_NOTES[table.results], changes)
     write_text(folder / f"{table.name}.md", table.markdown(cells, notes))
     draw_table(table, cells, folder / f"{table.name}.png")
     return table, cells

@@ -21,7 +21,7 @@ from pyro_probmix.experiments.paper import Cells
 from pyro_probmix.experiments.protocol import ExperimentSettings, Split, make_split
 from pyro_probmix.training import Replicas, fit_replicas
 
-__all__ = ["CellStore", "PaperSettings", "scores", "train_cell", "train_splits"]
+__all__ = ["CellStore", "PaperSettings", "scores", "train_cell", "train_splits", "with_changes"]
 
 
 @dataclass(frozen=True)
@@ -194,3 +194,9 @@ def scores(
     """Test metrics, a number a split, of the equal mixture of the models of each."""
     found = [score(members, split, settings, data) for members, split in zip(models, splits, strict=True)]
     return {metric: [metrics[metric] for metrics in found] for metric in found[0]}
+
+
+def with_changes(notes: str, changes: Mapping[str, Any]) -> str:
+    """The notes on a protocol, with the settings of this run that differ from it."""
+    changed = ", ".join(f"{name} = {value}" for name, value in changes.items())
+    return f"{notes} This run differs: {changed}." if changed else notes

@@ -30,7 +30,14 @@ TUNED = {
 
 @dataclass(frozen=True)
 class Candidate:
-    """What is chosen between, besides the epoch; see :class:`~pyro_probmix.experiments.ExperimentSettings`."""
+    """What is chosen between, besides the epoch.
+
+    Args:
+        learning_rate: of Adam.
+        batch_size: rows a step.
+        alpha: the mixing coefficient is Beta(alpha, alpha).
+        beta: variance of the Normal vicinity, in standardised units.
+    """
 
     learning_rate: float
     batch_size: int
@@ -56,7 +63,7 @@ class TunedSettings(PaperSettings):
 
     Args:
         candidates: what is tried; they replace the settings of the same names.
-        members: of an ensemble.
+        members: networks of an ensemble, each with a part of its own of the training rows held back.
     """
 
     candidates: tuple[Candidate, ...] = _CANDIDATES

@@ -104,6 +104,8 @@ def test_folds_are_a_partition(data_dir):
     assert torch.equal(torch.sort(held_back.sum(1)).values, torch.sort(whole.sum(1)).values)
     with pytest.raises(ValueError, match="fold must be from 0 to 4; got 5"):
         make_split(data, 0, 0, 0.2, 5)
+    with pytest.raises(ValueError, match="fold must be from 0 to 0; got 1"):
+        make_split(data, 0, 0, 0.0, 1)
 
 
 def test_an_ensemble_needs_its_single_model(data_dir, tmp_path):
@@ -138,7 +140,7 @@ def test_bad_protocols(name, protocol, message, tmp_path):
 
 @pytest.mark.parametrize("dataset", UCI)
 def test_the_budget_is_that_of_the_protocol(dataset):
-    """At most 12 settings, no two alike, and so for ERM, which has no α and β, too few to be unfair by."""
+    """At most 12 settings, no two alike; those of ERM, which has no α and β, hardly either."""
     settings = tuned_settings(dataset)
     assert len(set(settings.candidates)) == len(settings.candidates) <= 12
     assert len({(c.learning_rate, c.batch_size) for c in settings.candidates}) >= 6
