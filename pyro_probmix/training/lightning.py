@@ -69,6 +69,16 @@ class ProbMixModule(LightningModule):
         self._make_optimizer, self._make_scheduler = optimizer, scheduler
         self._random_state: tuple[Tensor, Tensor | None] | None = None
 
+    def configure_model(self) -> None:
+        if self.device_mesh is None:
+            return
+        from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method  # of torch 2.6
+
+        if not isinstance(self.model, FSDPModule):
+            fully_shard(self.model, mesh=self.device_mesh["data_parallel"])
+            for name in ("risk", "predictive"):
+                register_fsdp_forward_method(self.model, name)
+
     def forward(self, x: Tensor) -> Any:
         """The predictive density at ``x``, of batch shape ``(N,)``."""
         return self.model.predictive(x)
@@ -104,6 +114,8 @@ class ProbMixModule(LightningModule):
 
     def on_train_end(self) -> None:
         self.restore_random_state()
+        if self.device_mesh is not None:
+            self.model.reshard()  # a validation leaves them whole
 
     def configure_callbacks(self) -> list[Callback]:
         return [_RestoreOnException()]

@@ -115,16 +115,38 @@ def test_one_process_trains_as_by_hand(method: str, graph: Any) -> None:
     torch.testing.assert_close(trainer.callback_metrics["val_loss"].double(), loss, rtol=1e-6, atol=0)
 
 
-def test_two_processes_are_one_with_the_joint_batch(tmp_path: Path) -> None:
-    """DDP over gloo: parameters to 1e-12 of those that one process gets from both processes' pairs and λ."""
+DDP = """
+make_trainer(devices=2, strategy="ddp").fit(module, data)
+state = module.model.state_dict()
+"""
+# Sharded parameters of a checkpoint are put together again, and go on from there.
+FSDP = """
+from lightning.pytorch.strategies import ModelParallelStrategy
+def fit(module, epochs, checkpoint=None):
+    strategy = ModelParallelStrategy(2, 1, process_group_backend="gloo")
+    trainer = make_trainer(devices=2, max_epochs=epochs, strategy=strategy)
+    trainer.fit(module, data, ckpt_path=checkpoint)
+    return trainer
+fit(module, EPOCHS - 1).save_checkpoint(folder + "/sharded")
+module = ProbMixModule(make_model(method, seed=1), seed=5)
+fit(module, EPOCHS, folder + "/sharded")
+assert {p.to_local().numel() < p.numel() for p in module.model.parameters() if len(p) > 1} == {True}
+state = {name: p.full_tensor() for name, p in module.model.state_dict().items()}
+"""
+
+
+@pytest.mark.parametrize(("strategy", "method"), [(DDP, "ProbMix"), (FSDP, "ManifoldProbMix")], ids=["ddp", "fsdp"])
+def test_two_processes_are_one_with_the_joint_batch(strategy: str, method: str, tmp_path: Path) -> None:
+    """Over gloo, replicated and sharded: the parameters, to 1e-12, of one process with both processes' pairs and λ."""
     script = f"""
 import os, sys, torch
 sys.path[:0] = {sys.path!r}
 from tests.training.test_lightning import *
-model = make_model()
-data = PairDataModule(*make_data(), neighbors, BATCH_SIZE, seed=3)
-make_trainer(devices=2, strategy="ddp").fit(ProbMixModule(model, seed=5), data)
-torch.save(model.state_dict(), f"{tmp_path}/model" + os.environ["RANK"])
+folder, method = {str(tmp_path)!r}, {method!r}
+module = ProbMixModule(make_model(method), seed=5)
+data = PairDataModule(*make_data(), neighbors, BATCH_SIZE, make_data(5), seed=3)
+{strategy}
+torch.save(state, folder + "/model" + os.environ["RANK"])
 torch.distributed.barrier()
 os._exit(0)  # threads of gloo may still be there, and may abort an orderly exit
 """
@@ -149,11 +171,11 @@ os._exit(0)  # threads of gloo may still be there, and may abort an orderly exit
     of_both = [torch.load(tmp_path / f"model{rank}", weights_only=True) for rank in range(2)]
     assert all(torch.equal(of_both[0][name], of_both[1][name]) for name in of_both[0])
     ours = of_both[0]
-    expected = train_by_hand(make_model(), neighbors, 2).state_dict()
+    expected = train_by_hand(make_model(method), neighbors, 2).state_dict()
     assert ours.keys() == expected.keys()
     for name in ours:
         torch.testing.assert_close(ours[name], expected[name], rtol=1e-12, atol=1e-12)
-    start = make_model().state_dict()
+    start = make_model(method).state_dict()
     assert any((ours[name] - start[name]).abs().max() > 1e-3 for name in ours)
 
 
