@@ -8,11 +8,19 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributions import Beta, Dirichlet, Gamma, VonMises
+from torch.distributions import Beta, Dirichlet, Exponential, Gamma, Laplace, VonMises
 
+from pyro_probmix.distributions._blocks import unbatch
 from pyro_probmix.distributions.families.circular import _mean_length
 
-__all__ = ["beta_rsample", "dirichlet_rsample", "gamma_rsample", "von_mises_rsample"]
+__all__ = [
+    "beta_rsample",
+    "dirichlet_rsample",
+    "exponential_rsample",
+    "gamma_rsample",
+    "laplace_rsample",
+    "von_mises_rsample",
+]
 
 
 def gamma_rsample(p: Gamma, sample_shape: torch.Size = torch.Size()) -> Tensor:
@@ -20,6 +28,23 @@ def gamma_rsample(p: Gamma, sample_shape: torch.Size = torch.Size()) -> Tensor:
     shape = sample_shape + p.batch_shape
     value = torch._standard_gamma(p.concentration.expand(shape)) / p.rate.expand(shape)
     return torch.where(value > 0, value, value - value.detach() + torch.finfo(value.dtype).tiny)
+
+
+def exponential_rsample(p: Exponential, sample_shape: torch.Size = torch.Size()) -> Tensor:
+    """The numbers and derivatives of ``p.rsample``."""
+    return _empty(p.rate, sample_shape).exponential_() / p.rate
+
+
+def laplace_rsample(p: Laplace, sample_shape: torch.Size = torch.Size()) -> Tensor:
+    """The numbers and derivatives of ``p.rsample``, for a scale that is mapped over if anything is."""
+    noise = _empty(p.scale, sample_shape).uniform_(torch.finfo(p.scale.dtype).eps - 1, 1)
+    return p.loc - p.scale * noise.sign() * torch.log1p(-noise.abs())
+
+
+def _empty(parameter: Tensor, sample_shape: torch.Size) -> Tensor:
+    """A tensor to be filled, with what ``torch.func.vmap`` maps over."""
+    like = parameter.detach().expand(sample_shape + parameter.shape)
+    return torch.empty_like(like, memory_format=torch.contiguous_format)
 
 
 def beta_rsample(p: Beta, sample_shape: torch.Size = torch.Size()) -> Tensor:
@@ -66,12 +91,31 @@ def von_mises_rsample(p: VonMises, sample_shape: torch.Size = torch.Size()) -> T
         p: of any batch shape.
         sample_shape: of the draws.
     """
-    y = p.sample(sample_shape)
-    concentration = p.concentration.expand(y.shape)
-    with torch.no_grad():
-        angle = torch.remainder(y - p.loc + math.pi, 2 * math.pi) - math.pi
-        slope = _slope(angle.double(), concentration.double()).to(y.dtype)
-    return y + (p.loc - p.loc.detach()) + slope * (concentration - concentration.detach())
+    shape = sample_shape + p.batch_shape
+    return _VonMises.apply(p.loc.expand(shape), p.concentration.expand(shape))
+
+
+class _VonMises(torch.autograd.Function):
+    """Draws by rejection, whose loop ``torch.func.vmap`` cannot follow: what it maps over is one more dimension."""
+
+    @staticmethod
+    def forward(loc: Tensor, concentration: Tensor) -> Tensor:
+        return VonMises(loc, concentration, validate_args=False).sample()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(output, *inputs)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        y, loc, concentration = ctx.saved_tensors
+        angle = torch.remainder(y - loc + math.pi, 2 * math.pi) - math.pi
+        return gradient, gradient * _slope(angle.double(), concentration.double()).to(y.dtype)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, int | None], *parameters: Tensor) -> tuple[Tensor, int]:
+        return _VonMises.apply(*unbatch(parameters, in_dims, info.batch_size)), 0
 
 
 def _slope(angle: Tensor, concentration: Tensor) -> Tensor:

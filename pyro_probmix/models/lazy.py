@@ -13,7 +13,9 @@ from torch.distributions import constraints
 from pyro_probmix.distributions._reparametrized import (
     beta_rsample,
     dirichlet_rsample,
+    exponential_rsample,
     gamma_rsample,
+    laplace_rsample,
     von_mises_rsample,
 )
 
@@ -107,13 +109,15 @@ class Unscored(MaskedDistribution):
 _DRAWS: dict[type, Callable[[Any, torch.Size], Tensor]] = {
     torch.distributions.Beta: beta_rsample,
     torch.distributions.Dirichlet: dirichlet_rsample,
+    torch.distributions.Exponential: exponential_rsample,
     torch.distributions.Gamma: gamma_rsample,
+    torch.distributions.Laplace: laplace_rsample,
     torch.distributions.VonMises: von_mises_rsample,
 }
 
 
 def rsample(p: Any, sample_shape: torch.Size = torch.Size()) -> Tensor:
-    """``p.rsample``, the same numbers; for most families as ``torch.func.vmap`` can follow them."""
+    """``p.rsample``, the same numbers, as ``torch.func.vmap`` can follow them."""
     q = _without_event(p)
     if isinstance(q, torch.distributions.TransformedDistribution):
         z = rsample(q.base_dist, sample_shape)

@@ -192,8 +192,7 @@ class DistributionEmbedding(Embedding):
 
     The encoder's outputs are the raw parameters, mapped into their domains as
     :class:`~pyro_probmix.nn.DistributionLikelihood` does; it also tells how many there are. Fused embeddings
-    (eq. 22) need a family that is closed under pooling. :func:`~pyro_probmix.fit_replicas` trains all but those of
-    VonMises, Laplace and Exponential, Weibull and Pareto included, whose draws ``torch.func.vmap`` cannot follow.
+    (eq. 22) need a family that is closed under pooling.
 
     Args:
         encoder: h, network from x to (..., num_outputs).

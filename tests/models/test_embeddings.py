@@ -58,8 +58,6 @@ EMBEDDINGS: dict[str, Callable[[], nn.Module]] = {
     "dirichlets": of(dist.Dirichlet, (2, DIM)),
     "von mises": of(dist.VonMises),
 }
-# What torch.func.vmap can draw from.
-MAPPED = [name for name in EMBEDDINGS if name not in ("exponential", "weibull", "pareto", "laplace", "von mises")]
 embeddings = pytest.mark.parametrize("name", EMBEDDINGS)
 
 
@@ -126,7 +124,7 @@ def test_fit(name: str) -> None:
     assert len(history.validation_loss) == 2
 
 
-@pytest.mark.parametrize("name", MAPPED)
+@embeddings
 def test_many_at_once_under_vmap(name: str) -> None:
     """Each replica has its own draws, as :func:`fit_replicas` needs them."""
     model, batch = make_model(name), make_batch()
@@ -148,7 +146,7 @@ def test_many_at_once_under_vmap(name: str) -> None:
     assert len(set(together[:, 0].tolist())) == len(set(together[:, 1].tolist())) == 3
 
 
-@pytest.mark.parametrize("name", ["low rank", "gamma", "beta", "dirichlets"])
+@pytest.mark.parametrize("name", ["low rank", "gamma", "beta", "dirichlets", "weibull", "von mises"])
 def test_replicas(name: str) -> None:
     data = make_data(dtype=torch.float32)
     replicas = pm.fit_replicas(
