@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 from torch.distributions import Distribution
 
+from pyro_probmix.distributions._rows import take
 from pyro_probmix.distributions.exponential_family import exponential_family, plain, validates
 
 __all__ = [
@@ -153,4 +154,4 @@ def index_select(p: Distribution, dim: int, index: Tensor) -> Any:
     if not -size <= dim < size:
         raise ValueError(f"dim: expected a dimension of batch shape {tuple(p.batch_shape)}, got {dim}")
     from_right = dim - size if dim >= 0 else dim
-    return family.map_batch(p, lambda t, event_dim: t.index_select(from_right - event_dim, index))
+    return family.map_batch(p, lambda t, event_dim: take(t, from_right - event_dim, index))

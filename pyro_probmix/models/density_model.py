@@ -14,6 +14,7 @@ from pyro.nn import PyroModule
 from torch import Tensor, nn
 
 from pyro_probmix.distributions import linear_pool
+from pyro_probmix.distributions._rows import take
 from pyro_probmix.mixing import PairBatch
 from pyro_probmix.models.lazy import LazyDistribution, from_noise, rsample
 from pyro_probmix.models.mix import Labels, Mixing, MixMessenger, check_labels
@@ -122,7 +123,7 @@ class DensityModel(Owned):
             return None
         if batch.x.is_floating_point():
             weight = weight.to(batch.x.dtype)
-        return weight if self.mixing is None or self.mixing.at is None else weight * weight[batch.partner]
+        return weight if self.mixing is None or self.mixing.at is None else weight * take(weight, -1, batch.partner)
 
     def forward(self, batch: PairBatch, latent_only: bool = False) -> Tensor | None:
         """The generative model (eqs. 12-13, 21-22) as a Pyro program.

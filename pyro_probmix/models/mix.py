@@ -23,6 +23,7 @@ from pyro_probmix.distributions import (
     log_linear_pool,
 )
 from pyro_probmix.distributions._arguments import broadcast_shapes
+from pyro_probmix.distributions._rows import take
 from pyro_probmix.distributions.exponential_family import validates
 from pyro_probmix.distributions.pooling import pool_alike
 from pyro_probmix.mixing import DiracVicinity, GaussJacobi, PairBatch, Vicinity, as_coefficient, coefficient_to
@@ -162,13 +163,13 @@ class Mixing:
 
     def both(self, mask: Tensor, partner: Tensor, dim: int = -1) -> Tensor:
         """Where both nodes of an edge are; where nothing is fused, a node alone makes its edge."""
-        return mask if self.at is None else mask & mask.index_select(dim, partner)
+        return mask if self.at is None else mask & take(mask, dim, partner)
 
     def interpolate(self, value: Tensor, partner: Tensor, coefficient: Tensor, dim: int = -1) -> Tensor:
         r""":math:`\lambda v_i + (1-\lambda) v_j` (eqs. 8, 28), ``dim`` being negative and counted in ``value``."""
         event_dim = -1 - dim
         weight = coefficient.reshape(coefficient.shape + (1,) * event_dim).to(value.dtype)
-        return torch.lerp(value.index_select(dim, partner), value, weight)
+        return torch.lerp(take(value, dim, partner), value, weight)
 
     def observe(
         self,
@@ -194,7 +195,7 @@ class Mixing:
         """
         if p._validate_args:
             p._validate_sample(y)
-        partner_y = y.index_select(dim - len(p.event_shape), partner)
+        partner_y = take(y, dim - len(p.event_shape), partner)
         if (labels or self.labels) == "exact":
             return ExpectedLikelihood(p, self.vicinity, y, partner_y, coefficient), y
         return p, self._draw_label(y, partner_y, coefficient, p.support)
@@ -208,7 +209,7 @@ class Mixing:
             coefficient: λ, of shape ``(..., B)``.
             support: where one label lives.
         """
-        return self._draw_label(y, y[partner], coefficient, support)
+        return self._draw_label(y, take(y, -y.dim(), partner), coefficient, support)
 
     def _draw_label(self, y: Tensor, partner_y: Tensor, coefficient: Tensor, support: Any) -> Tensor:
         if self.extrapolates and self.vicinity.fusion == "linear":
