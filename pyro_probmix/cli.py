@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -137,6 +138,9 @@ def reproduce(
     epochs: Annotated[int | None, typer.Option(help="Epochs; default as in the paper.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     device: Annotated[str, typer.Option(help="Where a table or an ablation is trained, such as cuda.")] = "cpu",
+    jobs: Annotated[
+        int | None, typer.Option(help="Processes that share the work on a CPU; default: the number of cores.")
+    ] = None,
 ) -> None:
     """Compute a table, an ablation or a figure of the paper; print and write it beside the paper's."""
     given = {"splits": splits, "epochs": epochs}
@@ -152,7 +156,7 @@ def reproduce(
         if name in PICTURES:
             typer.echo(f"figure:  {draw_picture(name, **common)}")
             return
-        common["device"] = device
+        common["device"], common["jobs"] = device, _jobs(device) if jobs is None else jobs
         common["report"] = lambda line: typer.echo(line, err=True)
         if methods is not None:
             common["methods"] = methods.split(",")
@@ -171,6 +175,11 @@ def reproduce(
         table = select_table(name, protocol)
         results, stem = table.results, table.name
     typer.echo(f"results: {out / results}.json\ntable:   {out / stem}.md\nfigure:  {out / stem}.png")
+
+
+def _jobs(device: str) -> int:
+    """The number of cores, where processes can share replicas."""
+    return joblib.cpu_count() if device == "cpu" and "fork" in multiprocessing.get_all_start_methods() else 1
 
 
 def main() -> None:

@@ -195,6 +195,7 @@ def ablate(
     methods: Sequence[str] = COLUMNS,
     seed: int = 0,
     device: str = "cpu",
+    jobs: int = 1,
     report: Callable[[str], None] | None = None,
     progress: bool = True,
     **changes: Any,
@@ -210,6 +211,7 @@ def ablate(
         methods: which columns, of :data:`COLUMNS`.
         seed: seed of everything random.
         device: where the models are trained, such as ``"cuda"``; other devices draw other random numbers.
+        jobs: processes that share the replicas of a cell, on a CPU; 1 trains in this one.
         report: called with a line on each cell.
         progress: show a progress bar for each cell.
         **changes: fields of :class:`~pyro_probmix.experiments.store.PaperSettings` that differ from the protocol.
@@ -228,7 +230,7 @@ def ablate(
     methods = select_methods(",".join(methods), COLUMNS)
     settings = {key: replace(value, **changes) for key, value in ablation_settings(ablation.toy).items()}
     data = TOYS[ablation.toy]()
-    store = CellStore(folder, name, settings, dict.fromkeys(settings, ablation.toy), seed, device)
+    store = CellStore(folder, name, settings, dict.fromkeys(settings, ablation.toy), seed, device, jobs)
     cells = store.fill(dict.fromkeys(settings, data), methods, report, progress)
     write_text(folder / f"{name}.md", ablation.markdown(cells, with_changes(_NOTES, changes)))
     draw_ablation(cells, ablation.metrics, f"{ablation.toy}, as Figures {ablation.figures}", folder / f"{name}.png")

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
-import threading
-from collections.abc import Generator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -22,11 +17,12 @@ from rich.progress import (
 )
 
 from pyro_probmix.datasets import Dataset
-from pyro_probmix.experiments.cells import Cell, CellResult, run_cell
+from pyro_probmix.experiments.cells import Cell, run_cell
 from pyro_probmix.experiments.figures import draw
 from pyro_probmix.experiments.methods import METHODS, select_methods
 from pyro_probmix.experiments.protocol import ExperimentSettings, make_split, settings_for
 from pyro_probmix.experiments.results import Comparison
+from pyro_probmix.training._processes import in_processes
 
 __all__ = ["FIGURE", "RESULTS", "compare"]
 
@@ -85,7 +81,8 @@ def compare(
     if folder:
         folder.mkdir(parents=True, exist_ok=True)
     cells = [Cell(data, settings, method, split, seed) for split in range(settings.splits) for method in methods]
-    with _bar(progress) as bar, closing(_run(cells, jobs)) as results:
+    results = in_processes(run_cell, cells, min(jobs, len(cells))) if jobs > 1 else (run_cell(cell) for cell in cells)
+    with _bar(progress) as bar, closing(results):
         task = bar.add_task("", total=len(cells))
         for result in results:
             comparison.add(result)
@@ -114,36 +111,3 @@ def _bar(progress: bool) -> Progress:
         console=Console(stderr=True),
         disable=not progress,
     )
-
-
-def _run(cells: list[Cell], jobs: int) -> Generator[CellResult, None, None]:
-    if jobs == 1:
-        yield from map(run_cell, cells)
-        return
-    others = set(multiprocessing.active_children())
-    executor = ProcessPoolExecutor(
-        min(jobs, len(cells)), mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker
-    )
-    done = False
-    try:
-        for future in as_completed([executor.submit(run_cell, cell) for cell in cells]):
-            yield future.result()
-        done = True
-    finally:
-        executor.shutdown(wait=done, cancel_futures=True)
-        if not done:
-            for worker in set(multiprocessing.active_children()) - others:
-                worker.terminate()
-
-
-def _start_worker() -> None:
-    """Leave the end of a worker to its parent: no interrupt of its own, and no life after the parent's."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)

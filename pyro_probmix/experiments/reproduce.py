@@ -212,6 +212,7 @@ def reproduce(
     methods: Sequence[str] | None = None,
     seed: int = 0,
     device: str = "cpu",
+    jobs: int = 1,
     report: Callable[[str], None] | None = None,
     progress: bool = True,
     **changes: Any,
@@ -232,6 +233,7 @@ def reproduce(
         methods: which columns; by default all.
         seed: seed of everything random.
         device: where the models are trained, such as ``"cuda"``; other devices draw other random numbers.
+        jobs: processes that share the replicas of a cell, on a CPU; 1 trains in this one.
         report: called with a line on each cell.
         progress: show a progress bar for each cell.
         **changes: fields of :class:`~pyro_probmix.experiments.store.PaperSettings` that differ from the protocol.
@@ -254,7 +256,7 @@ def reproduce(
     settings = {dataset: replace(row.settings, **changes) for dataset, row in rows.items()}
     make_store = TunedStore if isinstance(table, TunedTable) else CellStore
     store = make_store(
-        folder, table.results, settings, {dataset: row.data for dataset, row in rows.items()}, seed, device
+        folder, table.results, settings, {dataset: row.data for dataset, row in rows.items()}, seed, device, jobs
     )
     cells = store.fill(loaded, chosen, report, progress)
     notes = with_changes(_NOTES[table.results], changes)

@@ -48,9 +48,10 @@ class CellStore:
         data: what identifies the data of a row, by name.
         seed: seed of the reproduction.
         device: where the models are trained.
+        jobs: processes that share the replicas of a cell; 1 trains in this one.
 
     Raises:
-        ValueError: if there is no such device.
+        ValueError: if there is no such device, or ``jobs`` is below 1.
     """
 
     folder: Path
@@ -59,12 +60,15 @@ class CellStore:
     data: dict[str, str]
     seed: int
     device: str = "cpu"
+    jobs: int = 1
     protocol: ClassVar[str] = "paper"
     """Name of the protocol."""
     labels: ClassVar[Mapping[str, str]] = {name: method.label for name, method in METHODS.items()}
     """The methods of the cells, and how they are shown."""
 
     def __post_init__(self) -> None:
+        if self.jobs < 1:
+            raise ValueError(f"jobs must be at least 1; got {self.jobs}")
         try:
             torch.empty(0, device=self.device)
         except (RuntimeError, AssertionError) as error:
@@ -124,7 +128,7 @@ class CellStore:
 
     def train(self, name: str, data: Dataset, method: str, progress: bool) -> dict[str, list[float]]:
         """The metrics of a cell, trained anew."""
-        return train_cell(data, method, self.settings[name], self.seed, self.device, progress)
+        return train_cell(data, method, self.settings[name], self.seed, self.device, progress, self.jobs)
 
     def collect(self) -> Cells:
         """All finished cells of these settings, also written to the file of results."""
@@ -148,7 +152,13 @@ class CellStore:
 
 
 def train_cell(
-    data: Dataset, method: str, settings: PaperSettings, seed: int, device: str = "cpu", progress: bool = False
+    data: Dataset,
+    method: str,
+    settings: PaperSettings,
+    seed: int,
+    device: str = "cpu",
+    progress: bool = False,
+    jobs: int = 1,
 ) -> dict[str, list[float]]:
     """Test metrics of one method, a number a split, all splits being trained as replicas.
 
@@ -160,7 +170,7 @@ def train_cell(
         make_split(data, index, seed, settings.validation_fraction, standardise=settings.standardise).to(place)
         for index in range(settings.splits)
     ]
-    replicas = train_splits(data, method, settings, splits, seed, progress)
+    replicas = train_splits(data, method, settings, splits, seed, progress, jobs)
     if replicas.failed:
         failed = ", ".join(f"{split + 1} (epoch {epoch})" for split, epoch in replicas.failed.items())
         raise ValueError(f"{method} on {data.name}: the loss is not finite on splits {failed}")
@@ -168,9 +178,9 @@ def train_cell(
 
 
 def train_splits(
-    data: Dataset, method: str, settings: PaperSettings, splits: Sequence[Split], seed: int, progress: bool
+    data: Dataset, method: str, settings: PaperSettings, splits: Sequence[Split], seed: int, progress: bool, jobs: int
 ) -> Replicas:
-    """One method trained on splits, as replicas."""
+    """One method trained on splits, as replicas, by as many processes as there are jobs."""
     column, device = METHODS[method], splits[0].train[0].device
     held_out = [split.validation for split in splits if split.held_out is not None]
     return fit_replicas(
@@ -185,6 +195,7 @@ def train_splits(
         patience=settings.patience,
         seed=seed,
         progress=progress,
+        num_workers=0 if jobs == 1 else jobs,
     )
 
 

@@ -132,7 +132,7 @@ class TunedStore(CellStore):
         models: list[Any] = [None] * len(splits)
         chosen: list[float] = [0] * len(splits)
         for index in range(len(settings.candidates)):
-            replicas = train_splits(data, method, settings.candidate(index), splits, self.seed, progress)
+            replicas = train_splits(data, method, settings.candidate(index), splits, self.seed, progress, self.jobs)
             for r, (model, history) in enumerate(zip(replicas.models, replicas.histories, strict=True)):
                 loss = np.inf if r in replicas.failed else np.nanmin(history.validation_loss)
                 if loss < losses[r]:
@@ -152,7 +152,7 @@ class TunedStore(CellStore):
             splits = [self._split(data, settings, r, k % settings.members) for k, r in enumerate(rows)]
             # Other initial networks than those the candidate was chosen with.
             seed = int(np.random.SeedSequence(self.seed, spawn_key=(2, index)).generate_state(1)[0])
-            replicas = train_splits(data, method, settings.candidate(index), splits, seed, progress)
+            replicas = train_splits(data, method, settings.candidate(index), splits, seed, progress, self.jobs)
             if replicas.failed:
                 failed = sorted({rows[k] + 1 for k in replicas.failed})
                 raise ValueError(f"{method} on {data.name}: the loss of a member is not finite on splits {failed}")

@@ -1,20 +1,26 @@
-"""Replicas that are trained side by side."""
+"""Replicas that are trained side by side, by this process or by several."""
 
 from __future__ import annotations
 
 import math
+import multiprocessing
+import pickle
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from pyro_probmix.models import seeded
+from pyro_probmix.training._processes import in_processes
 from pyro_probmix.training._replica import Batches, RandomState, Replica, held_out_data
 from pyro_probmix.training._stack import Adam, ModelStack
 from pyro_probmix.training.history import VALIDATION_SAMPLES, History
 
-__all__ = ["Chunk", "Settings"]
+__all__ = ["Chunk", "Settings", "train_chunks"]
 
 
 @dataclass(frozen=True)
@@ -137,3 +143,85 @@ class Chunk:
             kept = [] if replica.validation is None else [validation[e] for e in validated]
             replica.history = History(train[:stop], kept, max(0, stop - 1) if has_failed or is_blind else best)
             replica.failed = stop if has_failed else 0 if is_blind else None
+
+
+def train_chunks(chunks: Sequence[Sequence[Replica]], settings: Settings, num_workers: int, bar: Any) -> None:
+    """Train every replica, with a bar that counts the epochs of all chunks.
+
+    Raises:
+        ValueError: if there are workers where no process can be forked, or for replicas that are not on a CPU.
+    """
+    if not num_workers:
+        for number, chunk in enumerate(chunks):
+            _train(chunk, settings, bar)
+            bar.update((number + 1) * settings.epochs - bar.n)
+        return
+    if "fork" not in multiprocessing.get_all_start_methods():
+        raise ValueError(f"num_workers: expected 0 where no process can be forked, got {num_workers}")
+    devices = {replica.device.type for chunk in chunks for replica in chunk}
+    if devices != {"cpu"}:
+        raise ValueError(f"num_workers: expected 0 for replicas that are not on a CPU, got {num_workers}")
+    epochs = multiprocessing.get_context("fork").Value("q", 0)
+    work = _Work(chunks, settings, epochs)
+    trained = in_processes(
+        _train_number,
+        range(len(chunks)),
+        min(num_workers, len(chunks)),
+        start_method="fork",
+        setup=_begin,
+        arguments=(work,),
+        poll=lambda: bar.update(epochs.value - bar.n),
+    )
+    with closing(trained):
+        for number, content in trained:
+            for replica, state in zip(chunks[number], pickle.loads(content), strict=True):
+                replica.learn(state)
+    bar.update(len(chunks) * settings.epochs - bar.n)  # a chunk may have stopped early
+
+
+@dataclass
+class _Work:
+    """What a worker has in hand; it counts the epochs as a bar would."""
+
+    chunks: Sequence[Sequence[Replica]]
+    settings: Settings
+    epochs: Any
+    disable: bool = True
+
+    def update(self, n: int = 1) -> None:
+        with self.epochs.get_lock():
+            self.epochs.value += n
+
+
+_work: _Work | None = None
+
+
+def _begin(work: _Work) -> None:
+    global _work
+    torch.set_num_threads(1)  # those of the parent have not been forked
+    _work = work
+
+
+def _train_number(number: int) -> tuple[int, bytes]:
+    """Number of a chunk, and what its replicas have learnt, in bytes: tensors themselves would be shared."""
+    assert _work is not None
+    chunk = _work.chunks[number]
+    _train(chunk, _work.settings, _work)
+    return number, pickle.dumps([replica.learnt() for replica in chunk])
+
+
+def _train(replicas: Sequence[Replica], settings: Settings, bar: Any) -> None:
+    with seeded(replicas[0].seed, replicas[0].device):
+        chunk = Chunk(replicas, settings)
+        interval = 1 if chunk.device.type == "cpu" else 50  # epochs after which the host asks who has stopped
+        for epoch in range(settings.epochs):
+            chunk.train(epoch)
+            chunk.validate(epoch)
+            bar.update()
+            if not bar.disable and (epoch + 1) % 50 == 0:
+                bar.set_postfix(train=f"{chunk.median_loss(epoch):.3f}", failed=chunk.num_failed)
+            if (epoch + 1) % interval == 0:
+                chunk.release(epoch)
+                if not chunk.replicas:
+                    return
+        chunk.finish()

@@ -92,6 +92,17 @@ class Replica:
         tensors = (self.loader.x, self.loader.y, *(self.validation or ()))
         return configuration(self.model), *((t.shape[1:], t.dtype, t.device) for t in tensors)
 
+    def learnt(self) -> tuple[dict[str, Tensor], History, int | None]:
+        """What training has made of it, for another process."""
+        return {name: p.detach() for name, p in self.model.named_parameters()}, self.history, self.failed
+
+    @torch.no_grad()
+    def learn(self, state: tuple[dict[str, Tensor], History, int | None]) -> None:
+        """Take over what another process has learnt."""
+        parameters, self.history, self.failed = state
+        for name, p in self.model.named_parameters():
+            p.copy_(parameters[name])
+
     def epoch(self, num_samples: int) -> Iterator[tuple[PairBatch, dict[str, Tensor]]]:
         """The batches of an epoch and the random numbers of their risks, in the order in which ``fit`` draws."""
         batches = iter(self.loader)

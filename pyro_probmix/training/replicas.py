@@ -17,7 +17,7 @@ from pyro_probmix.distributions import linear_pool, log_linear_pool
 from pyro_probmix.mixing import SamplingGraph
 from pyro_probmix.mixing.batches import check_positive_integer
 from pyro_probmix.models import DensityModel, seeded
-from pyro_probmix.training._chunk import Chunk, Settings
+from pyro_probmix.training._chunk import Settings, train_chunks
 from pyro_probmix.training._replica import Data, Replica
 from pyro_probmix.training.history import VALIDATION_SAMPLES, History
 
@@ -94,6 +94,7 @@ def fit_replicas(
     patience: int | None = None,
     validation_every: int = 1,
     chunk_size: int | None = None,
+    num_workers: int = 0,
 ) -> Replicas:
     r"""Trains many models at once: splits, seeds, hyperparameters or members of an ensemble.
 
@@ -123,13 +124,16 @@ def fit_replicas(
         patience: epochs without a better validation loss after which a replica stops; default: never.
         validation_every: epochs from one validation to the next; the last epoch is validated too.
         chunk_size: replicas trained at once; default: as many as fit, into half of the free memory of a GPU.
+        num_workers: processes, of one thread each, that share the replicas; 0 trains in this process, with all its
+            threads. They are forked: on a CPU, and not under Windows.
 
     Returns:
         The models, their histories, and which of them failed.
 
     Raises:
         TypeError: if an argument is of another type, such as a model that is no :class:`DensityModel`.
-        ValueError: if the data of a replica are not its model's (the replica is named), or a number is out of range.
+        ValueError: if the data of a replica are not its model's (the replica is named), a number is out of range, or
+            there can be no workers.
 
     Example:
         >>> x = torch.linspace(-1, 1, 64).unsqueeze(-1)
@@ -153,6 +157,8 @@ def fit_replicas(
         chunk_size = check_positive_integer("chunk_size", chunk_size)
     if not data:
         raise ValueError("data: expected one replica at least, got none")
+    if num_workers:
+        check_positive_integer("num_workers", num_workers)
     rates = list(learning_rate) if isinstance(learning_rate, Sequence) else [learning_rate] * len(data)
     graphs = list(graph) if isinstance(graph, Sequence) else [graph] * len(data)
     held_out: list[Data | None] = [None] * len(data) if validation is None else list(validation)
@@ -170,7 +176,7 @@ def fit_replicas(
         _check_apart(replicas)
         # The data have been looked at: no step needs to wait for the device to look again.
         with validation_enabled(False):
-            chunks = list(_chunks(replicas, settings, chunk_size))
+            chunks = list(_chunks(replicas, settings, chunk_size, num_workers))
             with tqdm(
                 total=len(chunks) * epochs,
                 desc=f"{len(data)} replicas",
@@ -178,10 +184,7 @@ def fit_replicas(
                 disable=not progress,
                 leave=False,
             ) as bar:
-                for i, chunk in enumerate(chunks):
-                    with seeded(chunk[0].seed, chunk[0].device):
-                        _train(chunk, settings, bar)
-                    bar.update((i + 1) * epochs - bar.n)
+                train_chunks(chunks, settings, num_workers, bar)
     for replica in replicas:
         replica.model.eval()
     return Replicas(
@@ -203,12 +206,17 @@ def _check_apart(replicas: Sequence[Replica]) -> None:
                 )
 
 
-def _chunks(replicas: Sequence[Replica], settings: Settings, size: int | None) -> Iterator[list[Replica]]:
+def _chunks(
+    replicas: Sequence[Replica], settings: Settings, size: int | None, num_workers: int
+) -> Iterator[list[Replica]]:
     groups: dict[tuple, list[Replica]] = {}
     for replica in replicas:
         groups.setdefault(replica.kind, []).append(replica)
+    places = max(1, num_workers)
     for group in groups.values():
-        step = _num_at_once(group, settings.num_samples) if size is None else size
+        step = size
+        if step is None:
+            step = max(1, min(_num_at_once(group, settings.num_samples) // places, -(-len(group) // places)))
         for start in range(0, len(group), step):
             yield group[start : start + step]
 
@@ -229,19 +237,3 @@ def _num_at_once(group: Sequence[Replica], num_samples: int) -> int:
             losses.append(largest.model.predictive(x, num_samples=VALIDATION_SAMPLES).log_prob(y))
     free = torch.cuda.mem_get_info(largest.device)[0] // 2 if largest.device.type == "cuda" else MEMORY
     return max(1, free // (3 * sum(kept.values())))
-
-
-def _train(replicas: Sequence[Replica], settings: Settings, bar: Any) -> None:
-    chunk = Chunk(replicas, settings)
-    interval = 1 if chunk.device.type == "cpu" else 50  # epochs after which the host asks who has stopped
-    for epoch in range(settings.epochs):
-        chunk.train(epoch)
-        chunk.validate(epoch)
-        bar.update()
-        if not bar.disable and (epoch + 1) % 50 == 0:
-            bar.set_postfix(train=f"{chunk.median_loss(epoch):.3f}", failed=chunk.num_failed)
-        if (epoch + 1) % interval == 0:
-            chunk.release(epoch)
-            if not chunk.replicas:
-                return
-    chunk.finish()

@@ -89,6 +89,18 @@ def test_what_is_finished_is_not_computed_again(data_dir, tmp_path, counted):
     assert list(more["yacht"]) == ["erm", *TWO]
 
 
+@pytest.mark.parametrize("protocol", ["paper", "tuned"])
+def test_jobs_change_the_time_alone(protocol, data_dir, tmp_path):
+    options = {"protocol": protocol, "methods": ["manifold_probmix"], "splits": 3}
+    _, one = run("table1", data_dir, tmp_path / "1", **options)
+    _, two = run("table1", data_dir, tmp_path / "2", jobs=2, **options)
+    for metric, values in one["yacht"]["manifold_probmix"].items():
+        assert two["yacht"]["manifold_probmix"][metric] == pytest.approx(values, rel=1e-4)
+    _, again = run("table1", data_dir, tmp_path / "1", jobs=2, report=(lines := []).append, **options)
+    assert again == one
+    assert lines[0].endswith("(kept)")
+
+
 @pytest.mark.parametrize("change", [{"epochs": 3}, {"seed": 1}, {"beta": 0.5}])
 def test_changed_settings_are_computed_anew(change, data_dir, tmp_path, counted):
     _, first = run("table1", data_dir, tmp_path)

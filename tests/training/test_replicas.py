@@ -16,6 +16,7 @@ from pyro.nn import PyroModule, PyroParam
 from torch import Tensor, nn
 
 import pyro_probmix as pm
+from pyro_probmix.training import _chunk
 from pyro_probmix.training import replicas as replicas_module
 from pyro_probmix.training._stack import Adam, ModelStack, configuration
 from tests.models import cases
@@ -531,8 +532,8 @@ def test_progress_bar(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_memory_bounds_how_many_run_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
-    train = replicas_module._train
-    monkeypatch.setattr(replicas_module, "_train", lambda chunk, *rest: (sizes.append(len(chunk)), train(chunk, *rest)))
+    train = _chunk._train
+    monkeypatch.setattr(_chunk, "_train", lambda chunk, *rest: (sizes.append(len(chunk)), train(chunk, *rest)))
     own = [data(r) for r in range(5)]
     fit_replicas(maker(), own)
     fit_replicas(maker(), own, chunk_size=3)
