@@ -18,6 +18,7 @@ from pyro_probmix.distributions.exponential_family import (
     register_family,
 )
 from pyro_probmix.distributions.holder import HolderPool
+from pyro_probmix.distributions.linear_pooling import LinearPool, linear_pool
 from pyro_probmix.distributions.log_space_beta import LogSpaceBeta
 from pyro_probmix.distributions.natural_form import (
     from_natural_parameters,
@@ -29,7 +30,7 @@ from pyro_probmix.distributions.natural_form import (
     sufficient_statistics,
 )
 from pyro_probmix.distributions.numerical import NumericalPool
-from pyro_probmix.distributions.pooling import LinearPool, LogLinearPool, linear_pool, log_linear_pool
+from pyro_probmix.distributions.pooling import LogLinearPool, log_linear_pool
 
 __all__ = [
     "ExpandedBeta",

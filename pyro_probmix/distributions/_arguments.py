@@ -20,6 +20,8 @@ from pyro_probmix.distributions.exponential_family import (
 )
 
 __all__ = [
+    "Components",
+    "Weights",
     "broadcast_batch",
     "broadcast_shapes",
     "check_support",
@@ -31,6 +33,7 @@ __all__ = [
     "unmask",
 ]
 
+Components = Sequence[Distribution] | Distribution
 Weights = Tensor | Sequence[float | Tensor]
 
 

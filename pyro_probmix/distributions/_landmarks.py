@@ -14,7 +14,7 @@ from torch.distributions import Distribution, Independent, MixtureSameFamily, Tr
 
 from pyro_probmix.distributions._arguments import reference_tensor
 from pyro_probmix.distributions.exponential_family import plain
-from pyro_probmix.distributions.pooling import LinearPool
+from pyro_probmix.distributions.linear_pooling import LinearPool
 
 __all__ = ["at_rows", "bounds", "in_double", "landmarks"]
 

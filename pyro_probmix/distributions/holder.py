@@ -7,9 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from pyro_probmix.distributions._arguments import Weights
+from pyro_probmix.distributions._arguments import Components, Weights
 from pyro_probmix.distributions.numerical import NumericalDistribution
-from pyro_probmix.distributions.pooling import Components
 
 __all__ = ["HolderPool"]
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 
 from pyro_probmix.distributions._arguments import (
+    Components,
     Weights,
     broadcast_batch,
     reference_tensor,
@@ -23,7 +24,6 @@ from pyro_probmix.distributions._arguments import (
 from pyro_probmix.distributions._landmarks import at_rows, bounds, in_double, landmarks
 from pyro_probmix.distributions._measures import Counting, Lebesgue
 from pyro_probmix.distributions.exponential_family import plain, validates
-from pyro_probmix.distributions.pooling import Components
 
 __all__ = ["NumericalDistribution", "NumericalPool"]
 

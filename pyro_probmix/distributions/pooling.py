@@ -1,8 +1,7 @@
-"""Log-linear and linear pools of distributions."""
+"""Log-linear pools of distributions."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from functools import partial, reduce
 from typing import Any
@@ -14,11 +13,10 @@ from torch.distributions import Distribution, constraints
 from torch.distributions.kl import kl_divergence, register_kl
 
 from pyro_probmix.distributions._arguments import (
+    Components,
     Weights,
     broadcast_batch,
-    check_support,
     common_reference,
-    reference_tensor,
     split_weights,
     sum_tolerance,
     tuple_of_distributions,
@@ -30,13 +28,10 @@ from pyro_probmix.distributions.exponential_family import (
     is_exponential_family,
     plain,
     set_validation,
-    unsqueeze_right,
     validates,
 )
 
-__all__ = ["LinearPool", "LogLinearPool", "linear_pool", "log_linear_pool"]
-
-Components = Sequence[Distribution] | Distribution
+__all__ = ["LogLinearPool", "log_linear_pool", "pool_alike"]
 
 
 class LogLinearPool(TorchDistribution):
@@ -186,190 +181,6 @@ def log_linear_pool(components: Components, weights: Weights, simplex: bool = Tr
     members = _components(components)
     fused, _ = _fuse(members, weights, any(map(validates, members)), simplex)
     return fused
-
-
-class LinearPool(TorchDistribution):
-    r"""Linear pool :math:`\tilde p(y) = \sum_k w_k p_k(y)` (eq. 17), the mixture of the components.
-
-    Args:
-        components: distributions of any families with one support, equal event shapes and broadcasting batch
-            shapes; or one distribution whose last batch dimension counts the components.
-        weights: as for :class:`LogLinearPool`; default: equal weights.
-        validate_args: whether values are checked; default: where a component's are.
-
-    Raises:
-        TypeError: if a component is not a distribution.
-        ValueError: if shapes or supports do not match, or the weights are off the simplex.
-
-    Example:
-        >>> pool = LinearPool([dist.Normal(0.0, 1.0), dist.Laplace(3.0, 2.0)], weights=[0.25, 0.75])
-        >>> pool.mean, pool.variance
-        (tensor(2.2500), tensor(7.9375))
-    """
-
-    arg_constraints: dict[str, constraints.Constraint] = {}
-
-    def __init__(
-        self, components: Components, weights: Weights | None = None, validate_args: bool | None = None
-    ) -> None:
-        self._batched = components if isinstance(components, Distribution) else None
-        if self._batched is not None:
-            if not self._batched.batch_shape:
-                raise ValueError("components: expected a last batch dimension of components, got batch shape ()")
-            size, batch_shape = self._batched.batch_shape[-1], self._batched.batch_shape[:-1]
-            members: tuple[Distribution, ...] = (self._batched,)
-        else:
-            members = tuple_of_distributions(components)
-            size, batch_shape = len(members), broadcast_batch(members)
-            check_support(members)
-        if validate_args is None:
-            validate_args = any(map(validates, members))
-        self._members = members
-        weights = [1 / size] * size if weights is None else weights
-        split = split_weights(weights, size, batch_shape, reference_tensor(members), validate_args)
-        self._weights = torch.stack(torch.broadcast_tensors(*split), -1)
-        batch_shape = torch.broadcast_shapes(batch_shape, self._weights.shape[:-1])
-        super().__init__(batch_shape, members[0].event_shape, validate_args=False)
-        self._validate_args = validate_args
-
-    @property
-    def components(self) -> Components:
-        """The components as they were given."""
-        return self._members if self._batched is None else self._batched
-
-    @property
-    def weights(self) -> Tensor:
-        """Weights, of shape ``batch_shape + (number of components,)``."""
-        return self._weights.expand(self.batch_shape + self._weights.shape[-1:])
-
-    def expand(self, batch_shape: Any, _instance: Any = None) -> LinearPool:
-        """The pool with this larger batch shape."""
-        new = self._get_checked_instance(LinearPool, _instance)
-        batch_shape = torch.Size(batch_shape)
-        new._batched, new._members, new._weights = self._batched, self._members, self._weights
-        if self._batched is not None:
-            new._batched = self._batched.expand(batch_shape + self._batched.batch_shape[-1:])
-            new._members = (new._batched,)
-        super(LinearPool, new).__init__(batch_shape, self.event_shape, validate_args=False)
-        new._validate_args = self._validate_args
-        return new
-
-    @constraints.dependent_property
-    def support(self) -> Any:
-        return self._members[0].support
-
-    @property
-    def has_rsample(self) -> bool:  # type: ignore[override]
-        """Whether the components have it, and the weights no gradient, which none could reach through a choice."""
-        return all(m.has_rsample for m in self._members) and not self._weights.requires_grad
-
-    @property
-    def has_enumerate_support(self) -> bool:  # type: ignore[override]
-        return all(m.has_enumerate_support for m in self._members)
-
-    def enumerate_support(self, expand: bool = True) -> Tensor:
-        values = self._members[0].enumerate_support(expand=False)
-        values = values.reshape(values.shape[:1] + (1,) * len(self.batch_shape) + self.event_shape)
-        return values.expand(values.shape[:1] + self.batch_shape + self.event_shape) if expand else values
-
-    def _of_components(self, attribute: str, *arguments: Any) -> Tensor:
-        """An attribute or method of every component, the components along the dimension left of the event."""
-        results = [getattr(m, attribute) for m in self._members]
-        if arguments:
-            results = [result(*arguments) for result in results]
-        if self._batched is not None:
-            return results[0]
-        dim = -1 - len(self.event_shape)
-        return torch.stack(torch.broadcast_tensors(*results), dim)
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        if self._batched is not None:
-            value = value.unsqueeze(-1 - len(self.event_shape))
-            if self._validate_args:
-                self._batched._validate_sample(value)
-            log_probs = self._batched.log_prob(value)
-            value = value.squeeze(-1 - len(self.event_shape))
-        else:
-            if self._validate_args:
-                self._validate_sample(value)
-            log_probs = torch.stack(torch.broadcast_tensors(*[m.log_prob(value) for m in self._members]), -1)
-        # log Σ wₖ exp(lₖ) about the largest lₖ that takes part, with the weights' exact gradient at weight 0;
-        # only what does not take part can be so large that its exponential must be held finite.
-        with torch.no_grad():
-            peak = torch.where(self._weights > 0, log_probs, -math.inf).amax(-1, keepdim=True)
-            peak = torch.where(peak.isfinite(), peak, 0)
-            largest = 0.5 * math.log(torch.finfo(log_probs.dtype).max)
-        density = (self._weights * (log_probs - peak).clamp(max=largest).exp()).sum(-1)
-        result = density.log() + peak.squeeze(-1)
-        shape = torch.broadcast_shapes(self.batch_shape, value.shape[: value.dim() - len(self.event_shape)])
-        return result.expand(shape)
-
-    def sample(self, sample_shape: Any = torch.Size()) -> Tensor:
-        with torch.no_grad():
-            return self._draw("sample", torch.Size(sample_shape))
-
-    def rsample(self, sample_shape: Any = torch.Size()) -> Tensor:
-        """A draw with the gradient of the component it is from."""
-        if not self.has_rsample:
-            raise NotImplementedError(
-                "rsample: expected components that have it and weights without gradient; sample has neither need"
-            )
-        return self._draw("rsample", torch.Size(sample_shape))
-
-    def _draw(self, method: str, sample_shape: torch.Size) -> Tensor:
-        dim = -1 - len(self.event_shape)
-        categorical = torch.distributions.Categorical(probs=self.weights, validate_args=False)
-        chosen = categorical.sample(sample_shape)
-        if self._batched is not None:
-            values = getattr(self._batched.expand(self.weights.shape), method)(sample_shape)
-        else:
-            shape = self.batch_shape
-            members = [m if m.batch_shape == shape else m.expand(shape) for m in self._members]
-            values = torch.stack([getattr(m, method)(sample_shape) for m in members], dim)
-        index = unsqueeze_right(chosen.unsqueeze(-1), len(self.event_shape))
-        index = index.expand(sample_shape + self.batch_shape + (1,) + self.event_shape)
-        return values.gather(dim, index).squeeze(dim)
-
-    def cdf(self, value: Tensor) -> Tensor:
-        """Σₖ wₖ Fₖ(value), for components with a cdf."""
-        value = value if self._batched is None else value.unsqueeze(-1)
-        return (self._weights * self._of_components("cdf", value)).sum(-1)
-
-    @property
-    def mean(self) -> Tensor:
-        dim = -1 - len(self.event_shape)
-        weights = unsqueeze_right(self._weights, len(self.event_shape))
-        return (weights * self._of_components("mean")).sum(dim).expand(self.batch_shape + self.event_shape)
-
-    @property
-    def variance(self) -> Tensor:
-        dim = -1 - len(self.event_shape)
-        weights = unsqueeze_right(self._weights, len(self.event_shape))
-        means = self._of_components("mean")
-        spread = (means - (weights * means).sum(dim, keepdim=True)).square()
-        variance = (weights * (self._of_components("variance") + spread)).sum(dim)
-        return variance.expand(self.batch_shape + self.event_shape)
-
-    def __repr__(self) -> str:
-        return f"LinearPool(batch_shape: {tuple(self.batch_shape)}, components: {self._weights.shape[-1]})"
-
-
-def linear_pool(components: Components, weights: Weights | None = None) -> LinearPool:
-    r"""The mixture :math:`\sum_k w_k p_k(y)` (eq. 17).
-
-    Args:
-        components: as for :class:`LinearPool`.
-        weights: as for :class:`LinearPool`; default: equal weights.
-
-    Raises:
-        TypeError: if a component is not a distribution.
-        ValueError: if shapes or supports do not match, or the weights are off the simplex.
-
-    Example:
-        >>> linear_pool([dist.Bernoulli(0.2), dist.Bernoulli(0.6)], [0.5, 0.5]).mean
-        tensor(0.4000)
-    """
-    return LinearPool(components, weights)
 
 
 def _components(components: Components) -> tuple[Any, ...]:

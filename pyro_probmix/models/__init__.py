@@ -1,8 +1,9 @@
 """Model and guide pairs: a conditional density model, and the site of it that is fused."""
 
 from pyro_probmix.models.density_model import DensityModel, Guide
+from pyro_probmix.models.fusion import Mixing
 from pyro_probmix.models.methods import ERM, ManifoldMixup, ManifoldProbMix, Mixup, ProbMix
-from pyro_probmix.models.mix import MixedModel, Mixing, MixMessenger, mix
+from pyro_probmix.models.mix import MixedModel, MixMessenger, mix
 from pyro_probmix.models.posterior import PosteriorGuide
 from pyro_probmix.models.rescaling import rescaled
 from pyro_probmix.models.seeding import seeded

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from contextlib import nullcontext
 from dataclasses import replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import pyro
-import pyro.distributions as dist
 import torch
 from pyro.nn import PyroModule
 from torch import Tensor, nn
@@ -16,8 +14,10 @@ from torch import Tensor, nn
 from pyro_probmix.distributions import linear_pool
 from pyro_probmix.distributions._rows import take
 from pyro_probmix.mixing import PairBatch
+from pyro_probmix.models.fusion import Labels, Mixing
 from pyro_probmix.models.lazy import LazyDistribution, from_noise, rsample
-from pyro_probmix.models.mix import Labels, Mixing, MixMessenger, check_labels
+from pyro_probmix.models.mix import MixMessenger
+from pyro_probmix.models.plain import Objective, PlainStatements, labels_of, reduce
 from pyro_probmix.models.seeding import seeded
 from pyro_probmix.models.statements import (
     EMBEDDING_SITE,
@@ -31,8 +31,6 @@ from pyro_probmix.models.statements import (
 from pyro_probmix.nn import NormalEmbedding
 
 __all__ = ["DensityModel", "Guide"]
-
-Objective = Literal["expected-log", "log-expected", "log-expected-graph"]
 
 
 class DensityModel(Owned):
@@ -218,7 +216,7 @@ class DensityModel(Owned):
             raise ValueError(f"num_samples: expected at least 1, got {num_samples}")
         if batch.y is None:
             raise ValueError("batch: expected labels y, got None")
-        labels = _labels_of(objective, labels)
+        labels = labels_of(objective, labels)
         self._check(batch)
         log_shares = None
         if coefficient is None and self.mixing is not None and self.mixing.num_coefficients > 1:
@@ -229,14 +227,14 @@ class DensityModel(Owned):
                 self._check_draw(name, value, len(batch), num_samples)
         if weight is not None and weight.shape != (len(batch),):
             raise ValueError(f"weight: expected shape {(len(batch),)}, got {tuple(weight.shape)}")
-        statements = _PlainStatements(self.mixing, batch, num_samples, labels, coefficient, noise, label)
+        statements = PlainStatements(self.mixing, batch, num_samples, labels, coefficient, noise, label)
         self._generate(batch, statements.sample, statements.deterministic)
         if weight is not None:
             share: Tensor | None = weight / weight.sum()
         else:
             weight = self._weight(batch)
             share = None if weight is None else weight / len(batch)
-        return -_reduce(statements.log_prob, objective, log_shares, share)
+        return -reduce(statements.log_prob, objective, log_shares, share)
 
     def draw(self, batch: PairBatch, num_samples: int = 1, labels: Labels | None = None) -> dict[str, Tensor]:
         """The random numbers of :meth:`risk`, ahead of it: those that it would draw in this random state.
@@ -349,88 +347,6 @@ class Guide(PyroModule):
     def forward(self, batch: PairBatch) -> None:
         """Draws ``mixing_coefficient`` and a stochastic ``embedding``."""
         self._model(batch, latent_only=True)
-
-
-class _PlainStatements:
-    """Pyro's statements as the risk needs them: mix, draw, and keep the observed log-probability."""
-
-    def __init__(
-        self,
-        mixing: Mixing | None,
-        batch: PairBatch,
-        num_samples: int,
-        labels: Labels | None,
-        coefficient: Tensor | None,
-        noise: Tensor | None,
-        label: Tensor | None,
-    ) -> None:
-        self.mixing, self.partner, self.labels = mixing, batch.partner, labels
-        self.noise, self.label = noise, label
-        self.shape = (len(batch),) if num_samples == 1 else (num_samples, len(batch))
-        self.coefficient: Any = None
-        if mixing is not None:
-            drawn = mixing.coefficients(batch.x, self.shape) if coefficient is None else coefficient
-            self.coefficient = drawn if drawn.shape == self.shape else drawn.expand(self.shape)
-
-    def deterministic(self, name: str, value: Tensor, event_dim: int) -> Tensor:
-        if self.mixing is None or self.mixing.at != name:
-            return value
-        return self.mixing.interpolate(value, self.partner, self.coefficient, -1 - event_dim)
-
-    def sample(self, name: str, p: Any, obs: Tensor | None = None) -> Tensor:
-        if self.mixing is not None:
-            p = self.mixing.pair_mask(p, self.partner)
-        if self.mixing is not None and self.mixing.at == name:
-            p = self.mixing.fuse(p, self.partner, self.coefficient)
-        if obs is None:
-            p = p if p.batch_shape == self.shape else p.expand(self.shape)
-            return p.rsample() if self.noise is None else from_noise(p, self.noise)
-        if self.label is not None:
-            obs = self.label
-        elif self.mixing is not None:
-            p, obs = self.mixing.observe(p, obs, self.partner, self.coefficient, labels=self.labels)
-        # torch.compile cannot follow Pyro's Categorical, which asks whether the value is one it has enumerated.
-        cls = torch.distributions.Categorical if type(p) is dist.Categorical else type(p)
-        self.log_prob = cls.log_prob(p, obs)
-        return obs
-
-
-def weighted_mean(values: Tensor, share: Tensor | None) -> Tensor:
-    """Mean over samples and nodes of ``values``, of shape ``(..., B)``; a node of share 0 counts for nothing."""
-    if share is None:
-        return values.mean()
-    total = (torch.where(share == 0, 0, values) * share).sum(-1)
-    return total.mean()
-
-
-def _reduce(log_prob: Tensor, objective: Objective, log_shares: Tensor | None, share: Tensor | None) -> Tensor:
-    """An objective from the log-probabilities, of shape ``(..., B)``, of samples and nodes with their shares."""
-    if objective == "expected-log":
-        if log_shares is not None:
-            log_prob = (log_shares.exp().to(log_prob).unsqueeze(-1) * log_prob).sum(0)
-        return weighted_mean(log_prob, share)
-    log_prob = log_prob.reshape(-1, log_prob.shape[-1])
-    shares = -math.log(len(log_prob)) if log_shares is None else log_shares.to(log_prob).unsqueeze(-1)
-    edges = (log_prob + shares).logsumexp(0)
-    if objective == "log-expected":
-        return weighted_mean(edges, share)
-    return (edges + (-math.log(len(edges)) if share is None else share.log())).logsumexp(0)
-
-
-def _labels_of(objective: Objective, labels: Labels | None) -> Labels | None:
-    """How labels are treated: as asked for, None being the model's own way, or as the objective needs it."""
-    if objective not in get_args(Objective):
-        expected = ", ".join(f'"{name}"' for name in get_args(Objective))
-        raise ValueError(f"objective: expected one of {expected}, got {objective!r}")
-    if labels is not None:
-        check_labels(labels)
-    if objective == "expected-log":
-        return labels
-    if labels == "exact":
-        raise ValueError(
-            f'labels: expected "sample" with objective="{objective}", got "exact": the label is inside the logarithm'
-        )
-    return "sample"
 
 
 def _masked(p: Any, mask: Tensor) -> Any:

@@ -12,7 +12,7 @@ from torch.distributions import constraints
 from pyro_probmix.mixing import DiracVicinity, LabelVicinity, Vicinity
 from pyro_probmix.mixing.vicinity import Fusion
 from pyro_probmix.models.density_model import DensityModel
-from pyro_probmix.models.mix import Labels, Mixing, Per
+from pyro_probmix.models.fusion import Labels, Mixing, Per
 
 __all__ = ["ERM", "ManifoldMixup", "ManifoldProbMix", "Mixup", "ProbMix"]
 

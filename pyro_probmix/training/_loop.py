@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 
 from pyro_probmix.mixing import EmbeddingGraph, PairBatch, PairLoader
 from pyro_probmix.models import DensityModel
-from pyro_probmix.models.density_model import Objective
+from pyro_probmix.models.plain import Objective
 from pyro_probmix.training._guard import GuardedSteps
 from pyro_probmix.training.checkpoints import Checkpoint, random_state, save_checkpoint
 from pyro_probmix.training.history import VALIDATION_SAMPLES, History

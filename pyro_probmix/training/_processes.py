@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import signal
 import threading
-from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+import traceback
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import suppress
+from itertools import islice
+from multiprocessing.connection import Connection, wait
 from typing import Any, Literal, TypeVar
 
 __all__ = ["in_processes"]
@@ -28,6 +32,9 @@ def in_processes(
 ) -> Generator[Result, None, None]:
     """The results of ``function`` in the order in which they come. Closing ends what is still at work.
 
+    Each process has a pipe of its own. In a queue that all share, as in ``concurrent.futures``, one that is ended while
+    it writes leaves half a result, for the rest of which the parent waits for ever.
+
     Args:
         function: what a process can find by its name; its results are pickled.
         items: pickled too.
@@ -36,37 +43,79 @@ def in_processes(
         setup: called with ``arguments`` by each process as it starts.
         arguments: see ``setup``.
         poll: called several times a second while this process waits.
+
+    Raises:
+        RuntimeError: if a process ends by itself.
+        Exception: what ``function`` raises.
     """
-    others = set(multiprocessing.active_children())
-    executor = ProcessPoolExecutor(
-        num_processes,
-        mp_context=multiprocessing.get_context(start_method),
-        initializer=_start,
-        initargs=(setup, arguments),
-    )
-    finished = False
+    context: Any = multiprocessing.get_context(start_method)
+    waiting = iter(items)
+    processes: dict[Any, Any] = {}
     try:
-        pending = {executor.submit(function, item) for item in items}
-        while pending:
-            done, pending = wait(pending, None if poll is None else 0.2, FIRST_COMPLETED)
+        for _ in range(num_processes):
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_serve, args=(theirs, function, setup, arguments), daemon=True)
+            process.start()
+            theirs.close()
+            processes[ours] = process
+        for ours in processes:  # once all of them are starting
+            _hand(ours, waiting)
+        while processes:
+            ready: list[Any] = wait(list(processes), None if poll is None else 0.2)
             if poll is not None:
                 poll()
-            for future in done:
-                yield future.result()
-        finished = True
+            for ours in ready:
+                answer = _receive(ours, processes[ours])
+                if answer is None:
+                    ours.close()
+                    processes.pop(ours).join()
+                    continue
+                result, error, trace = answer
+                if error is not None:
+                    raise error from RuntimeError(f"in a worker process:\n{trace}")
+                _hand(ours, waiting)
+                yield result
     finally:
-        executor.shutdown(wait=finished, cancel_futures=True)
-        if not finished:
-            for process in set(multiprocessing.active_children()) - others:
-                process.terminate()
+        for process in processes.values():
+            process.terminate()
+        for ours, process in processes.items():
+            ours.close()
+            process.join()
 
 
-def _start(setup: Callable[..., None] | None, arguments: tuple[Any, ...]) -> None:
-    """Leave the end to the parent: no interrupt of its own, and no life after the parent's."""
+def _hand(ours: Any, waiting: Iterator[Any]) -> None:
+    """Send the next item, or nothing where nothing is left; of one that has ended, ``_receive`` will tell."""
+    with suppress(OSError):
+        ours.send(tuple(islice(waiting, 1)))
+
+
+def _receive(ours: Any, process: Any) -> Any:
+    try:
+        return ours.recv()
+    except (EOFError, OSError):
+        process.join()
+        raise RuntimeError(f"a worker process ended by itself, with exit code {process.exitcode}") from None
+
+
+def _serve(
+    theirs: Connection, function: Callable[[Any], Any], setup: Callable[..., None] | None, arguments: tuple[Any, ...]
+) -> None:
+    # The end is left to the parent: no interrupt of its own, and no life after the parent's.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if setup is not None:
         setup(*arguments)
+    answer: tuple[Any, Exception | None, str]
+    while item := theirs.recv():
+        try:
+            answer = function(*item), None, ""
+        except Exception as error:
+            answer = None, error, traceback.format_exc()
+        try:
+            theirs.send(answer)
+        except (pickle.PicklingError, AttributeError, TypeError) as error:  # what cannot be pickled
+            theirs.send((None, error, answer[2] or traceback.format_exc()))
+    theirs.send(None)
 
 
 def _end_with_parent() -> None:

@@ -17,7 +17,7 @@ from torch.func import functional_call, vmap
 
 from pyro_probmix.mixing import PairBatch
 from pyro_probmix.models import DensityModel
-from pyro_probmix.models.density_model import weighted_mean
+from pyro_probmix.models.plain import weighted_mean
 
 __all__ = ["Adam", "ModelStack", "StackCache", "configuration", "pad", "stack"]
 

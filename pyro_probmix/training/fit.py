@@ -17,7 +17,7 @@ from torch import Tensor
 from pyro_probmix.mixing import CompleteGraph, EmbeddingGraph, PairLoader, SamplingGraph, as_coefficient
 from pyro_probmix.mixing.batches import check_positive_integer
 from pyro_probmix.models import DensityModel, seeded
-from pyro_probmix.models.density_model import Objective
+from pyro_probmix.models.plain import Objective
 from pyro_probmix.training._checks import check_labels, check_learning_rate, check_validation
 from pyro_probmix.training._loop import Plan, Training
 from pyro_probmix.training._settings import describe, describe_network

@@ -1,0 +1,258 @@
+"""What is fused, and how: the whole difference between the methods."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from pyro.distributions import MaskedDistribution, TorchDistribution
+from torch import Tensor
+from torch.distributions import constraints
+
+from pyro_probmix.distributions import ExpandedBeta, index_select, linear_pool, log_linear_pool
+from pyro_probmix.distributions._arguments import broadcast_shapes
+from pyro_probmix.distributions._rows import take
+from pyro_probmix.distributions.exponential_family import validates
+from pyro_probmix.distributions.pooling import pool_alike
+from pyro_probmix.mixing import GaussJacobi, Vicinity, as_coefficient, coefficient_to
+from pyro_probmix.mixing.vicinity import Fusion, check_fusion
+from pyro_probmix.models.lazy import LazyDistribution
+
+__all__ = ["ExpectedLikelihood", "Labels", "Mixing", "Per", "check_labels"]
+
+Labels = Literal["exact", "sample"]
+Per = Literal["edge", "batch"]
+
+
+@dataclass(frozen=True)
+class Mixing:
+    """What is mixed and how: the fused site, the law of λ, the vicinity of the labels, the fusion function.
+
+    This is the whole difference between the methods; the handler :func:`mix` and the plain risk both apply it.
+
+    Args:
+        at: name of the fused site; None for none, which leaves the vicinity of each node's own label.
+        coefficient: distribution of λ on [0, 1]; an ExpandedBeta may leave it.
+        vicinity: kernel of the observed labels (eq. 14).
+        labels: ``"exact"`` label expectations, or ``"sample"`` (eq. 16).
+        fusion: how densities are fused, ``"log-linear"`` (eq. 18) or ``"linear"`` (eq. 17).
+        per: one λ an ``"edge"``, or one a ``"batch"``.
+
+    Raises:
+        ValueError: if ``labels``, ``fusion`` or ``per`` is unknown, ``coefficient`` is no distribution of a scalar in
+            [0, 1], or it leaves [0, 1] where densities are fused linearly.
+    """
+
+    at: str | None
+    coefficient: Any
+    vicinity: Vicinity
+    labels: Labels = "exact"
+    fusion: Fusion = "log-linear"
+    per: Per = "edge"
+    _laws: dict[Any, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        check_labels(self.labels)
+        check_fusion(self.fusion)
+        if self.per not in ("edge", "batch"):
+            raise ValueError(f'per: expected "edge" or "batch", got {self.per!r}')
+        if not isinstance(self.vicinity, Vicinity):
+            raise TypeError(f"vicinity: expected a Vicinity, got {type(self.vicinity).__name__}")
+        object.__setattr__(self, "coefficient", as_coefficient(self.coefficient))
+        if self.fusion == "linear" and self.extrapolates:
+            raise ValueError(
+                "coefficient: expected a support within [0, 1] with linear fusion, got "
+                f"{type(self.coefficient).__name__}"
+            )
+
+    @property
+    def extrapolates(self) -> bool:
+        """Whether λ may leave [0, 1]."""
+        return isinstance(self.coefficient, ExpandedBeta)
+
+    @property
+    def num_coefficients(self) -> int:
+        """How many values of λ the risk of an edge evaluates: one, drawn, or the nodes of a quadrature."""
+        return len(self.coefficient.nodes) if isinstance(self.coefficient, GaussJacobi) else 1
+
+    def law(self, like: Tensor) -> Any:
+        """The distribution of λ with its parameters where ``like`` is, in the dtype of ``like`` if floating."""
+        dtype = like.dtype if like.is_floating_point() else torch.get_default_dtype()
+        key = like.device, dtype
+        if key not in self._laws:
+            self._laws[key] = coefficient_to(self.coefficient, like.device, dtype)
+        return self._laws[key]
+
+    def coefficients(self, x: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """λ of each sample and edge: drawn, or the nodes of a quadrature, each as often as the others.
+
+        Args:
+            x: inputs, of shape ``(B, ...)``, whose device and dtype λ has.
+            shape: ``(B,)`` or ``(K, B)``.
+
+        Returns:
+            λ, which expands to ``shape``.
+        """
+        law = self.law(x)
+        if isinstance(law, GaussJacobi):
+            nodes = law.enumerate_support()
+            return nodes.repeat_interleave(shape[0] // len(nodes)).unsqueeze(-1).expand(shape)
+        drawn = shape[:-1] + (1,) if self.per == "batch" else shape
+        return law.expand(drawn).sample() if law.batch_shape else law.sample(drawn)
+
+    def log_shares(self, num_samples: int) -> Tensor:
+        """The log-weight of each of ``num_samples`` samples whose λ are the nodes of a quadrature."""
+        weights = self.coefficient.weights
+        copies = num_samples // len(weights)
+        return (weights / copies).repeat_interleave(copies).log()
+
+    def fuse(self, p: Any, partner: Tensor, coefficient: Tensor, dim: int = -1) -> Any:
+        r"""Fuse each member of the batch with its partner.
+
+        :math:`\tilde p \propto p_i^\lambda p_j^{1-\lambda}` (eq. 18), or
+        :math:`\lambda p_i + (1-\lambda) p_j` (eq. 17).
+
+        Args:
+            p: a distribution whose batch dimension ``dim`` counts the nodes.
+            partner: positions of the partners, of shape ``(B,)``.
+            coefficient: λ, broadcasting with the batch shape of ``p``.
+            dim: the nodes' batch dimension, negative.
+        """
+        if isinstance(p, MaskedDistribution):
+            return type(p)(self.fuse(p.base_dist, partner, coefficient, dim), p._mask)
+        if _masks_outputs(p):
+            if self.fusion == "linear":
+                raise ValueError('fusion: expected "log-linear" where some outputs of a node are masked, got "linear"')
+            ndims = p.reinterpreted_batch_ndims
+            weight = coefficient.reshape(coefficient.shape + (1,) * ndims)
+            return self.fuse(p.base_dist, partner, weight, dim - ndims).to_event(ndims)
+        if isinstance(p, LazyDistribution):
+            shape = broadcast_shapes(p.batch_shape, coefficient.shape)
+            return LazyDistribution(
+                lambda: self.fuse(p.force(), partner, coefficient, dim), shape, p.event_shape, p.propagate
+            )
+        pair, weights = [p, index_select(p, dim, partner)], [coefficient, 1 - coefficient]
+        if self.fusion == "linear":
+            return linear_pool(pair, weights)
+        if self.extrapolates or validates(p):
+            return log_linear_pool(pair, weights, simplex=not self.extrapolates)
+        return pool_alike(pair, weights)
+
+    def pair_mask(self, p: Any, partner: Tensor, dim: int = -1) -> Any:
+        """``p`` with its mask, if it has one, that of edges: an edge counts where both its nodes do."""
+        if isinstance(p, MaskedDistribution) and isinstance(p._mask, Tensor):
+            return p.base_dist.mask(self.both(p._mask, partner, dim))
+        if _masks_outputs(p):
+            ndims = p.reinterpreted_batch_ndims
+            return self.pair_mask(p.base_dist, partner, dim - ndims).to_event(ndims)
+        return p
+
+    def both(self, mask: Tensor, partner: Tensor, dim: int = -1) -> Tensor:
+        """Where both nodes of an edge are; where nothing is fused, a node alone makes its edge."""
+        return mask if self.at is None else mask & take(mask, dim, partner)
+
+    def interpolate(self, value: Tensor, partner: Tensor, coefficient: Tensor, dim: int = -1) -> Tensor:
+        r""":math:`\lambda v_i + (1-\lambda) v_j` (eqs. 8, 28), ``dim`` being negative and counted in ``value``."""
+        event_dim = -1 - dim
+        weight = coefficient.reshape(coefficient.shape + (1,) * event_dim).to(value.dtype)
+        return torch.lerp(take(value, dim, partner), value, weight)
+
+    def observe(
+        self,
+        p: Any,
+        y: Tensor,
+        partner: Tensor,
+        coefficient: Tensor,
+        dim: int = -1,
+        labels: Labels | None = None,
+    ) -> tuple[Any, Tensor]:
+        """The distribution that scores an observed label and the label it is given (eqs. 14, 16).
+
+        Args:
+            p: the label's distribution, fused where its site is.
+            y: the observed labels.
+            partner: positions of the partners, of shape ``(B,)``.
+            coefficient: λ, broadcasting with the batch shape of ``p``.
+            dim: the nodes' batch dimension, negative.
+            labels: ``"exact"`` or ``"sample"``; default: the attribute.
+
+        Raises:
+            ValueError: if a label is outside the support of ``p`` and ``p`` validates its arguments.
+        """
+        if p._validate_args:
+            p._validate_sample(y)
+        partner_y = take(y, dim - len(p.event_shape), partner)
+        if (labels or self.labels) == "exact":
+            return ExpectedLikelihood(p, self.vicinity, y, partner_y, coefficient), y
+        return p, self._draw_label(y, partner_y, coefficient, p.support)
+
+    def draw_label(self, y: Tensor, partner: Tensor, coefficient: Tensor, support: Any) -> Tensor:
+        """A draw ỹ from the vicinal density (eq. 14).
+
+        Args:
+            y: the labels, of shape ``(B,) + event_shape``.
+            partner: positions of the partners, of shape ``(B,)``.
+            coefficient: λ, of shape ``(..., B)``.
+            support: where one label lives.
+        """
+        return self._draw_label(y, take(y, -y.dim(), partner), coefficient, support)
+
+    def _draw_label(self, y: Tensor, partner_y: Tensor, coefficient: Tensor, support: Any) -> Tensor:
+        if self.extrapolates and self.vicinity.fusion == "linear":
+            raise ValueError(
+                'labels: expected "exact" where λ leaves [0, 1] and the labels are fused linearly: no density is drawn '
+                "from with negative weights"
+            )
+        label = self.vicinity.fused(y, partner_y, coefficient, support).sample()
+        return label if label.is_floating_point() else label.to(y.dtype)
+
+
+class ExpectedLikelihood(TorchDistribution):
+    r"""A likelihood that scores by :math:`\mathbb{E}_{\tilde y}[\log \tilde p(\tilde y)]`, labels integrated out.
+
+    Args:
+        base_dist: the likelihood, of batch shape ``(..., B)``.
+        vicinity: gives the vicinal density of the label (eq. 14).
+        y: labels, of shape ``(B,) + event_shape``.
+        partner_y: the partners' labels.
+        coefficient: λ, of shape ``(..., B)``.
+    """
+
+    arg_constraints: dict[str, constraints.Constraint] = {}
+
+    def __init__(self, base_dist: Any, vicinity: Vicinity, y: Tensor, partner_y: Tensor, coefficient: Tensor) -> None:
+        self.base_dist = base_dist
+        self._label = (vicinity, y, partner_y, coefficient)
+        shape = broadcast_shapes(base_dist.batch_shape, coefficient.shape)
+        super().__init__(shape, base_dist.event_shape, validate_args=False)
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> ExpectedLikelihood:
+        """The same likelihood over a larger batch."""
+        vicinity, y, partner_y, coefficient = self._label
+        return ExpectedLikelihood(
+            self.base_dist.expand(batch_shape), vicinity, y, partner_y, coefficient.expand(batch_shape)
+        )
+
+    @constraints.dependent_property
+    def support(self) -> constraints.Constraint:
+        return self.base_dist.support
+
+    def sample(self, sample_shape: Any = torch.Size()) -> Tensor:
+        return self.base_dist.sample(sample_shape)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """The expectation; ``value`` has been integrated out."""
+        vicinity, y, partner_y, coefficient = self._label
+        return vicinity.expected_log_prob(self.base_dist, y, partner_y, coefficient)
+
+
+def _masks_outputs(p: Any) -> bool:
+    """Whether ``p`` is of independent outputs, some of them masked."""
+    return isinstance(p, torch.distributions.Independent) and isinstance(p.base_dist, MaskedDistribution)
+
+
+def check_labels(labels: Any) -> None:
+    """Refuses what is no treatment of the labels."""
+    if labels not in ("exact", "sample"):
+        raise ValueError(f'labels: expected "exact" or "sample", got {labels!r}')
