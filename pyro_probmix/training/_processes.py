@@ -14,6 +14,8 @@ from itertools import islice
 from multiprocessing.connection import Connection, wait
 from typing import Any, Literal, TypeVar
 
+from tqdm.auto import tqdm
+
 __all__ = ["in_processes"]
 
 Item = TypeVar("Item")
@@ -103,6 +105,7 @@ def _serve(
     # The end is left to the parent: no interrupt of its own, and no life after the parent's.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    tqdm.set_lock(threading.RLock())  # its own would be shared by processes, and missed where this one is ended
     if setup is not None:
         setup(*arguments)
     answer: tuple[Any, Exception | None, str]
