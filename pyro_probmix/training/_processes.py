@@ -8,6 +8,7 @@ import pickle
 import signal
 import threading
 import traceback
+import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
 from itertools import islice
@@ -57,7 +58,9 @@ def in_processes(
         for _ in range(num_processes):
             ours, theirs = context.Pipe()
             process = context.Process(target=_serve, args=(theirs, function, setup, arguments), daemon=True)
-            process.start()
+            with warnings.catch_warnings():  # what is forked computes with one thread, and takes no lock of others
+                warnings.filterwarnings("ignore", ".*multi-threaded, use of fork", DeprecationWarning)
+                process.start()
             theirs.close()
             processes[ours] = process
         for ours in processes:  # once all of them are starting
