@@ -17,7 +17,8 @@ from torch import nn
 import pyro_probmix as pm
 from pyro_probmix.training import _chunk
 from pyro_probmix.training import replicas as module
-from tests.training.test_replicas import Failing, assert_same, data, fit_replicas, maker
+from tests.training.replica_cases import assert_same, data, fit_replicas, maker
+from tests.training.test_replicas_that_stop import Failing
 
 pytestmark = pytest.mark.skipif(
     "fork" not in multiprocessing.get_all_start_methods(), reason="no process can be forked here"
