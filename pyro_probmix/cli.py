@@ -139,7 +139,7 @@ def reproduce(
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     device: Annotated[str, typer.Option(help="Where a table or an ablation is trained, such as cuda.")] = "cpu",
     jobs: Annotated[
-        int | None, typer.Option(help="Processes that share the work on a CPU; default: the number of cores.")
+        int | None, typer.Option(help="Processes that share a table or an ablation, on a CPU; default: the cores.")
     ] = None,
 ) -> None:
     """Compute a table, an ablation or a figure of the paper; print and write it beside the paper's."""

@@ -105,17 +105,25 @@ class _VonMises(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
         ctx.save_for_backward(output, *inputs)
+        ctx.save_for_forward(output, *inputs)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
-        y, loc, concentration = ctx.saved_tensors
-        angle = torch.remainder(y - loc + math.pi, 2 * math.pi) - math.pi
-        return gradient, gradient * _slope(angle.double(), concentration.double()).to(y.dtype)
+        return gradient, gradient * _by_concentration(*ctx.saved_tensors)
+
+    @staticmethod
+    def jvp(ctx: Any, loc: Tensor, concentration: Tensor) -> Tensor:
+        return loc + concentration * _by_concentration(*ctx.saved_tensors)
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, int | None], *parameters: Tensor) -> tuple[Tensor, int]:
         return _VonMises.apply(*unbatch(parameters, in_dims, info.batch_size)), 0
+
+
+def _by_concentration(y: Tensor, loc: Tensor, concentration: Tensor) -> Tensor:
+    angle = torch.remainder(y - loc + math.pi, 2 * math.pi) - math.pi
+    return _slope(angle.double(), concentration.double()).to(y.dtype)
 
 
 def _slope(angle: Tensor, concentration: Tensor) -> Tensor:

@@ -32,6 +32,11 @@ class ProbMixModule(LightningModule):
     back after training. Gradients are averaged over processes, as Lightning's strategies do: with shards of one size
     they are those of the joint batch. What is logged is ``train_loss`` and ``val_loss``, both in nats.
 
+    Under Lightning's ``ModelParallelStrategy`` the parameters, their gradients and the optimiser's state are sharded
+    over its data-parallel processes (FSDP2), on CPUs (``process_group_backend="gloo"``) and GPUs. The parameters of the
+    model are ``DTensor`` then, also after training, and every process has to take part in a prediction. Its
+    ``tensor_parallel_size``, by default the number of processes, has to be one.
+
     Args:
         model: any ready model, such as :class:`~pyro_probmix.ProbMix`; trained in place.
         learning_rate: Adam's step size, positive; not used with an ``optimizer``.
@@ -42,7 +47,7 @@ class ProbMixModule(LightningModule):
 
     Raises:
         TypeError: if ``num_samples`` is no integer.
-        ValueError: if a number is out of range.
+        ValueError: if a number is out of range, or, in training, a strategy would divide tensors.
 
     Example:
         >>> likelihood = pm.nn.NormalLikelihood()
@@ -72,6 +77,11 @@ class ProbMixModule(LightningModule):
     def configure_model(self) -> None:
         if self.device_mesh is None:
             return
+        size = self.device_mesh["tensor_parallel"].size()
+        if size > 1:
+            raise ValueError(
+                f"strategy: expected tensor_parallel_size=1, since every process has rows of its own, got {size}"
+            )
         from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method  # of torch 2.6
 
         if not isinstance(self.model, FSDPModule):

@@ -10,7 +10,7 @@ import pytest
 import scipy.stats
 import torch
 from torch import Tensor
-from torch.func import vmap
+from torch.func import jvp, vmap
 
 from pyro_probmix.distributions._reparametrized import (
     beta_rsample,
@@ -49,6 +49,20 @@ def test_derivative_keeps_the_quantile(concentration: float) -> None:
         expected = -(up - down) / (2 * step) / scipy.stats.vonmises.pdf(angle, concentration)
         assert in_kappa.item() == pytest.approx(expected, rel=1e-4, abs=1e-7)
         assert in_loc.item() == 1
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")  # forward mode's own
+def test_forward_mode_is_backward_mode() -> None:
+    parameters = torch.linspace(-1, 2, 20).double(), torch.linspace(0.3, 30, 20).double()
+
+    def rsample(loc: Tensor, concentration: Tensor) -> Tensor:
+        torch.manual_seed(3)
+        return von_mises_rsample(dist.VonMises(loc, concentration))
+
+    tangents = torch.linspace(0.5, 0.7, 20).double(), torch.linspace(-1, 1, 20).double()
+    _, forward = jvp(rsample, parameters, tangents)
+    by_loc, by_concentration = torch.autograd.functional.jacobian(rsample, parameters)
+    torch.testing.assert_close(forward, by_loc @ tangents[0] + by_concentration @ tangents[1], rtol=1e-12, atol=0)
 
 
 def test_gradient_of_an_expectation() -> None:

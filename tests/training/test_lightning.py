@@ -239,6 +239,15 @@ def test_an_interrupted_training_puts_the_random_state_back() -> None:
     assert torch.equal(before, torch.get_rng_state())
 
 
+def test_a_strategy_that_divides_tensors_is_refused() -> None:
+    """Its processes would train apart, each with rows of its own: what Lightning's strategy does by default."""
+    module: Any = ProbMixModule(make_model())
+    sizes = {"data_parallel": 1, "tensor_parallel": 2}
+    module._device_mesh = {name: SimpleNamespace(size=lambda size=size: size) for name, size in sizes.items()}
+    with pytest.raises(ValueError, match=r"strategy: expected tensor_parallel_size=1, .* got 2"):
+        module.configure_model()
+
+
 def test_bad_data_are_refused_before_training() -> None:
     x, y = make_data()
     with pytest.raises(ValueError, match="y: expected finite values, got NaN or inf in 1 of 17 rows"):
