@@ -141,6 +141,9 @@ def reproduce(
     jobs: Annotated[
         int | None, typer.Option(help="Processes that share a table or an ablation, on a CPU; default: the cores.")
     ] = None,
+    compile: Annotated[
+        bool, typer.Option("--compile", help="Compile the steps of a table or an ablation, with a C++ compiler.")
+    ] = False,
 ) -> None:
     """Compute a table, an ablation or a figure of the paper; print and write it beside the paper's."""
     given = {"splits": splits, "epochs": epochs}
@@ -156,7 +159,7 @@ def reproduce(
         if name in PICTURES:
             typer.echo(f"figure:  {draw_picture(name, **common)}")
             return
-        common["device"], common["jobs"] = device, _jobs(device) if jobs is None else jobs
+        common |= {"device": device, "jobs": _jobs(device) if jobs is None else jobs, "compile": compile}
         common["report"] = lambda line: typer.echo(line, err=True)
         if methods is not None:
             common["methods"] = methods.split(",")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["BLOCK", "Outputs", "has_memory", "in_blocks", "is_large", "unbatch"]
+__all__ = ["BLOCK", "Outputs", "has_memory", "in_blocks", "is_large", "tracing", "unbatch"]
 
 Outputs = Sequence[Tensor | None]
 
@@ -18,7 +20,20 @@ BLOCK = 2**17
 
 def is_large(tensor: Tensor) -> bool:
     """Whether ``tensor`` is worth more than one block; a compiler makes its own."""
-    return tensor.numel() > BLOCK and tensor.is_cpu and not torch.compiler.is_compiling()
+    return tensor.numel() > BLOCK and tensor.is_cpu and not (torch.compiler.is_compiling() or _traced.get())
+
+
+_traced = ContextVar("traced", default=False)
+
+
+@contextmanager
+def tracing() -> Iterator[None]:
+    """Inside, operations are recorded for a compiler."""
+    token = _traced.set(True)
+    try:
+        yield
+    finally:
+        _traced.reset(token)
 
 
 def in_blocks(

@@ -19,7 +19,7 @@ from pyro_probmix.experiments.methods import METHODS, select_methods
 from pyro_probmix.experiments.paper import Cells, Claim
 from pyro_probmix.experiments.protocol import settings_for
 from pyro_probmix.experiments.results import Comparison
-from pyro_probmix.experiments.store import CellStore, PaperSettings, with_changes
+from pyro_probmix.experiments.store import CellStore, Compute, PaperSettings, with_changes
 
 __all__ = ["ABLATIONS", "COLUMNS", "PICTURES", "Ablation", "ablate", "ablation_settings", "draw_picture"]
 
@@ -196,6 +196,7 @@ def ablate(
     seed: int = 0,
     device: str = "cpu",
     jobs: int = 1,
+    compile: bool = False,
     report: Callable[[str], None] | None = None,
     progress: bool = True,
     **changes: Any,
@@ -212,6 +213,7 @@ def ablate(
         seed: seed of everything random.
         device: where the models are trained, such as ``"cuda"``; other devices draw other random numbers.
         jobs: processes that share the replicas of a cell, on a CPU; 1 trains in this one.
+        compile: whether steps are compiled, as by :func:`~pyro_probmix.fit_replicas`: faster, equal up to rounding.
         report: called with a line on each cell.
         progress: show a progress bar for each cell.
         **changes: fields of :class:`~pyro_probmix.experiments.store.PaperSettings` that differ from the protocol.
@@ -226,11 +228,11 @@ def ablate(
         raise ValueError(f"unknown ablation {name!r}; expected one of {', '.join(ABLATIONS)}")
     if seed < 0:
         raise ValueError(f"seed must not be negative; got {seed}")
-    ablation, folder = ABLATIONS[name], Path(out)
+    ablation, folder, compute = ABLATIONS[name], Path(out), Compute(device, jobs, compile)
     methods = select_methods(",".join(methods), COLUMNS)
     settings = {key: replace(value, **changes) for key, value in ablation_settings(ablation.toy).items()}
     data = TOYS[ablation.toy]()
-    store = CellStore(folder, name, settings, dict.fromkeys(settings, ablation.toy), seed, device, jobs)
+    store = CellStore(folder, name, settings, dict.fromkeys(settings, ablation.toy), seed, compute)
     cells = store.fill(dict.fromkeys(settings, data), methods, report, progress)
     write_text(folder / f"{name}.md", ablation.markdown(cells, with_changes(_NOTES, changes)))
     draw_ablation(cells, ablation.metrics, f"{ablation.toy}, as Figures {ablation.figures}", folder / f"{name}.png")

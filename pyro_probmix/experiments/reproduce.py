@@ -17,7 +17,7 @@ from pyro_probmix.experiments.frontier import TunedTable
 from pyro_probmix.experiments.methods import select_methods
 from pyro_probmix.experiments.paper import Cells, PaperTable
 from pyro_probmix.experiments.protocol import LARGE
-from pyro_probmix.experiments.store import CellStore, PaperSettings, with_changes
+from pyro_probmix.experiments.store import CellStore, Compute, PaperSettings, with_changes
 from pyro_probmix.experiments.tuned import TunedStore, tuned_settings
 from pyro_probmix.nn import MLP, LSTMBackbone, TransformerBackbone
 
@@ -213,6 +213,7 @@ def reproduce(
     seed: int = 0,
     device: str = "cpu",
     jobs: int = 1,
+    compile: bool = False,
     report: Callable[[str], None] | None = None,
     progress: bool = True,
     **changes: Any,
@@ -234,6 +235,7 @@ def reproduce(
         seed: seed of everything random.
         device: where the models are trained, such as ``"cuda"``; other devices draw other random numbers.
         jobs: processes that share the replicas of a cell, on a CPU; 1 trains in this one.
+        compile: whether steps are compiled, as by :func:`~pyro_probmix.fit_replicas`: faster, equal up to rounding.
         report: called with a line on each cell.
         progress: show a progress bar for each cell.
         **changes: fields of :class:`~pyro_probmix.experiments.store.PaperSettings` that differ from the protocol.
@@ -246,7 +248,7 @@ def reproduce(
             named).
         FileNotFoundError: if the data folder lacks a file; nothing has been trained then.
     """
-    table, folder = select_table(name, protocol), Path(out)
+    table, folder, compute = select_table(name, protocol), Path(out), Compute(device, jobs, compile)
     if seed < 0:
         raise ValueError(f"seed must not be negative; got {seed}")
     rows = _rows(table)
@@ -255,9 +257,8 @@ def reproduce(
     loaded = {dataset: rows[dataset].load(data_dir) for dataset in shown}
     settings = {dataset: replace(row.settings, **changes) for dataset, row in rows.items()}
     make_store = TunedStore if isinstance(table, TunedTable) else CellStore
-    store = make_store(
-        folder, table.results, settings, {dataset: row.data for dataset, row in rows.items()}, seed, device, jobs
-    )
+    sources = {dataset: row.data for dataset, row in rows.items()}
+    store = make_store(folder, table.results, settings, sources, seed, compute)
     cells = store.fill(loaded, chosen, report, progress)
     notes = with_changes(_NOTES[table.results], changes)
     write_text(folder / f"{table.name}.md", table.markdown(cells, notes))

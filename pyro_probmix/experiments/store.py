@@ -21,7 +21,7 @@ from pyro_probmix.experiments.paper import Cells
 from pyro_probmix.experiments.protocol import ExperimentSettings, Split, make_split
 from pyro_probmix.training import Replicas, fit_replicas
 
-__all__ = ["CellStore", "PaperSettings", "scores", "train_cell", "train_splits", "with_changes"]
+__all__ = ["CellStore", "Compute", "PaperSettings", "scores", "train_cell", "train_splits", "with_changes"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,32 @@ class PaperSettings(ExperimentSettings):
 
 
 @dataclass(frozen=True)
+class Compute:
+    """What trains the replicas of a cell.
+
+    Args:
+        device: where the models are trained.
+        jobs: processes that share the replicas; 1 trains in this one.
+        compile: whether steps are compiled.
+
+    Raises:
+        ValueError: if there is no such device, or ``jobs`` is below 1.
+    """
+
+    device: str = "cpu"
+    jobs: int = 1
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        if self.jobs < 1:
+            raise ValueError(f"jobs must be at least 1; got {self.jobs}")
+        try:
+            torch.empty(0, device=self.device)
+        except (RuntimeError, AssertionError) as error:
+            raise ValueError(f"device: expected one that is here, such as cpu, got {self.device!r}: {error}") from error
+
+
+@dataclass(frozen=True)
 class CellStore:
     """Finished cells in a folder, one file each, and the file that holds all of the same settings.
 
@@ -47,11 +73,7 @@ class CellStore:
         settings: of every row of the table, by name.
         data: what identifies the data of a row, by name.
         seed: seed of the reproduction.
-        device: where the models are trained.
-        jobs: processes that share the replicas of a cell; 1 trains in this one.
-
-    Raises:
-        ValueError: if there is no such device, or ``jobs`` is below 1.
+        compute: what trains the cells.
     """
 
     folder: Path
@@ -59,20 +81,11 @@ class CellStore:
     settings: dict[str, PaperSettings]
     data: dict[str, str]
     seed: int
-    device: str = "cpu"
-    jobs: int = 1
+    compute: Compute
     protocol: ClassVar[str] = "paper"
     """Name of the protocol."""
     labels: ClassVar[Mapping[str, str]] = {name: method.label for name, method in METHODS.items()}
     """The methods of the cells, and how they are shown."""
-
-    def __post_init__(self) -> None:
-        if self.jobs < 1:
-            raise ValueError(f"jobs must be at least 1; got {self.jobs}")
-        try:
-            torch.empty(0, device=self.device)
-        except (RuntimeError, AssertionError) as error:
-            raise ValueError(f"device: expected one that is here, such as cpu, got {self.device!r}: {error}") from error
 
     def load(self, dataset: str, method: str) -> dict[str, list[float]] | None:
         """The metrics of a cell, or ``None`` where it has not been computed with these settings."""
@@ -93,7 +106,8 @@ class CellStore:
             "method": method,
             "settings": self._settings(dataset),
             "versions": versions(),
-            "device": self.device,
+            "device": self.compute.device,
+            "compile": self.compute.compile,
             "seconds": round(seconds, 1),
             "metrics": metrics,
         }
@@ -128,7 +142,7 @@ class CellStore:
 
     def train(self, name: str, data: Dataset, method: str, progress: bool) -> dict[str, list[float]]:
         """The metrics of a cell, trained anew."""
-        return train_cell(data, method, self.settings[name], self.seed, self.device, progress, self.jobs)
+        return train_cell(data, method, self.settings[name], self.seed, self.compute, progress)
 
     def collect(self) -> Cells:
         """All finished cells of these settings, also written to the file of results."""
@@ -156,21 +170,20 @@ def train_cell(
     method: str,
     settings: PaperSettings,
     seed: int,
-    device: str = "cpu",
+    compute: Compute,
     progress: bool = False,
-    jobs: int = 1,
 ) -> dict[str, list[float]]:
     """Test metrics of one method, a number a split, all splits being trained as replicas.
 
     Raises:
         ValueError: if a training fails; the method, the data set and the splits are named.
     """
-    place = torch.device(device)
+    place = torch.device(compute.device)
     splits = [
         make_split(data, index, seed, settings.validation_fraction, standardise=settings.standardise).to(place)
         for index in range(settings.splits)
     ]
-    replicas = train_splits(data, method, settings, splits, seed, progress, jobs)
+    replicas = train_splits(data, method, settings, splits, seed, compute, progress)
     if replicas.failed:
         failed = ", ".join(f"{split + 1} (epoch {epoch})" for split, epoch in replicas.failed.items())
         raise ValueError(f"{method} on {data.name}: the loss is not finite on splits {failed}")
@@ -178,9 +191,15 @@ def train_cell(
 
 
 def train_splits(
-    data: Dataset, method: str, settings: PaperSettings, splits: Sequence[Split], seed: int, progress: bool, jobs: int
+    data: Dataset,
+    method: str,
+    settings: PaperSettings,
+    splits: Sequence[Split],
+    seed: int,
+    compute: Compute,
+    progress: bool,
 ) -> Replicas:
-    """One method trained on splits, as replicas, by as many processes as there are jobs."""
+    """One method trained on splits, as replicas."""
     column, device = METHODS[method], splits[0].train[0].device
     held_out = [split.validation for split in splits if split.held_out is not None]
     return fit_replicas(
@@ -195,7 +214,8 @@ def train_splits(
         patience=settings.patience,
         seed=seed,
         progress=progress,
-        num_workers=0 if jobs == 1 else jobs,
+        num_workers=0 if compute.jobs == 1 else compute.jobs,
+        compile=compute.compile,
     )
 
 

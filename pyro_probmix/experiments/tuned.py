@@ -123,7 +123,7 @@ class TunedStore(CellStore):
 
     def _split(self, data: Dataset, settings: TunedSettings, index: int, fold: int) -> Split:
         split = make_split(data, index, self.seed, settings.validation_fraction, fold, settings.standardise)
-        return split.to(torch.device(self.device))
+        return split.to(torch.device(self.compute.device))
 
     def _choose(
         self, data: Dataset, method: str, settings: TunedSettings, splits: list[Split], progress: bool
@@ -132,7 +132,7 @@ class TunedStore(CellStore):
         models: list[Any] = [None] * len(splits)
         chosen: list[float] = [0] * len(splits)
         for index in range(len(settings.candidates)):
-            replicas = train_splits(data, method, settings.candidate(index), splits, self.seed, progress, self.jobs)
+            replicas = train_splits(data, method, settings.candidate(index), splits, self.seed, self.compute, progress)
             for r, (model, history) in enumerate(zip(replicas.models, replicas.histories, strict=True)):
                 loss = np.inf if r in replicas.failed else np.nanmin(history.validation_loss)
                 if loss < losses[r]:
@@ -152,7 +152,7 @@ class TunedStore(CellStore):
             splits = [self._split(data, settings, r, k % settings.members) for k, r in enumerate(rows)]
             # Other initial networks than those the candidate was chosen with.
             seed = int(np.random.SeedSequence(self.seed, spawn_key=(2, index)).generate_state(1)[0])
-            replicas = train_splits(data, method, settings.candidate(index), splits, seed, progress, self.jobs)
+            replicas = train_splits(data, method, settings.candidate(index), splits, seed, self.compute, progress)
             if replicas.failed:
                 failed = sorted({rows[k] + 1 for k in replicas.failed})
                 raise ValueError(f"{method} on {data.name}: the loss of a member is not finite on splits {failed}")

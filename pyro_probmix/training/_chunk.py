@@ -31,6 +31,7 @@ class Settings:
     num_samples: int
     patience: float
     validation_every: int
+    compile: bool = False
 
 
 class Chunk:
@@ -38,7 +39,8 @@ class Chunk:
 
     def __init__(self, replicas: Sequence[Replica], settings: Settings) -> None:
         self.replicas, self.settings, self.device = list(replicas), settings, replicas[0].device
-        self._models = ModelStack([replica.model for replica in replicas], settings.num_samples, VALIDATION_SAMPLES)
+        models = [replica.model for replica in replicas]
+        self._models = ModelStack(models, settings.num_samples, VALIDATION_SAMPLES, settings.compile)
         dtype = torch.promote_types(self._models.flat.dtype, torch.float32)
         rates = torch.tensor([[replica.learning_rate] for replica in replicas], device=self.device, dtype=dtype)
         self._optimizer = Adam(self._models.flat, rates)
@@ -53,7 +55,7 @@ class Chunk:
         self._stopped = torch.full((size,), settings.epochs, device=self.device)
         self._best_loss = torch.full((size,), math.inf, device=self.device, dtype=dtype)
         self._best_epoch = torch.zeros(size, device=self.device, dtype=torch.int64)
-        self._best = self._models.flat.detach().clone()
+        self._best = self._models.flat.clone()
         self._num_gone_failed = 0
 
     @property
@@ -67,14 +69,11 @@ class Chunk:
 
     def train(self, epoch: int) -> None:
         """One epoch of steps."""
-        models, losses = self._models, self._losses
-        models.train(True)
+        losses = self._losses
         num_nodes = torch.zeros_like(self._stopped)
         for arguments, sizes in self._batches.epoch():
             with self._network_state:
-                loss = models("risk", arguments)
-            (gradient,) = torch.autograd.grad(loss.sum(), models.flat)
-            loss = loss.detach()
+                loss, gradient = self._models.risk(arguments)
             moving = (self._stopped > epoch) & (sizes > 0)
             bad = moving & ~(loss.isfinite() & gradient.abs().amax(1).isfinite())
             self._failed |= bad
@@ -84,14 +83,12 @@ class Chunk:
             num_nodes += sizes
         losses[:, 0, epoch] /= num_nodes
 
-    @torch.no_grad()
     def validate(self, epoch: int) -> None:
         """The validation losses after an epoch, where there are validation data and this epoch is one of those."""
         settings = self.settings
         if not self._held_out or ((epoch + 1) % settings.validation_every and epoch + 1 < settings.epochs):
             return
-        self._models.train(False)
-        loss = self._losses[:, 1, epoch] = self._models("validation", self._held_out)
+        loss = self._losses[:, 1, epoch] = self._models.validation(self._held_out)
         improved = (loss < self._best_loss) & (self._stopped > epoch)
         self._best_loss = torch.where(improved, loss, self._best_loss)
         self._best_epoch = torch.where(improved, epoch, self._best_epoch)
@@ -123,7 +120,7 @@ class Chunk:
 
     def _write(self, chosen: Tensor) -> None:
         """The parameters of the chosen rows into their models, and what happened into their histories."""
-        failed, best_epoch, flat = self._failed, self._best_epoch, self._models.flat.detach()
+        failed, best_epoch, flat = self._failed, self._best_epoch, self._models.flat
         blind = torch.zeros_like(failed)
         if self._held_out:
             blind = ~failed & ~self._best_loss.isfinite()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 import pickle
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from types import FunctionType
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch.func import functional_call, vmap
 from pyro_probmix.mixing import PairBatch
 from pyro_probmix.models import DensityModel
 from pyro_probmix.models.plain import weighted_mean
+from pyro_probmix.training._compiled import Compiled
 
 __all__ = ["Adam", "ModelStack", "StackCache", "configuration", "pad", "stack"]
 
@@ -29,6 +30,7 @@ class ModelStack:
         models: of one :func:`configuration`.
         num_samples: K of eq. 16.
         validation_samples: embedding samples a point in the validation loss.
+        compile: whether the losses are compiled once they have been asked for often.
 
     Attributes:
         flat: what is trained, a row a model, of shape ``(R, P)``.
@@ -37,7 +39,9 @@ class ModelStack:
         ValueError: if nothing is trained, in more than one dtype, or a network mixes its rows.
     """
 
-    def __init__(self, models: Sequence[DensityModel], num_samples: int, validation_samples: int) -> None:
+    def __init__(
+        self, models: Sequence[DensityModel], num_samples: int, validation_samples: int, compile: bool = False
+    ) -> None:
         for name, module in models[0].named_modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 raise ValueError(
@@ -55,30 +59,50 @@ class ModelStack:
         self._shapes = [p.shape for p in parameters]
         self._sizes = [p.numel() for p in parameters]
         rows = [torch.cat([own[name].detach().flatten() for name in self._trained]) for own in tensors]
-        self.flat = torch.stack(rows).requires_grad_()
+        self.flat = torch.stack(rows)
         self._rest = {
             name: stack([own[name].detach() for own in tensors]) for name in tensors[0] if name not in self._trained
         }
+        self._risk: Callable[..., tuple[Tensor, Tensor]] = self._evaluate_risk
+        self._validation: Callable[..., Tensor] = self._evaluate_validation
+        if compile:
+            self._risk, self._validation = Compiled(self._risk), Compiled(self._validation)
 
-    def train(self, mode: bool) -> None:
-        """Training or evaluation mode of the networks."""
-        self._call.train(mode)
+    def risk(self, arguments: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """The risk of each model, of shape ``(R,)``, the arguments being stacked too, and its gradient, ``(R, P)``."""
+        return self._risk(self.flat, self._rest, arguments)
 
-    def __call__(self, function: str, arguments: dict[str, Tensor]) -> Tensor:
-        """``"risk"`` or ``"validation"`` loss of each model, of shape ``(R,)``, the arguments being stacked too."""
+    def validation(self, arguments: dict[str, Tensor]) -> Tensor:
+        """The validation loss of each model, of shape ``(R,)``."""
+        return self._validation(self.flat, self._rest, arguments)
 
+    def _evaluate_risk(
+        self, flat: Tensor, rest: dict[str, Tensor], arguments: dict[str, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        self._call.train()
+        flat = flat.detach().requires_grad_()
+        loss = self._losses("risk", flat, rest, arguments)
+        (gradient,) = torch.autograd.grad(loss.sum(), flat)
+        return loss.detach(), gradient
+
+    @torch.no_grad()
+    def _evaluate_validation(self, flat: Tensor, rest: dict[str, Tensor], arguments: dict[str, Tensor]) -> Tensor:
+        self._call.eval()
+        return self._losses("validation", flat, rest, arguments)
+
+    def _losses(self, function: str, flat: Tensor, rest: dict[str, Tensor], arguments: dict[str, Tensor]) -> Tensor:
         def one(flat: Tensor, rest: dict[str, Tensor], own: dict[str, Tensor]) -> Tensor:
             pieces = zip(self._trained, flat.split(self._sizes), self._shapes, strict=True)
             parameters = {name: piece.view(shape) for name, piece, shape in pieces}
             return functional_call(self._call, {**parameters, **rest}, (function,), own)
 
         with pyro.get_param_store().scope():  # Pyro modules find no parameter of an earlier call there
-            return vmap(one, randomness="different")(self.flat, self._rest, arguments)
+            return vmap(one, randomness="different")(flat, rest, arguments)
 
     def keep(self, rows: Tensor) -> None:
         """Go on with these rows alone, given by their numbers."""
         self._models = [self._models[row] for row in rows.tolist()]
-        self.flat = self.flat.detach()[rows].requires_grad_()
+        self.flat = self.flat[rows]
         self._rest = {name: tensor[rows] for name, tensor in self._rest.items()}
 
     @torch.no_grad()

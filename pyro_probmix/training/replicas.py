@@ -95,6 +95,7 @@ def fit_replicas(
     validation_every: int = 1,
     chunk_size: int | None = None,
     num_workers: int = 0,
+    compile: bool = False,
 ) -> Replicas:
     r"""Trains many models at once: splits, seeds, hyperparameters or members of an ensemble.
 
@@ -126,6 +127,9 @@ def fit_replicas(
         chunk_size: replicas trained at once; default: as many as fit, into half of the free memory of a GPU.
         num_workers: processes, of one thread each, that share the replicas; 0 trains in this process, with all its
             threads. They are forked: on a CPU, and not under Windows.
+        compile: whether steps are compiled by ``torch.compile``, which takes a C++ compiler, once 100 of the same
+            shapes have been taken: about twice as fast, and equal up to rounding. Networks may then do nothing but
+            arithmetic on tensors, the same in every step.
 
     Returns:
         The models, their histories, and which of them failed.
@@ -150,6 +154,7 @@ def fit_replicas(
         num_samples=check_positive_integer("num_samples", num_samples),
         patience=math.inf if patience is None else check_positive_integer("patience", patience),
         validation_every=check_positive_integer("validation_every", validation_every),
+        compile=compile,
     )
     if patience is not None and validation is None:
         raise ValueError(f"patience: expected validation data with it, got {patience} without")

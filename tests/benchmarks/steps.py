@@ -54,18 +54,12 @@ RATIOS = (
     ("manifold_probmix risk", "manifold_mixup risk", "at most 2"),
     ("manifold_probmix risk", "manifold_probmix by hand", ""),
     ("erm by hand", "matrix products", ""),
-    ("erm by hand", "erm replicas", ""),
-    ("erm by hand", "erm workers", "at least 3 on two cores"),
-    ("erm svi", "erm replicas", ""),
-    ("erm svi", "erm workers", "at least 7 on two cores"),
-    ("probmix by hand", "probmix replicas", ""),
-    ("probmix by hand", "probmix workers", "at least 3 on two cores"),
-    ("probmix svi", "probmix replicas", ""),
-    ("probmix svi", "probmix workers", "at least 7 on two cores"),
-    ("manifold_probmix by hand", "manifold_probmix replicas", ""),
-    ("manifold_probmix by hand", "manifold_probmix workers", "at least 3 on two cores"),
-    ("manifold_probmix svi", "manifold_probmix replicas", ""),
-    ("manifold_probmix svi", "manifold_probmix workers", "at least 7 on two cores"),
+    *(
+        (f"{name} {way}", f"{name} {replicas}", "" if replicas == "replicas" else f"at least {target} on two cores")
+        for name in ("erm", "probmix", "manifold_probmix")
+        for way, target in (("by hand", 3), ("svi", 7))
+        for replicas in ("replicas", "workers", "compiled workers")
+    ),
 )
 
 

@@ -14,9 +14,17 @@ import pyro
 import pytest
 
 import pyro_probmix as pm
+from pyro_probmix.training import _compiled
 from tests.benchmarks.steps import HAND_WRITTEN, STEPS, Problem, load_problem
 
-REPLICAS, EPOCHS = 20, 50
+REPLICAS = 20
+WAYS = {
+    "replicas": {},
+    "workers": {"num_workers": 2},
+    "compiled workers": {"num_workers": 2, "compile": True},
+}
+EPOCHS = {"replicas": 50, "workers": 50, "compiled workers": 500}
+"""More where the start takes seconds."""
 CONDITION = f"one step of {REPLICAS} trainings"
 
 
@@ -37,25 +45,27 @@ def test_trainings_in_a_row(name, way, problem, measured, benchmark):
         measured.setdefault(CONDITION, {})[f"{name} {way}"] = benchmark.stats.stats.min
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", HAND_WRITTEN)
-def test_replicas(name, workers, problem, measured, benchmark):
+@pytest.mark.filterwarnings("ignore")  # what the compiler warns of is its own
+def test_replicas(name, way, problem, measured, benchmark, monkeypatch):
     benchmark.group = f"{CONDITION}, {name}"
-    data = [(problem.x, problem.y)] * REPLICAS
+    data, options, epochs = [(problem.x, problem.y)] * REPLICAS, WAYS[way], EPOCHS[way]
 
     def train(epochs: int) -> pm.Replicas:
-        return pm.fit_replicas(
-            lambda r: problem.make_model(name), data, epochs=epochs, num_workers=workers, progress=False
-        )
+        return pm.fit_replicas(lambda r: problem.make_model(name), data, epochs=epochs, progress=False, **options)
 
     if not benchmark.enabled:
+        if options.get("compile"):
+            pytest.skip("compiled only with --benchmark-enable")
         replicas = benchmark(train, 2)
         assert replicas.failed == {}
         return
-    start_up = min(_seconds(train, 1) for _ in range(3))
-    benchmark.pedantic(train, args=(EPOCHS,), rounds=5, warmup_rounds=1)
-    step = (benchmark.stats.stats.min - start_up) / (REPLICAS * (EPOCHS - 1))
-    way = "workers" if workers else "replicas"
+    monkeypatch.setattr(_compiled, "WARM_UP", 1)
+    train(3)  # what is compiled is kept on disk
+    start_up = min(_seconds(train, 3) for _ in range(3))
+    benchmark.pedantic(train, args=(epochs,), rounds=5, warmup_rounds=1)
+    step = (benchmark.stats.stats.min - start_up) / (REPLICAS * (epochs - 3))
     measured.setdefault(CONDITION, {})[f"{name} {way}"] = step
 
 

@@ -111,7 +111,7 @@ def test_without_held_out_rows_the_last_epoch_is_kept(compared, monkeypatch):
     if compared:
         compare(data, ["erm"], settings, progress=False)
     else:
-        store_module.train_cell(data, "erm", settings, 0)
+        store_module.train_cell(data, "erm", settings, 0, store_module.Compute())
     ((validation, result),) = seen
     history = result if compared else result.histories[0]
     assert validation is None

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from rich.console import Console
 
 from pyro_probmix.experiments import (
@@ -26,6 +27,7 @@ from pyro_probmix.experiments.ablations import ablation_settings
 from pyro_probmix.experiments.protocol import make_split
 from pyro_probmix.experiments.reproduce import stock_settings
 from pyro_probmix.experiments.tuned import tuned_settings
+from pyro_probmix.training import _compiled
 
 RESULTS = "uci_paper.json"
 RESULTS_FOLDER = Path(__file__).resolve().parents[2] / "tutorials" / "results"
@@ -100,6 +102,19 @@ def test_jobs_change_the_time_alone(protocol, data_dir, tmp_path):
     _, again = run("table1", data_dir, tmp_path / "1", jobs=2, report=(lines := []).append, **options)
     assert again == one
     assert lines[0].endswith("(kept)")
+
+
+def test_compiled_cells_are_the_cells(data_dir, tmp_path, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(_compiled, "WARM_UP", 1)
+    monkeypatch.setattr(torch, "compile", lambda graph, **_: compiled.append(graph) or graph)
+    _, plain = run("table1", data_dir, tmp_path / "1")
+    assert not compiled
+    _, ours = run("table1", data_dir, tmp_path / "2", compile=True)
+    assert compiled
+    assert ours == plain
+    told = [json.loads((tmp_path / n / "cells/uci_paper/yacht/manifold_probmix.json").read_text())["compile"] for n in "12"]
+    assert told == [False, True]
 
 
 @pytest.mark.parametrize("change", [{"epochs": 3}, {"seed": 1}, {"beta": 0.5}])

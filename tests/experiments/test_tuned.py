@@ -15,7 +15,7 @@ from pyro_probmix.datasets import UCI, load_uci
 from pyro_probmix.experiments import TUNED_TABLES, reproduce
 from pyro_probmix.experiments import tuned as module
 from pyro_probmix.experiments.protocol import make_split
-from pyro_probmix.experiments.store import PaperSettings, train_cell
+from pyro_probmix.experiments.store import Compute, PaperSettings, train_cell
 from pyro_probmix.experiments.tuned import TUNED, Candidate, tuned_settings
 
 FAST, LAZY = Candidate(0.05, 64, 0.1, 1e-5), Candidate(1e-9, 128, 0.5, 0.1)
@@ -75,7 +75,7 @@ def test_one_candidate_is_protocol_paper_with_its_settings(data_dir, tmp_path):
         hidden_features=(8, 4), splits=2, epochs=4, num_samples=3, validation_every=2, patience=100,
         learning_rate=0.05, batch_size=64, alpha=0.1, beta=1e-5,
     )  # fmt: skip
-    expected = train_cell(load_uci("yacht", data_dir), "manifold_probmix", settings, 0)
+    expected = train_cell(load_uci("yacht", data_dir), "manifold_probmix", settings, 0, Compute())
     assert {metric: found[metric] for metric in expected} == expected
 
 
