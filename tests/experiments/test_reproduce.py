@@ -113,7 +113,7 @@ def test_compiled_cells_are_the_cells(data_dir, tmp_path, monkeypatch):
     _, ours = run("table1", data_dir, tmp_path / "2", compile=True)
     assert compiled
     assert ours == plain
-    told = [json.loads((tmp_path / n / "cells/uci_paper/yacht/manifold_probmix.json").read_text())["compile"] for n in "12"]
+    told = [json.loads((tmp_path / n / "cells/uci_paper/yacht/probmix.json").read_text())["compile"] for n in "12"]
     assert told == [False, True]
 
 
