@@ -159,6 +159,8 @@ def train_chunks(chunks: Sequence[Sequence[Replica]], settings: Settings, num_wo
     if devices != {"cpu"}:
         raise ValueError(f"num_workers: expected 0 for replicas that are not on a CPU, got {num_workers}")
     epochs = multiprocessing.get_context("fork").Value("q", 0)
+    if settings.compile:
+        torch.compile(torch.nn.Identity())  # loads the compiler, for all workers
     work = _Work(chunks, settings, epochs)
     trained = in_processes(
         _train_number,
