@@ -77,3 +77,8 @@ def make_batch(
 
 def gradients(loss: Tensor, parameters: Any) -> list[Tensor]:
     return list(torch.autograd.grad(loss, list(parameters)))
+
+
+def particles(number: int) -> dict[str, Any]:
+    """Arguments of an ELBO with so many particles."""
+    return {"num_particles": number, "vectorize_particles": number > 1, "max_plate_nesting": 1}

@@ -16,7 +16,12 @@ from pyro.nn import PyroModule
 from torch import Tensor, nn
 
 import pyro_probmix as pm
-from tests.models.cases import CLASSES, make_batch, make_model
+from tests.models.cases import (
+    CLASSES,
+    make_batch,
+    make_model,
+    particles,
+)
 
 BETA = dist.Beta(0.4, 0.4)
 SITES = {"ProbMix": "y", "ManifoldProbMix": "embedding", "ManifoldMixup": "embedding", "Mixup": "x"}
@@ -26,10 +31,6 @@ LABELS = ["exact", "sample"]
 def loss_of(elbo: Any, model: Any, guide: Any, batch: pm.PairBatch) -> Tensor:
     pyro.set_rng_seed(3)
     return elbo.differentiable_loss(model, guide, batch)
-
-
-def particles(number: int) -> dict[str, Any]:
-    return {"num_particles": number, "vectorize_particles": number > 1, "max_plate_nesting": 1}
 
 
 def handwritten(method: str, ready: Any) -> Any:

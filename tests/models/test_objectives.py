@@ -13,14 +13,16 @@ from pyro.infer import RenyiELBO, Trace_ELBO, TraceEnum_ELBO
 from torch import Tensor
 
 import pyro_probmix as pm
-from tests.models.cases import CLASSES, MIXING_METHODS, make_batch, make_model
+from tests.models.cases import (
+    CLASSES,
+    MIXING_METHODS,
+    make_batch,
+    make_model,
+    particles,
+)
 
 OBJECTIVES = ["expected-log", "log-expected", "log-expected-graph"]
 FUSABLE = ["ProbMix", "ManifoldProbMix"]
-
-
-def particles(number: int) -> dict[str, Any]:
-    return {"num_particles": number, "vectorize_particles": number > 1, "max_plate_nesting": 1}
 
 
 def log_probs(model: Any, batch: pm.PairBatch, num_samples: int) -> Tensor:

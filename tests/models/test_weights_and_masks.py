@@ -12,13 +12,16 @@ from pyro.infer import Trace_ELBO
 from torch import Tensor
 
 import pyro_probmix as pm
-from tests.models.cases import METHODS, MIXING_METHODS, make_batch, make_data, make_model
+from tests.models.cases import (
+    METHODS,
+    MIXING_METHODS,
+    make_batch,
+    make_data,
+    make_model,
+    particles,
+)
 
 NAN = float("nan")
-
-
-def particles(number: int) -> dict[str, Any]:
-    return {"num_particles": number, "vectorize_particles": number > 1, "max_plate_nesting": 1}
 
 
 def with_rows(batch: pm.PairBatch, **rows: Tensor) -> pm.PairBatch:
