@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import shutil
+import sys
 from collections import Counter
 from collections.abc import Callable, Hashable
 from typing import Any
@@ -12,7 +16,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from pyro_probmix.distributions._blocks import tracing
 
-__all__ = ["COMPILED_FROM", "TRACED_FROM", "Compiled"]
+__all__ = ["COMPILED_FROM", "TRACED_FROM", "Compiled", "check_compiler"]
 
 TRACED_FROM, COMPILED_FROM = 20, 500
 """The calls, with tensors of the same shapes, that pay: to trace takes as long as some, to compile as long as many."""
@@ -47,6 +51,17 @@ class Compiled:
             return self._function(tensor, *others)
         with torch.no_grad():
             return faster(tensor, *others)
+
+
+def check_compiler() -> None:
+    """Refuse, before any work, what ``torch.compile`` refuses in the midst of it.
+
+    Raises:
+        ValueError: if the C++ compiler that it will look for is not there.
+    """
+    command = os.environ.get("CXX") or {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")
+    if shutil.which(shlex.split(command)[0]) is None:
+        raise ValueError(f"compile: expected the C++ compiler {command} on the path (or another, by CXX), got none")
 
 
 def _trace(function: Callable[..., Any], tensor: Tensor, *others: dict[str, Tensor]) -> Callable[..., Any]:

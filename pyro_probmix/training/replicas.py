@@ -18,6 +18,7 @@ from pyro_probmix.mixing import SamplingGraph
 from pyro_probmix.mixing.batches import check_positive_integer
 from pyro_probmix.models import DensityModel, seeded
 from pyro_probmix.training._chunk import Settings, train_chunks
+from pyro_probmix.training._compiled import check_compiler
 from pyro_probmix.training._replica import Data, Replica
 from pyro_probmix.training.history import VALIDATION_SAMPLES, History
 
@@ -137,7 +138,7 @@ def fit_replicas(
     Raises:
         TypeError: if an argument is of another type, such as a model that is no :class:`DensityModel`.
         ValueError: if the data of a replica are not its model's (the replica is named), a number is out of range, or
-            there can be no workers.
+            there can be no workers, or there is no compiler.
 
     Example:
         >>> x = torch.linspace(-1, 1, 64).unsqueeze(-1)
@@ -179,6 +180,8 @@ def fit_replicas(
                 kind = TypeError if isinstance(error, TypeError) else ValueError
                 raise kind(f"replica {r}: {error}") from error
         _check_apart(replicas)
+        if compile and any(replica.device.type == "cpu" for replica in replicas):
+            check_compiler()
         # The data have been looked at: no step needs to wait for the device to look again.
         with validation_enabled(False):
             chunks = list(_chunks(replicas, settings, chunk_size, num_workers))

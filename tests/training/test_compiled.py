@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -27,10 +28,18 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_compiled, "COMPILED_FROM", 3)
 
 
+@pytest.mark.parametrize("command", ["no-such-compiler", "no-such-compiler -O3"])
+def test_no_compiler(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", command)
+    with pytest.raises(ValueError, match=f"compile: expected the C\\+\\+ compiler {command} on the path"):
+        fit_replicas(maker(), [data()], compile=True)
+
+
 @pytest.fixture
 def traced(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What is handed to the compiler, which gives it back."""
     graphs: list[Any] = []
+    monkeypatch.setenv("CXX", sys.executable)  # no compiler is needed
     monkeypatch.setattr(torch, "compile", lambda graph, **_: graphs.append(graph) or graph)
     return graphs
 
@@ -72,6 +81,17 @@ def test_what_is_mixed_and_how(arguments: dict[str, Any], traced: list[Any]) -> 
     assert traced
 
 
+@pytest.mark.parametrize("backbone", [pm.nn.LSTMBackbone, partial(pm.nn.TransformerBackbone, num_heads=2)])
+def test_backbones_over_sequences(backbone: Callable[..., nn.Module], traced: list[Any]) -> None:
+    def make_model(r: int) -> Any:
+        network = nn.Sequential(nn.Unflatten(-1, (3, 1)), backbone(1, 4), nn.Linear(4, 2))
+        return pm.ProbMix(network, pm.nn.NormalLikelihood()).double()
+
+    own = [data(r) for r in range(2)]
+    assert_alike(fit_replicas(make_model, own, compile=True), fit_replicas(make_model, own), rtol=0)
+    assert len(traced) == 1
+
+
 def large_normals(r: int) -> Any:
     """More numbers than one block of work has."""
     encoder = pm.nn.NormalEmbedding(nn.Linear(3, 64), 64)
@@ -92,6 +112,7 @@ def test_large_tensors_are_traced_whole(traced: list[Any], monkeypatch: pytest.M
 def test_what_a_compiler_is_handed(workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whole, in this process and in workers; nothing global is touched."""
     torch.compiler.reset()
+    monkeypatch.setenv("CXX", sys.executable)  # no compiler is needed
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
     own = [data(r) for r in range(3)]
     arguments: dict[str, Any] = {"validation": own, "num_workers": workers, "epochs": 8}
