@@ -18,8 +18,8 @@ from pyro_probmix.distributions import _blocks
 from pyro_probmix.training import _compiled
 from pyro_probmix.training._compiled import Compiled
 from tests.models.cases import METHODS
+from tests.training.global_state import global_state
 from tests.training.replica_cases import assert_same, data, fit_replicas, maker
-from tests.training.test_replicas import global_state
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import random
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 
 import pyro_probmix as pm
 from pyro_probmix.training.history import VALIDATION_SAMPLES
+from tests.training.global_state import global_state
 
 N = 10
 
@@ -174,17 +174,6 @@ def test_the_seed_decides_everything(method: str, batch_size: int | None) -> Non
     histories.append(fit(other, data(), seed=4, **arguments))
     assert histories[0] == histories[1] != histories[2]
     assert_equal_parameters(model, again)
-
-
-def global_state() -> dict[str, Any]:
-    store = pyro.get_param_store()
-    return {
-        "torch": torch.get_rng_state().tolist(),
-        "python": random.getstate(),
-        "numpy": np.random.get_state()[1].tolist(),
-        "store": {name: id(value) for name, value in store._params.items()},
-        "validation": (torch.distributions.Distribution._validate_args, pyro.settings.get()),
-    }
 
 
 class Failing(nn.Module):

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-import random
 from typing import Any
 
-import numpy as np
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -19,6 +17,7 @@ from pyro_probmix.training import _chunk
 from pyro_probmix.training import replicas as replicas_module
 from pyro_probmix.training._stack import Adam, configuration
 from tests.models import cases
+from tests.training.global_state import global_state
 from tests.training.replica_cases import assert_as_fit, assert_same, data, fit_replicas, initial, maker
 
 METHODS = cases.METHODS
@@ -271,17 +270,6 @@ def test_a_replica_depends_on_the_seed_and_its_number_alone(method: str) -> None
     for r in range(2):
         assert_same(fewer.models[r], together.models[r])
     assert together.histories[0].train_loss != other_seed.histories[0].train_loss
-
-
-def global_state() -> dict[str, Any]:
-    store = pyro.get_param_store()
-    return {
-        "torch": torch.get_rng_state().tolist(),
-        "python": random.getstate(),
-        "numpy": np.random.get_state()[1].tolist(),
-        "store": {name: id(value) for name, value in store._params.items()},
-        "validation": (torch.distributions.Distribution._validate_args, pyro.settings.get()),
-    }
 
 
 @pytest.mark.parametrize("bad", [False, True])
