@@ -13,9 +13,10 @@ from pyro_probmix.mixing import PairBatch
 from pyro_probmix.models.fusion import Labels, Mixing, check_labels
 from pyro_probmix.models.lazy import from_noise
 
-__all__ = ["Objective", "PlainStatements", "labels_of", "reduce", "weighted_mean"]
+__all__ = ["OBJECTIVES", "Objective", "PlainStatements", "labels_of", "reduce", "weighted_mean"]
 
 Objective = Literal["expected-log", "log-expected", "log-expected-graph"]
+OBJECTIVES = get_args(Objective)
 
 
 class PlainStatements:
@@ -86,8 +87,8 @@ def reduce(log_prob: Tensor, objective: Objective, log_shares: Tensor | None, sh
 
 def labels_of(objective: Objective, labels: Labels | None) -> Labels | None:
     """How labels are treated: as asked for, None being the model's own way, or as the objective needs it."""
-    if objective not in get_args(Objective):
-        expected = ", ".join(f'"{name}"' for name in get_args(Objective))
+    if objective not in OBJECTIVES:
+        expected = ", ".join(f'"{name}"' for name in OBJECTIVES)
         raise ValueError(f"objective: expected one of {expected}, got {objective!r}")
     if labels is not None:
         check_labels(labels)

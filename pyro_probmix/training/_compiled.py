@@ -6,8 +6,9 @@ import os
 import shlex
 import shutil
 import sys
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Hashable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,8 +19,20 @@ from pyro_probmix.distributions._blocks import tracing
 
 __all__ = ["COMPILED_FROM", "TRACED_FROM", "Compiled", "check_compiler"]
 
-TRACED_FROM, COMPILED_FROM = 20, 500
-"""The calls, with tensors of the same shapes, that pay: to trace takes as long as some, to compile as long as many."""
+TRACED_FROM = 20
+"""Calls with tensors of the same shapes, for to trace takes as long as a few."""
+
+COMPILED_FROM = 4e10
+"""Multiplications of such calls, which take several seconds, as to compile does."""
+
+
+@dataclass
+class _Shapes:
+    """What is known of calls with tensors of the same shapes."""
+
+    calls: int = 0
+    traced: Callable[..., Any] | None = None
+    compiled: Any = None
 
 
 class Compiled:
@@ -31,22 +44,25 @@ class Compiled:
     Args:
         function: of a tensor and dictionaries of tensors, on which alone its statements depend; what it returns is not
             differentiated further.
+        work: about how many multiplications such a call takes.
     """
 
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self._function = function
-        self._calls: Counter[Hashable] = Counter()
-        self._faster: dict[Hashable, Callable[..., Any]] = {}
+    def __init__(self, function: Callable[..., Any], work: Callable[..., float]) -> None:
+        self._function, self._work = function, work
+        self._known: defaultdict[Hashable, _Shapes] = defaultdict(_Shapes)
 
     def __call__(self, tensor: Tensor, *others: dict[str, Tensor]) -> Any:
         inputs = [("", tensor), *(item for tensors in others for item in tensors.items())]
         key = tuple((name, t.shape, t.stride(), t.dtype) for name, t in inputs)
-        self._calls[key] += 1
-        if self._calls[key] == TRACED_FROM:
-            self._faster[key] = _trace(self._function, tensor, *others)
-        elif self._calls[key] == COMPILED_FROM:
-            self._faster[key] = torch.compile(self._faster[key], fullgraph=True, dynamic=False)
-        faster = self._faster.get(key)
+        known = self._known[key]
+        known.calls += 1
+        if known.compiled is None:
+            due = known.calls * self._work(tensor, *others) >= COMPILED_FROM
+            if known.traced is None and (due or known.calls >= TRACED_FROM):
+                known.traced = _trace(self._function, tensor, *others)
+            if due:
+                known.compiled = torch.compile(known.traced, fullgraph=True, dynamic=False)
+        faster = known.compiled or known.traced
         if faster is None:
             return self._function(tensor, *others)
         with torch.no_grad():

@@ -66,7 +66,12 @@ class ModelStack:
         self._risk: Callable[..., tuple[Tensor, Tensor]] = self._evaluate_risk
         self._validation: Callable[..., Tensor] = self._evaluate_validation
         if compile:
-            self._risk, self._validation = Compiled(self._risk), Compiled(self._validation)
+            # Each row meets each parameter once, and twice more on the way back.
+            samples = validation_samples if models[0].stochastic else 1
+            self._risk = Compiled(self._risk, lambda flat, _, own: 3 * num_samples * flat.numel() * own["x"].shape[1])
+            self._validation = Compiled(
+                self._validation, lambda flat, _, own: samples * flat.numel() * own["x"].shape[1]
+            )
 
     def risk(self, arguments: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """The risk of each model, of shape ``(R,)``, the arguments being stacked too, and its gradient, ``(R, P)``."""

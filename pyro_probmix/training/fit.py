@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import pyro
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor
 from pyro_probmix.mixing import CompleteGraph, EmbeddingGraph, PairLoader, SamplingGraph, as_coefficient
 from pyro_probmix.mixing.batches import check_positive_integer
 from pyro_probmix.models import DensityModel, seeded
-from pyro_probmix.models.plain import Objective
+from pyro_probmix.models.plain import OBJECTIVES, Objective
 from pyro_probmix.training._checks import check_labels, check_learning_rate, check_validation
 from pyro_probmix.training._loop import Plan, Training
 from pyro_probmix.training._settings import describe, describe_network
@@ -118,8 +118,8 @@ def fit(
     """
     if non_finite not in ("raise", "skip"):
         raise ValueError(f'non_finite: expected "raise" or "skip", got {non_finite!r}')
-    if objective not in get_args(Objective):
-        raise ValueError(f"objective: expected one of {get_args(Objective)}, got {objective!r}")
+    if objective not in OBJECTIVES:
+        raise ValueError(f"objective: expected one of {OBJECTIVES}, got {objective!r}")
     if precision not in (None, torch.bfloat16, torch.float16):
         raise ValueError(f"precision: expected torch.bfloat16, torch.float16 or None, got {precision}")
     if max_grad_norm is not None and not max_grad_norm > 0:

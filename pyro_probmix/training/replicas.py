@@ -128,9 +128,10 @@ def fit_replicas(
         chunk_size: replicas trained at once; default: as many as fit, into half of the free memory of a GPU.
         num_workers: processes, of one thread each, that share the replicas; 0 trains in this process, with all its
             threads. They are forked: on a CPU, and not under Windows.
-        compile: whether steps are traced, once 20 of the same shapes have been taken, and once 500 have, compiled by
-            ``torch.compile``, which takes a C++ compiler and several seconds. They are about twice as fast then, and
-            equal up to rounding. Networks may do nothing but arithmetic on tensors, the same in every step.
+        compile: whether steps are traced, once 20 of the same shapes have been taken, and, once they have taken some
+            seconds, compiled by ``torch.compile``, which takes a C++ compiler and as long. They are about twice as
+            fast then, and equal up to rounding. Networks may do nothing but arithmetic on tensors, the same in every
+            step.
 
     Returns:
         The models, their histories, and which of them failed.

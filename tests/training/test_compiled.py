@@ -24,8 +24,7 @@ from tests.training.replica_cases import assert_same, data, fit_replicas, maker
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_compiled, "TRACED_FROM", 2)
-    monkeypatch.setattr(_compiled, "COMPILED_FROM", 3)
+    monkeypatch.setattr(_compiled, "COMPILED_FROM", 0)
 
 
 @pytest.mark.parametrize("command", ["no-such-compiler", "no-such-compiler -O3"])
@@ -166,28 +165,30 @@ class Looking(nn.Module):
 
 
 def test_a_model_that_cannot_be_traced_is_refused() -> None:
-    function: Callable[..., Tensor] = Compiled(Looking())
-    function(torch.ones(3))
+    function: Callable[..., Tensor] = Compiled(Looking(), len)
     before = torch.get_rng_state()
     with pytest.raises(ValueError, match="compile: expected False for a model whose steps cannot be traced"):
         function(torch.ones(3))
     assert torch.equal(before, torch.get_rng_state())
 
 
-def test_shapes_are_compiled_once_they_are_common(traced: list[Any]) -> None:
+def test_shapes_are_traced_and_compiled_once_it_pays(traced: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_compiled, "TRACED_FROM", 2)
+    monkeypatch.setattr(_compiled, "COMPILED_FROM", 8)
     calls = []
 
     def double(x: Tensor, others: dict[str, Tensor]) -> Tensor:
         calls.append(x.shape)
         return 2 * x + others["y"]
 
-    function = Compiled(double)
-    for _ in range(3):
-        for size in (2, 3, 2):
-            x = torch.arange(float(size))
-            assert torch.equal(function(x, {"y": x}), 3 * x)
-    assert len(traced) == 2
-    assert calls == [(2,), (3,), (2,), (3,)]  # the second of each is traced
+    function = Compiled(double, lambda x, _: len(x))
+    compiled = []
+    for size in (2, 2, 3, 2, 10, 2, 3):
+        x = torch.arange(float(size))
+        assert torch.equal(function(x, {"y": x}), 3 * x)
+        compiled.append(len(traced))
+    assert calls == [(2,), (2,), (3,), (10,), (3,)]  # tracing runs it too
+    assert compiled == [0, 0, 0, 0, 1, 2, 2]
 
 
 def test_random_numbers_are_drawn_once(traced: list[Any]) -> None:
@@ -195,7 +196,7 @@ def test_random_numbers_are_drawn_once(traced: list[Any]) -> None:
     torch.manual_seed(0)
     expected = [torch.randn(3) for _ in range(6)]
     torch.manual_seed(0)
-    function = Compiled(lambda x: x + torch.randn(3))
+    function = Compiled(lambda x: x + torch.randn(3), len)
     assert all(torch.equal(function(torch.zeros(3)), drawn) for drawn in expected)
 
 
