@@ -62,7 +62,7 @@ class Compiled:
                 known.traced = _trace(self._function, tensor, *others)
             if due:
                 known.compiled = torch.compile(known.traced, fullgraph=True, dynamic=False)
-        faster = known.compiled or known.traced
+        faster = known.traced if known.compiled is None else known.compiled
         if faster is None:
             return self._function(tensor, *others)
         with torch.no_grad():
