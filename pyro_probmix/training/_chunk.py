@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import math
 import multiprocessing
-import pickle
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -173,7 +173,8 @@ def train_chunks(chunks: Sequence[Sequence[Replica]], settings: Settings, num_wo
     )
     with closing(trained):
         for number, content in trained:
-            for replica, state in zip(chunks[number], pickle.loads(content), strict=True):
+            states = torch.load(io.BytesIO(content), weights_only=True)
+            for replica, state in zip(chunks[number], states, strict=True):
                 replica.learn(state)
     bar.update(len(chunks) * settings.epochs - bar.n)  # a chunk may have stopped early
 
@@ -198,6 +199,10 @@ _work: _Work | None = None
 def _begin(work: _Work) -> None:
     global _work
     torch.set_num_threads(1)  # those of the parent have not been forked
+    if work.settings.compile:
+        from torch._inductor import config  # takes a second to import, and the parent has
+
+        config.compile_threads = 1  # nor have the parent's compilers
     _work = work
 
 
@@ -206,7 +211,9 @@ def _train_number(number: int) -> tuple[int, bytes]:
     assert _work is not None
     chunk = _work.chunks[number]
     _train(chunk, _work.settings, _work)
-    return number, pickle.dumps([replica.learnt() for replica in chunk])
+    content = io.BytesIO()
+    torch.save([replica.learnt() for replica in chunk], content)
+    return number, content.getvalue()
 
 
 def _train(replicas: Sequence[Replica], settings: Settings, bar: Any) -> None:

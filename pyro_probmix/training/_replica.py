@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -92,14 +93,15 @@ class Replica:
         tensors = (self.loader.x, self.loader.y, *(self.validation or ()))
         return configuration(self.model), *((t.shape[1:], t.dtype, t.device) for t in tensors)
 
-    def learnt(self) -> tuple[dict[str, Tensor], History, int | None]:
-        """What training has made of it, for another process."""
-        return {name: p.detach() for name, p in self.model.named_parameters()}, self.history, self.failed
+    def learnt(self) -> tuple[dict[str, Tensor], dict[str, Any], int | None]:
+        """What training has made of it, for another process: tensors and numbers."""
+        return {name: p.detach() for name, p in self.model.named_parameters()}, asdict(self.history), self.failed
 
     @torch.no_grad()
-    def learn(self, state: tuple[dict[str, Tensor], History, int | None]) -> None:
+    def learn(self, state: tuple[dict[str, Tensor], dict[str, Any], int | None]) -> None:
         """Take over what another process has learnt."""
-        parameters, self.history, self.failed = state
+        parameters, history, self.failed = state
+        self.history = History(**history)
         for name, p in self.model.named_parameters():
             p.copy_(parameters[name])
 
