@@ -135,6 +135,7 @@ REPRODUCTION_MISTAKES = {
     "device": (["ablation-regression", "--device", "abacus"], ["device: expected one that is here", "'abacus'"]),
     "epochs": (["figure2", "--epochs", "0"], ["epochs must be at least 1"]),
     "jobs": (["ablation-regression", "--jobs", "0"], ["jobs must be at least 1; got 0"]),
+    "compiler": (["ablation-regression", "--compile"], ["compile: expected the C++ compiler no-such-compiler"]),
 }
 
 
@@ -142,6 +143,7 @@ REPRODUCTION_MISTAKES = {
 def test_a_mistake_in_reproduce_is_one_line_and_exit_code_2(mistake, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv(DATA_VARIABLE, raising=False)
+    monkeypatch.setenv("CXX", "no-such-compiler")
     arguments, expected = REPRODUCTION_MISTAKES[mistake]
     done = run("reproduce", *arguments)
     assert done.exit_code == 2

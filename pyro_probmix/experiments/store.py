@@ -124,7 +124,6 @@ class CellStore:
         progress: bool,
     ) -> Cells:
         """Compute what is not there yet, and return what then is."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         for name, dataset in data.items():
             for method in methods:
                 metrics, start = self.load(name, method), time.perf_counter()
@@ -138,6 +137,7 @@ class CellStore:
                     figures = {metric: values for metric, values in metrics.items() if isinstance(values[0], float)}
                     means = ", ".join(f"{metric} {np.mean(values):.3f}" for metric, values in figures.items())
                     report(f"{name}, {self.labels[method]}: {means} ({done})")
+        self.folder.mkdir(parents=True, exist_ok=True)
         return self.collect()
 
     def train(self, name: str, data: Dataset, method: str, progress: bool) -> dict[str, list[float]]:
