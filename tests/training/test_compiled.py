@@ -122,7 +122,7 @@ def test_what_a_compiler_is_handed(workers: int, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile takes a C++ compiler")
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile takes a C++ compiler")
 @pytest.mark.filterwarnings("ignore")  # what the compiler warns of is its own
 @pytest.mark.parametrize("workers", [0, 2])
 def test_compiled_by_the_compiler(workers: int) -> None:
