@@ -129,9 +129,9 @@ def fit_replicas(
         num_workers: processes, of one thread each, that share the replicas; 0 trains in this process, with all its
             threads. They are forked: on a CPU, and not under Windows.
         compile: whether steps are traced, once 20 of the same shapes have been taken, and, once they have taken some
-            seconds, compiled by ``torch.compile``, which takes a C++ compiler and as long. They are about twice as
-            fast then, and equal up to rounding, but for what a network draws itself. Networks may do nothing but
-            arithmetic on tensors, the same in every step.
+            seconds, compiled by ``torch.compile``, which takes a C++ compiler and as long. They are about one and a
+            half times as fast then, and equal up to rounding, but for what a network draws itself. Networks may do
+            nothing but arithmetic on tensors, the same in every step.
 
     Returns:
         The models, their histories, and which of them failed.
