@@ -70,6 +70,7 @@ def pyro_probmix(
     """Mixup on statistical manifolds, compared on real data."""
     if version:
         typer.echo(f"pyro-probmix {__version__}")
+        raise typer.Exit
 
 
 @app.command()
@@ -154,6 +155,8 @@ def reproduce(
             raise ValueError(f"unknown reproduction {name!r}; expected one of {', '.join(REPRODUCTIONS)}")
         if datasets is not None and name not in TABLES:
             raise ValueError(f"datasets belong to a table; {name} has its own")
+        if methods is not None and name in PICTURES:
+            raise ValueError(f"methods belong to a table or an ablation; {name} has its own")
         if protocol != "paper" and name not in TABLES:
             raise ValueError(f"the protocol can be chosen for a table; {name} has its own")
         if name in PICTURES:

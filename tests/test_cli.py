@@ -130,6 +130,7 @@ REPRODUCTION_MISTAKES = {
     "data sets of an ablation": (["ablation-regression", "--datasets", "yacht"], ["datasets belong to a table"]),
     "method": (["table3", "--methods", "mixop"], ["unknown methods: mixop", *METHODS]),
     "column": (["ablation-regression", "--methods", "manifold_probmix_separate_variance"], ["unknown methods: man"]),
+    "methods of a figure": (["figure2", "--methods", "probmix"], ["methods belong to a table or an ablation"]),
     "protocol": (["table3", "--protocol", "best"], ["unknown protocol 'best'; expected paper or tuned"]),
     "protocol of a figure": (["figure2", "--protocol", "tuned"], ["the protocol can be chosen for a table"]),
     "device": (["ablation-regression", "--device", "abacus"], ["device: expected one that is here", "'abacus'"]),
@@ -160,6 +161,8 @@ def test_the_sub_command_is_needed():
 
 def test_version():
     assert run("--version").stdout.startswith("pyro-probmix ")
+    left = run("--version", "compare", "nowhere")
+    assert (left.exit_code, left.stdout.count("\n"), left.stderr) == (0, 1, "")
 
 
 def spawn(*arguments: str, **options) -> subprocess.Popen:

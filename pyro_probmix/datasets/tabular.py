@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -74,7 +75,11 @@ def _read(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
     try:
-        table = pd.read_csv(path, skipinitialspace=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # by default, one more would be the rows' names
+            table = pd.read_csv(path, skipinitialspace=True, index_col=False)
+    except pd.errors.ParserWarning:
+        raise ValueError(f"{path} is not a CSV table with a header: its rows have more fields than it") from None
     except ValueError as error:
         raise ValueError(f"{path} is not a CSV table with a header: {error}") from error
     if table.empty:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -142,7 +143,7 @@ class LinearPool(TorchDistribution):
 
     def sample(self, sample_shape: Any = torch.Size()) -> Tensor:
         with torch.no_grad():
-            return self._draw("sample", torch.Size(sample_shape))
+            return self.draw_by(lambda p, shape: p.sample(shape), torch.Size(sample_shape))
 
     def rsample(self, sample_shape: Any = torch.Size()) -> Tensor:
         """A draw with the gradient of the component it is from."""
@@ -150,18 +151,19 @@ class LinearPool(TorchDistribution):
             raise NotImplementedError(
                 "rsample: expected components that have it and weights without gradient; sample has neither need"
             )
-        return self._draw("rsample", torch.Size(sample_shape))
+        return self.draw_by(lambda p, shape: p.rsample(shape), torch.Size(sample_shape))
 
-    def _draw(self, method: str, sample_shape: torch.Size) -> Tensor:
+    def draw_by(self, draw: Callable[[Any, torch.Size], Tensor], sample_shape: torch.Size) -> Tensor:
+        """A draw of the pool, made of what ``draw`` makes of a distribution and a sample shape."""
         dim = -1 - len(self.event_shape)
         categorical = torch.distributions.Categorical(probs=self.weights, validate_args=False)
         chosen = categorical.sample(sample_shape)
         if self._batched is not None:
-            values = getattr(self._batched.expand(self.weights.shape), method)(sample_shape)
+            values = draw(self._batched.expand(self.weights.shape), sample_shape)
         else:
             shape = self.batch_shape
             members = [m if m.batch_shape == shape else m.expand(shape) for m in self._members]
-            values = torch.stack([getattr(m, method)(sample_shape) for m in members], dim)
+            values = torch.stack([draw(m, sample_shape) for m in members], dim)
         index = unsqueeze_right(chosen.unsqueeze(-1), len(self.event_shape))
         index = index.expand(sample_shape + self.batch_shape + (1,) + self.event_shape)
         return values.gather(dim, index).squeeze(dim)

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_probmix.distributions import LinearPool
 from pyro_probmix.models import DensityModel, seeded
 
 if TYPE_CHECKING:
@@ -53,7 +52,7 @@ def to_inference_data(
         expected = p.batch_shape + p.event_shape
         if y.shape != expected:
             raise ValueError(f"y: expected shape {tuple(expected)}, got {tuple(y.shape)}")
-        if isinstance(p, LinearPool):  # one component an embedding sample
+        if model.stochastic and model.propagate == "sample":  # one component an embedding sample
             components: Any = p.components
             draws = components.sample().movedim(1, 0)
             log_likelihood = components.log_prob(y.unsqueeze(1)).movedim(1, 0)

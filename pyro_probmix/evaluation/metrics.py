@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from pyro.distributions import MaskedDistribution
 from torch import Tensor
 from torch.distributions import constraints
+
+from pyro_probmix.distributions import LinearPool
 
 __all__ = ["evaluate"]
 
@@ -64,7 +67,21 @@ def _correct(p: Any, y: Tensor) -> Tensor | None:
     if not isinstance(support, constraints.integer_interval) or not bool(p.mean.isnan().all()):
         return None
     # Of the distributions over 0..C-1, those of class labels have no mean.
-    while isinstance(p, torch.distributions.Independent):
+    return _class_probabilities(p).argmax(-1) == y
+
+
+def _class_probabilities(p: Any) -> Tensor:
+    """The probability of each class, of shape ``batch_shape + event_shape + (C,)``, each label on its own."""
+    while isinstance(p, torch.distributions.Independent | MaskedDistribution):
         p = p.base_dist
+    if isinstance(p, LinearPool):
+        dim = -2 - len(p.event_shape)
+        components: Any = p.components
+        batched = isinstance(components, torch.distributions.Distribution)
+        own = [_class_probabilities(c) for c in ([components] if batched else components)]
+        probabilities = own[0] if batched else torch.stack(torch.broadcast_tensors(*own), dim)
+        weights = p.weights.reshape(p.weights.shape + (1,) * (len(p.event_shape) + 1))
+        return (weights * probabilities).sum(dim)
     classes = p.enumerate_support(expand=False)
-    return p.log_prob(classes.expand(classes.shape[:1] + y.shape)).argmax(0) == y
+    shape = classes.shape[:1] + p.batch_shape + p.event_shape
+    return p.log_prob(classes.expand(shape)).movedim(0, -1).exp()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from pyro_probmix.experiments.methods import select_methods
 from pyro_probmix.experiments.paper import Cells, PaperTable
 from pyro_probmix.experiments.protocol import LARGE
 from pyro_probmix.experiments.store import CellStore, Compute, PaperSettings, with_changes
-from pyro_probmix.experiments.tuned import TunedStore, tuned_settings
+from pyro_probmix.experiments.tuned import Candidate, TunedStore, tuned_settings
 from pyro_probmix.nn import MLP, LSTMBackbone, TransformerBackbone
 
 __all__ = [
@@ -88,7 +88,7 @@ its figures stock by stock, by factors it does not state, so that only the order
 
 
 def paper_settings(dataset: str) -> PaperSettings:
-    """The settings of protocol *paper* for a UCI data set; see :data:`PROTOCOL`.
+    """The settings of protocol *paper* for a UCI data set.
 
     Source: El-Laham et al. (2025), section 6.2.
 
@@ -256,6 +256,9 @@ def reproduce(
     shown = select_datasets(",".join(rows if datasets is None else datasets), name)
     loaded = {dataset: rows[dataset].load(data_dir) for dataset in shown}
     settings = {dataset: replace(row.settings, **changes) for dataset, row in rows.items()}
+    chosen_by_split = sorted(changes.keys() & {f.name for f in fields(Candidate)})
+    if isinstance(table, TunedTable) and chosen_by_split:
+        raise ValueError(f"{chosen_by_split[0]}: expected no change in protocol tuned, which chooses it; got one")
     make_store = TunedStore if isinstance(table, TunedTable) else CellStore
     sources = {dataset: row.data for dataset, row in rows.items()}
     store = make_store(folder, table.results, settings, sources, seed, compute)

@@ -96,7 +96,7 @@ class CellStore:
             found = json.loads(path.read_text(encoding="utf-8"))
             same = found["settings"] == self._settings(dataset)
             return found["metrics"] if same else None
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path} is not the file of a cell ({error!r}); remove it") from error
 
     def save(self, dataset: str, method: str, metrics: dict[str, list[float]], seconds: float) -> None:
@@ -146,16 +146,27 @@ class CellStore:
 
     def collect(self) -> Cells:
         """All finished cells of these settings, also written to the file of results."""
+        cells = self._finished()
+        while True:
+            self._write(cells)
+            now = self._finished()
+            if now == cells:
+                return cells
+            cells = now  # another process has finished a cell, and may have written its file before ours
+
+    def _finished(self) -> Cells:
         cells: Cells = {}
         for dataset in self.settings:
             found = {method: self.load(dataset, method) for method in self.labels}
             done = {method: metrics for method, metrics in found.items() if metrics is not None}
             if done:
                 cells[dataset] = done
+        return cells
+
+    def _write(self, cells: Cells) -> None:
         settings = {"protocol": self.protocol, "datasets": {name: self._settings(name) for name in cells}}
         content = {"settings": {**settings, "versions": versions()}, "cells": cells}
         write_json(self.folder / f"{self.name}.json", content)
-        return cells
 
     def _path(self, dataset: str, method: str) -> Path:
         return self.folder / "cells" / self.name / dataset / f"{method}.json"

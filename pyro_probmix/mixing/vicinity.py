@@ -142,6 +142,7 @@ class NormalVicinity(Vicinity):
         return linear_pool(kernels, [coefficient, 1 - coefficient])
 
     def _kernel(self, y: Tensor, event_dim: int) -> Any:
+        y = y if y.is_floating_point() else y.to(torch.get_default_dtype())
         return dist.Normal(y, math.sqrt(self.beta), validate_args=False).to_event(event_dim)
 
     def expected_log_prob(self, p: Any, y: Tensor, partner_y: Tensor, coefficient: Tensor) -> Tensor:
@@ -209,6 +210,7 @@ class LabelVicinity(Vicinity):
         """
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing: expected a number in [0, 1), got {label_smoothing}")
+        num_classes = check_positive_integer("num_classes", num_classes)
         return cls(label_smoothing / (num_classes * (1 - label_smoothing)), num_classes)
 
     def probabilities(self, y: Tensor, partner_y: Tensor, coefficient: Tensor, is_one_hot: bool = False) -> Tensor:

@@ -114,6 +114,13 @@ class DensityModel(Owned):
         p = self.likelihood(_apply(self.decoder, z, event_dim))
         return sample("y", p if batch.mask is None else _masked(p, batch.mask), obs=batch.y)
 
+    def _observed(self, batch: PairBatch) -> Tensor | None:
+        """Which edges have an output that is observed; None for all."""
+        if batch.mask is None:
+            return None
+        observed = batch.mask if self.mixing is None else self.mixing.both(batch.mask, batch.partner, -batch.mask.dim())
+        return observed.flatten(1).any(1) if observed.dim() > 1 else observed
+
     def _weight(self, batch: PairBatch) -> Tensor | None:
         """How much each node's term counts: an edge, with the product of its nodes' weights."""
         weight = batch.weight
@@ -184,7 +191,8 @@ class DensityModel(Owned):
 
         - ``"expected-log"``: :math:`\frac1B \sum_i \frac1K \sum_k \log p_{ik}` (eq. 16);
         - ``"log-expected"``: :math:`\frac1B \sum_i \log \frac1K \sum_k p_{ik}` (eq. 31, edge by edge);
-        - ``"log-expected-graph"``: :math:`\log \frac1B \sum_i \frac1K \sum_k p_{ik}` (eq. 32, over the whole graph),
+        - ``"log-expected-graph"``: :math:`\log \frac1B \sum_i \frac1K \sum_k p_{ik}` (eq. 32, over the whole graph; a
+          node of which nothing is observed is in neither sum nor B),
 
         in decreasing order by Jensen's inequality (eq. 34). The first is the loss of
         ``Trace_ELBO(num_particles=num_samples, vectorize_particles=True, max_plate_nesting=1)`` divided by the number
@@ -207,7 +215,7 @@ class DensityModel(Owned):
             objective: which of the three; the last two draw labels, since none can be integrated out of a logarithm.
 
         Raises:
-            TypeError: if there is ``noise`` for an embedding that is not Normal.
+            TypeError: if there is ``noise`` for an embedding that is not Normal, or not drawn.
             ValueError: if ``y`` is missing or its shape is not the likelihood's, ``num_samples`` < 1, ``labels`` is
                 or ``objective`` is unknown, ``labels="exact"`` is asked of an objective that draws labels, or a
                 tensor's shape is none of these.
@@ -216,6 +224,8 @@ class DensityModel(Owned):
             raise ValueError(f"num_samples: expected at least 1, got {num_samples}")
         if batch.y is None:
             raise ValueError("batch: expected labels y, got None")
+        if noise is not None and (not self.stochastic or self.propagate == "mean"):
+            raise TypeError(f"noise: expected None, since no embedding is drawn, got {type(noise).__name__}")
         labels = labels_of(objective, labels)
         self._check(batch)
         log_shares = None
@@ -234,13 +244,14 @@ class DensityModel(Owned):
         else:
             weight = self._weight(batch)
             share = None if weight is None else weight / len(batch)
-        return -reduce(statements.log_prob, objective, log_shares, share)
+        return -reduce(statements.log_prob, objective, log_shares, share, self._observed(batch))
 
     def draw(self, batch: PairBatch, num_samples: int = 1, labels: Labels | None = None) -> dict[str, Tensor]:
         """The random numbers of :meth:`risk`, ahead of it: those that it would draw in this random state.
 
         ``model.risk(batch, num_samples, labels, **model.draw(batch, num_samples, labels))`` draws nothing, but what
-        the networks draw themselves and an embedding that is not a :class:`~pyro_probmix.nn.NormalEmbedding`.
+        the networks draw themselves, and an embedding that is not a :class:`~pyro_probmix.nn.NormalEmbedding` or is
+        pooled linearly.
 
         Args:
             batch: as for :meth:`risk`.
@@ -256,7 +267,8 @@ class DensityModel(Owned):
         draws = {}
         if mixing is not None:
             draws["coefficient"] = mixing.coefficients(batch.x, shape).expand(shape)
-        noise = self.draw_noise(batch.x, shape)
+        pooled = mixing is not None and mixing.at == EMBEDDING_SITE and mixing.fusion == "linear"
+        noise = None if pooled else self.draw_noise(batch.x, shape)  # a mixture is drawn from otherwise
         if noise is not None:
             draws["noise"] = noise
         if mixing is not None and (labels or mixing.labels) == "sample":
@@ -281,7 +293,7 @@ class DensityModel(Owned):
         encoder: Any = self._modules.get("encoder")
         if not isinstance(encoder, NormalEmbedding) or self.propagate == "mean":
             return None
-        dtype = next((p.dtype for p in encoder.parameters()), x.dtype)
+        dtype = _first_dtype(encoder) or x.dtype
         return torch.randn(*shape, *encoder.event_shape, dtype=dtype, device=x.device)
 
     def predictive(self, x: Tensor, num_samples: int = 100, seed: int | None = 0, noise: Tensor | None = None) -> Any:
@@ -347,6 +359,15 @@ class Guide(PyroModule):
     def forward(self, batch: PairBatch) -> None:
         """Draws ``mixing_coefficient`` and a stochastic ``embedding``."""
         self._model(batch, latent_only=True)
+
+
+def _first_dtype(network: nn.Module) -> torch.dtype | None:
+    """The dtype of the first of ``network.parameters()``, in a tenth of the time: it is asked for in every step."""
+    for parameter in network._parameters.values():
+        if parameter is not None:
+            return parameter.dtype
+    found = (_first_dtype(child) for child in network._modules.values() if child is not None)
+    return next((dtype for dtype in found if dtype is not None), None)
 
 
 def _masked(p: Any, mask: Tensor) -> Any:

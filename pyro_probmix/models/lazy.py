@@ -10,6 +10,7 @@ from pyro.distributions import MaskedDistribution, TorchDistribution
 from torch import Tensor
 from torch.distributions import constraints
 
+from pyro_probmix.distributions import LinearPool
 from pyro_probmix.distributions._reparametrized import (
     beta_rsample,
     dirichlet_rsample,
@@ -124,6 +125,9 @@ def rsample(p: Any, sample_shape: torch.Size = torch.Size()) -> Tensor:
         for transform in q.transforms:
             z = transform(z)
         return z
+
+    if isinstance(q, LinearPool):
+        return q.draw_by(rsample, sample_shape)
 
     def noise(like: Tensor, *shape: int) -> Tensor:
         return torch.randn(sample_shape + q.batch_shape + shape, dtype=like.dtype, device=like.device)

@@ -6,15 +6,18 @@ from typing import Any, Literal
 
 import pyro.distributions as dist
 import torch
+from pyro.distributions import constraints as pyro_constraints
 from torch import nn
 from torch.distributions import constraints
 
-from pyro_probmix.mixing import DiracVicinity, LabelVicinity, Vicinity
+from pyro_probmix.mixing import DiracVicinity, LabelVicinity, NormalVicinity, Vicinity
 from pyro_probmix.mixing.vicinity import Fusion
 from pyro_probmix.models.density_model import DensityModel
 from pyro_probmix.models.fusion import Labels, Mixing, Per
 
 __all__ = ["ERM", "ManifoldMixup", "ManifoldProbMix", "Mixup", "ProbMix"]
+
+_CIRCULAR = (dist.VonMises, dist.SineBivariateVonMises)
 
 
 class ERM(DensityModel):
@@ -213,20 +216,50 @@ def _mixing(
 ) -> Mixing:
     coefficient = dist.Beta(0.2, 0.2) if coefficient is None else coefficient
     vicinity = _default_vicinity(likelihood) if vicinity is None else vicinity
+    _check_vicinity(vicinity, likelihood)
     return Mixing(at, coefficient, vicinity, labels, fusion, per)
 
 
 def _default_vicinity(likelihood: Any) -> Vicinity:
-    support = likelihood.support
-    if not support.is_discrete:
-        return DiracVicinity("log-linear")
+    num_classes = _num_classes(likelihood)
+    if num_classes is not None:  # the same law as a soft-label cross-entropy
+        return LabelVicinity(0.0, num_classes)
+    return DiracVicinity("log-linear" if _is_convex(likelihood) else "linear")
+
+
+def _check_vicinity(vicinity: Vicinity, likelihood: Any) -> None:
+    """Refuses a vicinity whose labels the likelihood does not have."""
+    num_classes = _num_classes(likelihood)
+    if isinstance(vicinity, LabelVicinity) and num_classes not in (None, vicinity.num_classes):
+        raise ValueError(f"num_classes: expected the likelihood's {num_classes} classes, got {vicinity.num_classes}")
+    between = isinstance(vicinity, DiracVicinity) and vicinity.fusion == "log-linear"
+    if likelihood.support.is_discrete and (between or isinstance(vicinity, NormalVicinity)):
+        raise ValueError(
+            f"vicinity: expected labels that the likelihood has, which is discrete, got {vicinity!r}, whose labels "
+            'lie between them; use LabelVicinity for classes, with β > 0 or fusion="linear", or '
+            'DiracVicinity(fusion="linear")'
+        )
+
+
+def _num_classes(likelihood: Any) -> int | None:
+    """The number of classes, where the labels are classes whose number is known."""
+    support = _of_one(likelihood.support)
+    if support is constraints.boolean:
+        return 2
+    if support is constraints.one_hot:
+        return int(likelihood.event_shape[-1])
+    return getattr(likelihood, "num_classes", None) if support.is_discrete else None
+
+
+def _is_convex(likelihood: Any) -> bool:
+    """Whether what lies between two labels is a label, and near both: not so on a circle, whose angles are numbers."""
+    support = _of_one(likelihood.support)
+    curved = support in (constraints.corr_cholesky, pyro_constraints.sphere)
+    circular = issubclass(getattr(likelihood, "distribution_class", object), _CIRCULAR)
+    return not (support.is_discrete or curved or circular)
+
+
+def _of_one(support: Any) -> Any:
     while isinstance(support, constraints.independent):
         support = support.base_constraint
-    # Where the classes are known, the same law as a soft-label cross-entropy.
-    if support is constraints.boolean:
-        return LabelVicinity(0.0, 2)
-    if support is constraints.one_hot:
-        return LabelVicinity(0.0, likelihood.event_shape[-1])
-    if hasattr(likelihood, "num_classes"):
-        return LabelVicinity(0.0, likelihood.num_classes)
-    return DiracVicinity("linear")
+    return support

@@ -71,8 +71,17 @@ def weighted_mean(values: Tensor, share: Tensor | None) -> Tensor:
     return total.mean()
 
 
-def reduce(log_prob: Tensor, objective: Objective, log_shares: Tensor | None, share: Tensor | None) -> Tensor:
-    """An objective from the log-probabilities, of shape ``(..., B)``, of samples and nodes with their shares."""
+def reduce(
+    log_prob: Tensor,
+    objective: Objective,
+    log_shares: Tensor | None,
+    share: Tensor | None,
+    observed: Tensor | None = None,
+) -> Tensor:
+    """An objective from the log-probabilities, of shape ``(..., B)``, of samples and nodes with their shares.
+
+    What is not ``observed``, of shape ``(B,)``, has log-probability zero; where densities are added it is left out.
+    """
     if objective == "expected-log":
         if log_shares is not None:
             log_prob = (log_shares.exp().to(log_prob).unsqueeze(-1) * log_prob).sum(0)
@@ -82,7 +91,13 @@ def reduce(log_prob: Tensor, objective: Objective, log_shares: Tensor | None, sh
     edges = (log_prob + shares).logsumexp(0)
     if objective == "log-expected":
         return weighted_mean(edges, share)
-    return (edges + (-math.log(len(edges)) if share is None else share.log())).logsumexp(0)
+    if share is None:
+        share = edges.new_full(edges.shape, 1 / len(edges))
+    if observed is not None:
+        observed = observed | ~observed.any()  # a sum of nothing has no logarithm
+        part = torch.where(observed, share, 0)
+        share = part * (share.sum() / part.sum())
+    return (edges + share.log()).logsumexp(0)
 
 
 def labels_of(objective: Objective, labels: Labels | None) -> Labels | None:

@@ -18,14 +18,17 @@ def check_learning_rate(value: float) -> None:
         raise ValueError(f"learning_rate: expected a positive number, got {value}")
 
 
-def check_validation(x: Tensor, y: Tensor, model: DensityModel) -> None:
-    """Refuse validation data that do not belong together, are not finite, or not the model's."""
+def check_validation(x: Tensor, y: Tensor, model: DensityModel, train_x: Tensor) -> None:
+    """Refuse validation data that do not belong together, are not finite, or neither the model's nor as in training."""
     for name, tensor in (("validation x", x), ("validation y", y)):
         if not isinstance(tensor, Tensor):
             raise TypeError(f"{name}: expected a tensor, got {type(tensor).__name__}")
         check_finite(name, tensor)
     if len(x) == 0 or len(y) != len(x):
         raise ValueError(f"validation: expected as many rows in x as in y, and one at least, got {len(x)} and {len(y)}")
+    if x.shape[1:] != train_x.shape[1:]:
+        expected = ", ".join(map(str, ("M", *train_x.shape[1:])))
+        raise ValueError(f"validation x: expected shape ({expected}), as in training, got {tuple(x.shape)}")
     check_labels("validation y", y, model)
 
 

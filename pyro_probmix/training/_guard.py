@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,9 @@ class GuardedSteps:
         optimizer: over the model's parameters.
         device: where they live.
         max_skipped: how many steps may be left out before it is an error.
+
+    Attributes:
+        parameters: those of the optimiser.
     """
 
     def __init__(
@@ -28,9 +32,9 @@ class GuardedSteps:
     ) -> None:
         self.optimizer, self.max_skipped = optimizer, max_skipped
         names = {id(p): f"the gradient of {name}" for name, p in model.named_parameters()}
-        self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        self._names = [names[id(p)] for p in self._parameters]
-        self._buffers = list(model.buffers())
+        self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        self._names = [names[id(p)] for p in self.parameters]
+        self._buffers = [(m, name) for m in model.modules() for name, b in m._buffers.items() if b is not None]
         self._kept: list[Tensor] = []
         self.deferred = device.type == "cuda" and all(group.get("fused") for group in optimizer.param_groups)
         self.skipped = torch.zeros((), device=device, dtype=torch.int64)
@@ -40,12 +44,16 @@ class GuardedSteps:
 
     def start(self) -> None:
         """To be called before the loss is computed: networks change their buffers on the way."""
-        self._kept = [buffer.clone() for buffer in self._buffers]
+        self._kept = [buffer.clone() for buffer in self._own_buffers()]
         self.optimizer.zero_grad()
+
+    def _own_buffers(self) -> list[Tensor]:
+        """The buffers as they are now, for a network may have put another tensor in place of one."""
+        return [cast(Tensor, module._buffers[name]) for module, name in self._buffers]
 
     def look(self, loss: Tensor) -> Tensor:
         """Which of the loss and the gradients are finite, of shape ``(1 + number of parameters,)``."""
-        gradients = [p.grad for p in self._parameters if p.grad is not None]
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
         return torch.stack([loss.detach(), *torch._foreach_norm(gradients, math.inf)]).isfinite()
 
     def step(self, finite: Tensor, scale: Tensor | None, epoch: int, batch: int) -> None:
@@ -76,7 +84,7 @@ class GuardedSteps:
         self._where = torch.where(fault, where, self._where)
         self._failed |= fault
         stop = bad | self._failed
-        for buffer, kept in zip(self._buffers, self._kept, strict=True):
+        for buffer, kept in zip(self._own_buffers(), self._kept, strict=True):
             buffer.copy_(torch.where(stop, kept, buffer))
         if self.deferred:
             self.optimizer.found_inf = stop.float()  # type: ignore[attr-defined]  # fused optimisers look at it
@@ -89,7 +97,7 @@ class GuardedSteps:
         if not bool(self._failed):
             return
         epoch, batch, index = self._where.tolist()
-        names = ["the loss", *(n for n, p in zip(self._names, self._parameters, strict=True) if p.grad is not None)]
+        names = ["the loss", *(n for n, p in zip(self._names, self.parameters, strict=True) if p.grad is not None)]
         cap = f", after {self.max_skipped} steps had been skipped" if self.max_skipped else ""
         raise ValueError(
             f"loss: expected finite losses and gradients, got one that is not in epoch {epoch}, batch {batch}: "

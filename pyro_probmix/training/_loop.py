@@ -72,13 +72,12 @@ class Training:
         self.scaler = torch.amp.GradScaler(device.type, enabled=plan.precision is torch.float16)
         self._one = torch.ones((), device=device)
         self._risk = torch.compile(model.risk) if plan.compile else model.risk
-        self._tensors = model.state_dict()
         self.done = 0
         dtype = torch.promote_types(loader.x.dtype, torch.float32)
         self.losses = torch.zeros(2, plan.epochs, device=device, dtype=dtype)
         self.best_loss = torch.full((), math.inf, device=device, dtype=dtype)
         self.best_epoch = torch.zeros((), device=device, dtype=torch.int64)
-        self.best = {} if validation is None else {name: t.clone() for name, t in self._tensors.items()}
+        self.best = {} if validation is None else {name: t.clone() for name, t in model.state_dict().items()}
 
     def run(self) -> History:
         plan = self.plan
@@ -116,7 +115,7 @@ class Training:
             self.scaler.unscale_(self.optimizer)
             finite = self.steps.look(loss)
             if self.plan.max_grad_norm is not None:
-                torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.plan.max_grad_norm)
+                torch.nn.utils.clip_grad_norm_(self.steps.parameters, self.plan.max_grad_norm)
             scale = self.scaler.scale(self._one) if self.scaler.is_enabled() else None
             self.steps.step(finite, scale, epoch, number)
             self.scaler.update()
@@ -142,8 +141,9 @@ class Training:
             improved = self.losses[1, epoch] < self.best_loss
             self.best_loss = torch.where(improved, self.losses[1, epoch], self.best_loss)
             self.best_epoch = torch.where(improved, epoch, self.best_epoch)
+            own = self.model.state_dict()  # anew: a network may have put another buffer in place of one
             for name, kept in self.best.items():
-                kept.copy_(torch.where(improved, self._tensors[name], kept))
+                kept.copy_(torch.where(improved, own[name], kept))
 
     def _schedule(self, epoch: int) -> None:
         if isinstance(self.scheduler, ReduceLROnPlateau):
@@ -162,8 +162,9 @@ class Training:
             return History(train, [], self.done - 1, skipped)
         if not self.best_loss.isfinite():
             raise ValueError(f"validation: expected a finite loss in some epoch, got {validation[-1]} in the last")
+        own = self.model.state_dict()
         for name, kept in self.best.items():
-            self._tensors[name].copy_(kept)
+            own[name].copy_(kept)
         return History(train, validation, int(self.best_epoch), skipped)
 
     # Checkpoints.
@@ -176,7 +177,7 @@ class Training:
         best = {"loss": self.best_loss, "epoch": self.best_epoch, "model": self.best}
         return Checkpoint(
             epoch=self.done,
-            model=self._tensors,
+            model=self.model.state_dict(),
             optimizer=self.optimizer.state_dict(),
             scheduler=None if self.scheduler is None else self.scheduler.state_dict(),
             scaler=self.scaler.state_dict() if self.scaler.is_enabled() else None,

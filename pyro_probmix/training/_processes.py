@@ -107,6 +107,7 @@ def _serve(
 ) -> None:
     # The end is left to the parent: no interrupt of its own, and no life after the parent's.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a handler of the parent's would be here too
     threading.Thread(target=_end_with_parent, daemon=True).start()
     tqdm.set_lock(threading.RLock())  # its own would be shared by processes, and missed where this one is ended
     if setup is not None:

@@ -13,12 +13,15 @@ from torch import Tensor
 from pyro_probmix.mixing import CompleteGraph, EmbeddingGraph, PairBatch, PairLoader, SamplingGraph
 from pyro_probmix.models import DensityModel, seeded
 from pyro_probmix.training._checks import check_labels, check_learning_rate, check_validation
-from pyro_probmix.training._stack import StackCache, configuration, pad
+from pyro_probmix.training._stack import StackCache, check_stackable, configuration, pad, saved_bytes
 from pyro_probmix.training.history import VALIDATION_SAMPLES, History
 
 __all__ = ["Batches", "Data", "RandomState", "Replica", "held_out_data"]
 
 Data = tuple[Tensor, Tensor]
+
+_VALIDATED_AT_ONCE = 2**25, 2**30
+"""Bytes that a validation loss computes at once for all replicas: on a CPU, few enough to stay in the cache; a GPU."""
 
 
 class RandomState:
@@ -82,9 +85,10 @@ class Replica:
             model = make_model(r)
         if not isinstance(model, DensityModel):
             raise TypeError(f"make_model: expected a model such as ProbMix, got {type(model).__name__}")
+        check_stackable(model)
         check_labels("y", y, model)
         if validation is not None:
-            check_validation(*validation, model)
+            check_validation(*validation, model, x)
         return cls(model.train(), loader, validation, learning_rate, fit_seed)
 
     @property
@@ -161,21 +165,56 @@ def _row_weight(sizes: Tensor, x: Tensor) -> Tensor:
     return (torch.arange(x.shape[1], device=x.device) < sizes.unsqueeze(1)).to(dtype)
 
 
-def held_out_data(replicas: Sequence[Replica]) -> dict[str, Tensor]:
-    """Stacked arguments of the validation loss: in every epoch the noise that ``predictive`` draws by default."""
+def held_out_data(replicas: Sequence[Replica]) -> list[dict[str, Tensor]]:
+    """Stacked arguments of the validation loss, in blocks of rows, whose losses add up to it.
+
+    In every epoch there is the noise that ``predictive`` draws by default.
+    """
     data = [replica.validation for replica in replicas if replica.validation is not None]
     if not data:
-        return {}
-    arguments = {"x": pad([x for x, _ in data]), "y": pad([y for _, y in data])}
-    sizes = [len(x) for x, _ in data]
-    if len(set(sizes)) > 1:
-        arguments["weight"] = _row_weight(torch.tensor(sizes, device=arguments["x"].device), arguments["x"])
-    noise: dict[int, Tensor] = {}
-    for x, _ in data:
-        with seeded(0, x.device):
-            drawn = replicas[0].model.draw_noise(x, (VALIDATION_SAMPLES, len(x)))
-        if drawn is not None:
-            noise.setdefault(len(x), drawn)
-    if noise:
-        arguments["noise"] = pad([noise[size] for size in sizes], dim=1)
-    return arguments
+        return []
+    device, model = replicas[0].device, replicas[0].model
+    sizes = torch.tensor([len(x) for x, _ in data], device=device)
+    longest, row_bytes = max(len(x) for x, _ in data), len(data) * _row_bytes(model, *data[0])
+    num_blocks = -(-longest // max(1, _VALIDATED_AT_ONCE[device.type == "cuda"] // row_bytes))
+    length = -(-longest // num_blocks)  # of each, for one shape is compiled
+    x, y = (pad(tensors, size=length * num_blocks) for tensors in zip(*data, strict=True))
+    arguments = {"x": x, "y": y, "weight": _row_weight(sizes, x) / sizes.unsqueeze(1)}
+    drawn: dict[int, Tensor] = {}
+    for own, _ in data:
+        with seeded(0, device):
+            noise = model.draw_noise(own, (VALIDATION_SAMPLES, len(own)))
+        if noise is not None:
+            drawn.setdefault(len(own), noise)
+    if drawn:
+        noise = pad([drawn[len(own)] for own, _ in data], dim=1, size=length * num_blocks)
+        arguments["noise"] = noise.transpose(1, 2)
+    cut = {name: tensor.split(length, dim=1) for name, tensor in arguments.items()}
+    blocks = [{name: pieces[number] for name, pieces in cut.items()} for number in range(num_blocks)]
+    for block in blocks:
+        if drawn:
+            block["noise"] = block["noise"].transpose(1, 2)
+        block.update({name: _dense(tensor) for name, tensor in block.items()})
+    return blocks
+
+
+def _row_bytes(model: DensityModel, x: Tensor, y: Tensor) -> int:
+    """How much of what it computes for a row of validation data a model would keep for a backward pass."""
+    model.eval()
+
+    def evaluate(size: int) -> Tensor:
+        rows, labels = (values[:1].expand(size, *values.shape[1:]) for values in (x, y))
+        if rows.is_floating_point():
+            rows = rows.clone().requires_grad_()  # behind networks that are not trained, too
+        return model.predictive(rows, num_samples=VALIDATION_SAMPLES).log_prob(labels)
+
+    with seeded(0, x.device):
+        one, two = saved_bytes(lambda: evaluate(1)), saved_bytes(lambda: evaluate(2))
+    return max(1, two - one)  # without the parameters
+
+
+def _dense(stacked: Tensor) -> Tensor:
+    """The same without gaps; what is one tensor for all replicas stays that."""
+    if stacked.stride(0) == 0:
+        return stacked[0].contiguous().expand(stacked.shape)
+    return stacked.contiguous()

@@ -20,42 +20,30 @@ from pyro_probmix.models import DensityModel
 from pyro_probmix.models.plain import weighted_mean
 from pyro_probmix.training._compiled import Compiled
 
-__all__ = ["Adam", "ModelStack", "StackCache", "configuration", "pad", "stack"]
+__all__ = ["Adam", "ModelStack", "StackCache", "check_stackable", "configuration", "pad", "saved_bytes", "stack"]
 
 
 class ModelStack:
     """Models that differ in the values of their parameters and buffers alone, evaluated side by side.
 
     Args:
-        models: of one :func:`configuration`.
+        models: of one :func:`configuration`, that pass :func:`check_stackable`.
         num_samples: K of eq. 16.
         validation_samples: embedding samples a point in the validation loss.
         compile: whether the losses are compiled once they have been asked for often.
 
     Attributes:
         flat: what is trained, a row a model, of shape ``(R, P)``.
-
-    Raises:
-        ValueError: if nothing is trained, in more than one dtype, or a network mixes its rows.
     """
 
     def __init__(
         self, models: Sequence[DensityModel], num_samples: int, validation_samples: int, compile: bool = False
     ) -> None:
-        for name, module in models[0].named_modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                raise ValueError(
-                    f"make_model: expected networks that treat each row alone, got {type(module).__name__} ({name})"
-                )
         self._models = list(models)
         self._call = _Call(models[0], num_samples, validation_samples)
         self._trained = [name for name, p in self._call.named_parameters() if p.requires_grad]
         tensors = [_tensors(model) for model in models]
         parameters = [tensors[0][name] for name in self._trained]
-        dtypes = {p.dtype for p in parameters}
-        if len(dtypes) != 1:
-            got = ", ".join(sorted(map(str, dtypes))) or "none"
-            raise ValueError(f"make_model: expected trainable parameters of one dtype, got {got}")
         self._shapes = [p.shape for p in parameters]
         self._sizes = [p.numel() for p in parameters]
         rows = [torch.cat([own[name].detach().flatten() for name in self._trained]) for own in tensors]
@@ -77,9 +65,9 @@ class ModelStack:
         """The risk of each model, of shape ``(R,)``, the arguments being stacked too, and its gradient, ``(R, P)``."""
         return self._risk(self.flat, self._rest, arguments)
 
-    def validation(self, arguments: dict[str, Tensor]) -> Tensor:
-        """The validation loss of each model, of shape ``(R,)``."""
-        return self._validation(self.flat, self._rest, arguments)
+    def validation(self, blocks: Sequence[dict[str, Tensor]]) -> Tensor:
+        """The validation loss of each model, of shape ``(R,)``: the sum over blocks of rows, which have weights."""
+        return torch.stack([self._validation(self.flat, self._rest, block) for block in blocks]).sum(0)
 
     def _evaluate_risk(
         self, flat: Tensor, rest: dict[str, Tensor], arguments: dict[str, Tensor]
@@ -131,11 +119,42 @@ class _Call(nn.Module):
             partner = rest.pop("partner")
             return self.model.risk(PairBatch(x, y, partner), self.num_samples, weight=weight, **rest)
         p = self.model.predictive(x, num_samples=self.validation_samples, **rest)
-        return -weighted_mean(p.log_prob(y), None if weight is None else weight / weight.sum())
+        return -weighted_mean(p.log_prob(y), weight)
 
 
 def _tensors(model: nn.Module) -> dict[str, Tensor]:
     return {f"model.{name}": t for name, t in (*model.named_parameters(), *model.named_buffers())}
+
+
+def check_stackable(model: DensityModel) -> None:
+    """Refuse a model that cannot be evaluated beside others.
+
+    Raises:
+        ValueError: if nothing is trained, or in more than one dtype, or a network mixes its rows.
+    """
+    for name, module in model.named_modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            got = f"{type(module).__name__} ({name})"
+            raise ValueError(f"make_model: expected networks that treat each row alone, got {got}")
+    dtypes = {p.dtype for p in model.parameters() if p.requires_grad}
+    if len(dtypes) != 1:
+        got = ", ".join(sorted(map(str, dtypes))) or "none"
+        raise ValueError(f"make_model: expected trainable parameters of one dtype, got {got}")
+
+
+def saved_bytes(function: Callable[[], Tensor]) -> int:
+    """How much a computation keeps for its backward pass: the most of what it takes."""
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept[tensor.data_ptr()] = tensor.numel() * tensor.element_size()
+        return tensor
+
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        result = function()
+    total = sum(kept.values())
+    del result  # until here nothing is freed, and no address comes twice
+    return total
 
 
 class Adam:
@@ -165,16 +184,20 @@ class Adam:
     @torch.no_grad()
     def step(self, gradient: Tensor, moving: Tensor) -> None:
         """One step of the rows that are ``moving``, of shape ``(R, 1)``; the others stay bitwise."""
-        gradient = torch.where(moving, gradient, 0)
+        # Operations that run through the rows at the speed of memory: torch.where and torch.addcmul do not.
+        moves = moving.to(gradient.dtype)
+        gradient = gradient.nan_to_num(0, 0, 0).mul_(moves)
         self.count += moving
-        self.mean.lerp_(gradient, moving.to(self.mean.dtype) * (1 - self.betas[0]))
+        self.mean.lerp_(gradient, moves * (1 - self.betas[0]))
         self.square.mul_(torch.where(moving, self._decay, 1)).addcmul_(gradient, gradient, value=1 - self.betas[1])
         # 1 − βᵗ, to the last digit in single precision too
         bias1, bias2 = (torch.where(moving, -torch.expm1(self.count * math.log(beta)), 1) for beta in self.betas)
         # What waits is divided by infinity.
-        inverse_rate = torch.where(moving, bias1 / self.learning_rate, math.inf)
-        root = (self.square.sqrt() / bias2.sqrt()).add_(self.eps)
-        self.rows.addcdiv_(self.mean, root.mul_(inverse_rate), value=-1)
+        inverse_rate = bias1 / self.learning_rate
+        shift = torch.where(moving, self.eps * inverse_rate, math.inf)
+        root = self.square.sqrt() * (inverse_rate / bias2.sqrt())  # in single precision, where the rows are in half
+        root.add_(shift)
+        self.rows.addcdiv_(self.mean, root, value=-1)
 
 
 def stack(tensors: Sequence[Tensor]) -> Tensor:
@@ -185,14 +208,19 @@ def stack(tensors: Sequence[Tensor]) -> Tensor:
     return torch.stack(list(tensors))
 
 
-def pad(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
-    """Stack tensors of uneven length along ``dim``: the short ones start again, so a padded row is a copy of a row."""
-    size = max(t.shape[dim] for t in tensors)
-    rows = [
-        t if t.shape[dim] == size else t.index_select(dim, torch.arange(size, device=t.device) % t.shape[dim])
-        for t in tensors
-    ]
-    return stack(rows)
+def pad(tensors: Sequence[Tensor], dim: int = 0, size: int | None = None) -> Tensor:
+    """Stack tensors of uneven length along ``dim``: the short ones start again, so a padded row is a copy of a row.
+
+    They have ``size`` rows then; default: as many as the longest.
+    """
+    if size is None:
+        size = max(t.shape[dim] for t in tensors)
+    padded = {}
+    for t in tensors:
+        if id(t) not in padded:
+            rows = torch.arange(size, device=t.device) % t.shape[dim]
+            padded[id(t)] = t if t.shape[dim] == size else t.index_select(dim, rows)
+    return stack([padded[id(t)] for t in tensors])
 
 
 class StackCache:
@@ -218,7 +246,7 @@ def configuration(model: DensityModel) -> Hashable:
     file = io.BytesIO()
     try:
         _Skeleton(file, model).dump(model)
-    except (pickle.PicklingError, TypeError, AttributeError):
+    except (pickle.PicklingError, TypeError, AttributeError, RuntimeError):  # the last from parametrized networks
         return id(model)
     return file.getvalue()
 

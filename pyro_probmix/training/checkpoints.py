@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import io
 import json
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -70,9 +72,9 @@ class Checkpoint:
         """
         check_tensors(model.state_dict(), self.model)
         if optimizer is not None:
-            optimizer.load_state_dict(self.optimizer)
+            optimizer.load_state_dict(copy.deepcopy(self.optimizer))  # which it would go on with
         if scheduler is not None:
-            scheduler.load_state_dict(self.scheduler)
+            scheduler.load_state_dict(copy.deepcopy(self.scheduler))
         model.load_state_dict(self.model)
         set_random_state(self.random)
         return self
@@ -208,7 +210,7 @@ def _read_header(path: Path, line: bytes) -> dict[str, Any]:
     kinds = {"schema": int, "bytes": int, "sha256": str}
     try:
         header = json.loads(line[:_HEADER_BYTES])
-    except ValueError:
+    except (ValueError, RecursionError):
         header = None
     if not isinstance(header, dict) or any(type(header.get(name)) is not kind for name, kind in kinds.items()):
         raise ValueError(f"{path}: expected schema, bytes and sha256 in its second line, got {line[:80]!r}")
@@ -234,10 +236,15 @@ def _plain(value: Any, name: str) -> Any:
     """A copy on the CPU of what a checkpoint may hold."""
     if isinstance(value, Tensor):
         return value.detach().to("cpu", copy=True).contiguous()
-    if value is None or isinstance(value, bool | int | float | str):
+    if value is None:
         return value
+    if isinstance(value, np.generic):  # np.float64 is a float, and no plain one
+        return _plain(value.item(), name)
+    for kind in (bool, int, float, str):
+        if isinstance(value, kind):
+            return kind(value)
     if type(value) is Counter:
-        return value
+        return Counter({_plain(key, f"key of {name}"): int(count) for key, count in value.items()})
     if isinstance(value, Mapping):
         return {_plain(key, f"key of {name}"): _plain(own, f"{name}.{key}") for key, own in value.items()}
     if type(value) in (list, tuple):

@@ -147,7 +147,7 @@ def fit(
     loader = PairLoader(x, y, graph, batch_size, weight=weight, mask=mask)
     check_labels("y", y if loader.y is None else loader.y, model)
     if validation is not None:
-        check_validation(*validation, model)
+        check_validation(*validation, model, x)
         validation = (validation[0].to(device), validation[1].to(device))
     stepper = _make_optimizer(parameters, optimizer, learning_rate)
     settings: dict[str, Any] = {}

@@ -194,11 +194,11 @@ class PairDataModule(LightningDataModule):
         if isinstance(model, DensityModel):
             check_labels("y", self.y, model)
             if self.validation is not None:
-                check_validation(*self.validation, model)
+                check_validation(*self.validation, model, self.x)
 
     def train_dataloader(self) -> _EpochLoader:
         """The loader of this process: :class:`~pyro_probmix.PairBatch` of its shard, drawn anew each epoch."""
-        if self._loader is None:
+        if self._loader is None or self._loader.trainer is not self.trainer:
             rank, size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
             rows = slice(rank, len(self.x) // size * size, size)
             x, y = self.x[rows], self.y[rows]

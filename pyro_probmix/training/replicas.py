@@ -14,12 +14,13 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from pyro_probmix.distributions import linear_pool, log_linear_pool
-from pyro_probmix.mixing import SamplingGraph
+from pyro_probmix.mixing import PairBatch, SamplingGraph
 from pyro_probmix.mixing.batches import check_positive_integer
 from pyro_probmix.models import DensityModel, seeded
 from pyro_probmix.training._chunk import Settings, train_chunks
 from pyro_probmix.training._compiled import check_compiler
 from pyro_probmix.training._replica import Data, Replica
+from pyro_probmix.training._stack import saved_bytes
 from pyro_probmix.training.history import VALIDATION_SAMPLES, History
 
 __all__ = ["Replicas", "fit_replicas"]
@@ -223,26 +224,55 @@ def _chunks(
         groups.setdefault(replica.kind, []).append(replica)
     places = max(1, num_workers)
     for group in groups.values():
+        num_at_once = _num_at_once(group, settings.num_samples)  # refuses networks that cannot be stacked
         step = size
         if step is None:
-            step = max(1, min(_num_at_once(group, settings.num_samples) // places, -(-len(group) // places)))
+            at_once = max(1, num_at_once // places)
+            rounds = -(-len(group) // (places * at_once))
+            step = -(-len(group) // (places * rounds))  # chunks of one size, as many for each place
         for start in range(0, len(group), step):
             yield group[start : start + step]
 
 
 def _num_at_once(group: Sequence[Replica], num_samples: int) -> int:
-    """How many replicas fit: what a step keeps for its backward pass is the most of what it takes."""
+    """How many replicas fit, their validation noise included where each has its own."""
     largest = max(group, key=lambda replica: replica.loader.x.numel())
-    kept: dict[int, int] = {}
-
-    def keep(tensor: Tensor) -> Tensor:
-        kept[tensor.data_ptr()] = tensor.numel() * tensor.element_size()
-        return tensor
-
-    with seeded(0, largest.device), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        losses = [largest.model.risk(next(iter(largest.loader)), num_samples)]
-        if largest.validation is not None:
-            x, y = largest.validation
-            losses.append(largest.model.predictive(x, num_samples=VALIDATION_SAMPLES).log_prob(y))
+    step = _step_bytes(largest, num_samples)
+    held_out = [replica.validation[0] for replica in group if replica.validation is not None]
+    noise = None
+    if len({len(x) for x in held_out}) > 1:
+        x = max(held_out, key=len)  # to which all are padded
+        with seeded(0, largest.device):
+            noise = largest.model.draw_noise(x, (VALIDATION_SAMPLES, len(x)))
+    held = 0 if noise is None else noise.numel() * noise.element_size()
     free = torch.cuda.mem_get_info(largest.device)[0] // 2 if largest.device.type == "cuda" else MEMORY
-    return max(1, free // (3 * sum(kept.values())))
+    return max(1, free // max(1, 3 * step + held))
+
+
+def _step_bytes(replica: Replica, num_samples: int) -> int:
+    """How much a step keeps for its backward pass, on any rows: its random state and its graph see none of this.
+
+    Raises:
+        ValueError: if a network changes its buffers, of which replicas keep the first.
+    """
+    model, loader = replica.model, replica.loader
+    assert loader.y is not None
+    rows = min(loader.batch_size or len(loader.x), len(loader.x))
+    batch = PairBatch(loader.x[:rows], loader.y[:rows], torch.arange(rows, device=replica.device))
+    names = {id(buffer): name for name, buffer in model.named_buffers()}
+    before = [
+        (m._buffers, key, b, b.clone()) for m in model.modules() for key, b in m._buffers.items() if b is not None
+    ]
+    with seeded(0, replica.device):
+        size = saved_bytes(lambda: model.risk(batch, num_samples))
+    changed = []
+    for owner, key, buffer, value in before:
+        if owner[key] is not buffer or not torch.equal(buffer, value):
+            changed.append(names[id(buffer)])
+        buffer.copy_(value)
+        owner[key] = buffer
+    if changed:
+        raise ValueError(
+            f"make_model: expected networks whose buffers stay as they are in training, got {', '.join(changed)}"
+        )
+    return size

@@ -77,6 +77,7 @@ REFUSED = {
     "no rows": ("a,b\n", "b", {}, "header but no rows"),
     "empty file": ("", "b", {}, "not a CSV table"),
     "ragged": ("a,b\n1,2\n1,2,3,4\n", "b", {}, "not a CSV table"),
+    "more fields than names": ("a,b,y\n9,1,2,3.5\n8,4,5,6\n", "y", {}, "its rows have more fields than it"),
     "identifiers": ("a,b\n" + "".join(f"id{i},{i}\n" for i in range(101)), "b", {}, "'a'.*101 categories"),
 }
 
@@ -86,6 +87,12 @@ def test_refused(case, write):
     text, target, options, message = REFUSED[case]
     with pytest.raises(ValueError, match=message):
         load_csv(write(text), target, **options)
+
+
+def test_a_comma_at_the_end_of_a_row_is_no_field(write):
+    table = load_csv(write("a,y\n9,1.5,\n8,4,\n"), "y")
+    np.testing.assert_array_equal(table.x, [[9], [8]])
+    np.testing.assert_array_equal(table.y, [1.5, 4])
 
 
 def test_missing_file(tmp_path):

@@ -2,6 +2,7 @@
 
 import arviz
 import numpy as np
+import pyro.distributions as dist
 import pytest
 import torch
 from torch import nn
@@ -54,3 +55,22 @@ def test_labels_of_another_shape_are_refused():
     _, model = next(_models())
     with pytest.raises(ValueError, match=r"y: expected shape \(6,\), got \(6, 1\)"):
         pm.to_inference_data(model, X, Y.unsqueeze(-1))
+
+
+class Mixture(pm.nn.NormalLikelihood):
+    """Of a mixture density network: its pool is the law of y, not one of embedding samples."""
+
+    def forward(self, raw):
+        locs = raw[..., :1] + torch.tensor([0.0, 100.0])
+        return pm.LinearPool(dist.Normal(locs, raw[..., 1:].exp()), torch.tensor([0.99, 0.01]))
+
+
+def test_a_mixture_likelihood_is_drawn_from_as_a_whole():
+    torch.manual_seed(0)
+    model = pm.ERM(pm.nn.MLP(2, [4], 2), Mixture())
+    p = model.predictive(X)
+    idata = pm.to_inference_data(model, X, Y, num_samples=50)
+    assert idata.posterior_predictive["y"].shape == (1, 50, 6)
+    assert idata.posterior_predictive["y"].values.mean() < 20
+    log_likelihood = torch.as_tensor(idata.log_likelihood["y"].values[0])
+    torch.testing.assert_close(log_likelihood, p.log_prob(Y).detach().expand(50, 6))

@@ -120,6 +120,20 @@ def test_mixture_over_several_labels() -> None:
     assert scores["accuracy"] == accuracy_score(y.reshape(-1), (p.mean(1) > 0.5).reshape(-1))
 
 
+@pytest.mark.parametrize("listed", [False, True])
+def test_mixture_over_several_class_labels(listed: bool) -> None:
+    probabilities, y = normals(N, 5, 2, CLASSES).softmax(-1), torch.randint(CLASSES, (N, 2))
+    weights = torch.rand(5, dtype=torch.float64)
+    weights = weights / weights.sum()
+    components: Any = dist.Categorical(probabilities).to_event(1)
+    if listed:
+        components = [dist.Categorical(own).to_event(1) for own in probabilities.unbind(1)]
+    p = pm.LinearPool(components, weights)
+    marginal = torch.einsum("k,nkdc->ndc", weights, probabilities)
+    accuracy = accuracy_score(y.reshape(-1), marginal.argmax(-1).reshape(-1))
+    assert pm.evaluate(p, y) == pytest.approx({"nll": -p.log_prob(y).mean().item(), "accuracy": accuracy}, rel=1e-9)
+
+
 @pytest.mark.parametrize("method", ["ERM", "ManifoldProbMix"])
 def test_predictive_of_a_model(method: str) -> None:
     likelihood = pm.nn.CategoricalLikelihood(CLASSES)

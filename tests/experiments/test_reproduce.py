@@ -150,9 +150,27 @@ def test_a_stopped_run_goes_on_where_it_was(data_dir, tmp_path, monkeypatch):
 def test_a_damaged_cell_is_refused(data_dir, tmp_path):
     run("table1", data_dir, tmp_path)
     path = tmp_path / "cells" / "uci_paper" / "yacht" / f"{TWO[0]}.json"
-    path.write_text(path.read_text()[:40])
-    with pytest.raises(ValueError, match=rf"{TWO[0]}.json is not the file of a cell .*; remove it"):
-        run("table1", data_dir, tmp_path)
+    content = path.read_bytes()
+    for damaged in (content[:40], b"\xff" + content):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=rf"{TWO[0]}.json is not the file of a cell .*; remove it"):
+            run("table1", data_dir, tmp_path)
+
+
+def test_a_cell_that_another_process_finishes_meanwhile_is_collected(data_dir, tmp_path, monkeypatch):
+    """It is written between our look at the cells and our file of all, which overwrites the other's."""
+    _, cells = run("table1", data_dir, tmp_path)
+    path = tmp_path / "cells" / "uci_paper" / "yacht" / f"{TWO[0]}.json"
+    content, write = path.read_text(), module.CellStore._write
+    path.unlink()
+
+    def late(store, found):
+        write(store, found)
+        path.write_text(content)
+
+    monkeypatch.setattr(module.CellStore, "_write", late)
+    assert run("table1", data_dir, tmp_path, methods=TWO[1:])[1] == cells
+    assert json.loads((tmp_path / RESULTS).read_text())["cells"] == cells
 
 
 def test_a_training_that_fails_names_its_splits(data_dir, tmp_path, monkeypatch):

@@ -175,3 +175,10 @@ def test_claims_and_tables():
     shown = console.export_text(styles=True)
     assert "\x1b[1m-0.10\x1b[0m" in shown
     assert "…" not in shown
+
+
+@pytest.mark.parametrize("name", ["learning_rate", "batch_size", "alpha", "beta"])
+def test_what_is_chosen_cannot_be_changed(name, data_dir, tmp_path):
+    with pytest.raises(ValueError, match=f"{name}: expected no change in protocol tuned, which chooses it"):
+        reproduce("table1", data_dir, protocol="tuned", out=tmp_path / "out", **{name: 3})
+    assert not (tmp_path / "out").exists()

@@ -480,3 +480,22 @@ def test_representation_is_the_call_that_builds_it() -> None:
         'LabelVicinity(0.1, 3, fusion="linear")',
     ):
         assert repr(eval(text)) == text
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_normal_kernels_about_integers(fusion: Any) -> None:
+    """The kernel's scale is no integer."""
+    y, partner_y = torch.randint(9, (2, SIZE))
+    vicinity = NormalVicinity(0.3, fusion)
+    ours, expected = (
+        vicinity.fused(y, partner_y, COEFFICIENT),
+        vicinity.fused(y.float(), partner_y.float(), COEFFICIENT),
+    )
+    torch.testing.assert_close(ours.variance, expected.variance)
+    torch.testing.assert_close(ours.log_prob(torch.zeros(SIZE)), expected.log_prob(torch.zeros(SIZE)))
+    assert ours.sample().is_floating_point()
+
+
+def test_smoothing_of_no_classes() -> None:
+    with pytest.raises(ValueError, match="num_classes: expected at least 1, got 0"):
+        LabelVicinity.smoothing(0.1, 0)

@@ -302,3 +302,64 @@ def test_a_likelihood_of_no_exponential_family() -> None:
         model.risk(batch)
     # Mixup fuses its input, so any likelihood will do.
     assert torch.isfinite(pm.Mixup(model.decoder, likelihood).risk(batch))
+
+
+# Labels that the likelihood has.
+
+
+@pytest.mark.parametrize("likelihood", ["categorical", "one-hot", "bernoullis", "poisson"])
+@pytest.mark.parametrize("vicinity", [pm.DiracVicinity(), pm.NormalVicinity(0.1), pm.NormalVicinity(0.1, "linear")])
+@pytest.mark.parametrize("method", ["Mixup", "ManifoldProbMix"])
+def test_labels_between_classes_are_refused(method: str, vicinity: Any, likelihood: str) -> None:
+    """In training values are not checked: a half of class 0 and a half of class 2 would be class 1."""
+    with pytest.raises(ValueError, match=r"vicinity: expected labels that the likelihood has.*LabelVicinity.*β > 0"):
+        make_model(method, likelihood, vicinity=vicinity)
+
+
+@pytest.mark.parametrize(("likelihood", "size"), [("categorical", CLASSES), ("one-hot", CLASSES), ("bernoullis", 2)])
+@pytest.mark.parametrize("labels", ["exact", "sample"])
+def test_another_number_of_classes_is_refused(likelihood: str, size: int, labels: Any) -> None:
+    with pytest.raises(ValueError, match=f"num_classes: expected the likelihood's {size} classes, got 5"):
+        make_model("ProbMix", likelihood, vicinity=pm.LabelVicinity(0.1, 5), labels=labels)
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "labels"),
+    [
+        (lambda: pm.nn.DistributionLikelihood(dist.VonMises), lambda: torch.tensor([3.1, -3.1])),
+        (
+            lambda: pm.nn.DistributionLikelihood(dist.LKJCholesky, (2, 2), parameters=["concentration"], dim=2),
+            lambda: dist.LKJCholesky(2, 1.0).sample((2,)),
+        ),
+    ],
+    ids=["angles", "correlations"],
+)
+def test_labels_on_a_curve_are_not_interpolated(likelihood: Any, labels: Any) -> None:
+    """Between 3.1 and -3.1 is π, not 0: by default the label is one of the two."""
+    head, y = likelihood(), labels()
+    model = pm.Mixup(pm.nn.MLP(FEATURES, [], head.num_outputs), head)
+    assert repr(model.mixing.vicinity) == 'DiracVicinity(fusion="linear")'
+    batch = pm.PairBatch(torch.randn(2, FEATURES), y, torch.tensor([1, 0]))
+    drawn = model.draw(batch, num_samples=20, labels="sample")["label"]
+    for own in drawn.flatten(0, 1):
+        assert any(torch.equal(own, label) for label in y)
+    assert model.risk(batch, 20, labels="sample").isfinite()
+
+
+@pytest.mark.parametrize("num_samples", [1, 3])
+def test_draws_of_embeddings_that_are_pooled_linearly(num_samples: int) -> None:
+    """A mixture is no loc and scale that noise could be put into: the risk draws it itself."""
+    model, batch = make_model("ManifoldProbMix", fusion="linear"), make_batch()
+    draws = model.draw(batch, num_samples)
+    assert set(draws) == {"coefficient"}
+    assert model.risk(batch, num_samples, **draws).isfinite()
+    data = [(batch.x, batch.y)] * 2
+    replicas = pm.fit_replicas(lambda r: make_model("ManifoldProbMix", fusion="linear"), data, epochs=3, progress=False)
+    assert replicas.failed == {}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_noise_of_an_embedding_that_is_not_drawn(method: str) -> None:
+    model = make_model(method, **({"propagate": "mean"} if method == "ManifoldProbMix" else {}))
+    with pytest.raises(TypeError, match="noise: expected None, since no embedding is drawn, got Tensor"):
+        model.risk(make_batch(), noise=torch.randn(6))

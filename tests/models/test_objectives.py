@@ -345,3 +345,30 @@ def test_labels_are_not_drawn_with_negative_weights() -> None:
 def test_label_smoothing_outside_its_range_is_refused() -> None:
     with pytest.raises(ValueError, match=r"label_smoothing: expected a number in \[0, 1\), got 1.0"):
         pm.LabelVicinity.smoothing(1.0, 3)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("outputs", [False, True])
+def test_what_is_not_observed_is_in_no_sum(outputs: bool, weighted: bool) -> None:
+    """A node of which nothing is observed is as if it were not there, in whatever unit y is."""
+    likelihood = "normals" if outputs else "normal"
+    model, batch = make_model("ERM", likelihood), make_batch(likelihood)
+    mask = torch.tensor([True, True, False, True, False, True])
+    weight = torch.rand(6, dtype=torch.float64) if weighted else None
+    rows = mask.nonzero().squeeze(1)
+    if outputs:
+        mask = mask.unsqueeze(1).expand(6, 2)
+    masked = pm.PairBatch(batch.x, batch.y, batch.partner, mask=mask)
+    observed = pm.PairBatch(batch.x[rows], batch.y[rows], torch.arange(len(rows)))
+    loss = model.risk(masked, objective="log-expected-graph", weight=weight)
+    expected = model.risk(observed, objective="log-expected-graph", weight=None if weight is None else weight[rows])
+    torch.testing.assert_close(loss, expected)
+
+
+def test_nothing_observed_has_no_gradient() -> None:
+    model, batch = make_model("ERM"), make_batch()
+    masked = pm.PairBatch(batch.x, batch.y, batch.partner, mask=torch.zeros(6, dtype=torch.bool))
+    loss = model.risk(masked, objective="log-expected-graph")
+    loss.backward()
+    assert loss.item() == 0
+    assert all(not p.grad.any() for p in model.parameters())

@@ -14,6 +14,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -121,6 +122,33 @@ def test_only_plain_values_are_written(tmp_path: Path, value: Any, message: str)
     with pytest.raises(TypeError, match=message):
         save_checkpoint(tmp_path / "one.pt", Checkpoint(0, {}, {"a": [1, value]}))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_numbers_of_numpy_are_plain_ones(tmp_path: Path) -> None:
+    """np.float64 is a float that cannot be read back; a schedule counts its milestones in a Counter."""
+    value = {
+        "rate": np.float64(0.5),
+        "flag": np.bool_(True),
+        "at": Counter({np.int64(3): 1}),
+        np.int64(4): np.str_("a"),
+    }
+    save_checkpoint(tmp_path / "one.pt", Checkpoint(0, {}, {"a": value}))
+    loaded = load_checkpoint(tmp_path / "one.pt").optimizer["a"]
+    assert loaded == {"rate": 0.5, "flag": True, "at": Counter({3: 1}), 4: "a"}
+    assert [type(own) for own in loaded.values()] == [float, bool, Counter, str]
+
+
+def test_restoring_leaves_the_checkpoint_as_it_is(path: Path) -> None:
+    model, optimizer, scheduler = make()
+    checkpoint = load_checkpoint(path)
+    before = copy.deepcopy(checkpoint)
+    checkpoint.restore(model, optimizer, scheduler)
+    model(torch.randn(4, 2)).square().sum().backward()
+    optimizer.step()
+    scheduler.step()
+    state, kept = checkpoint.optimizer["state"], before.optimizer["state"]
+    assert all(torch.equal(state[i][name], kept[i][name]) for i in kept for name in kept[i])
+    assert checkpoint.scheduler == before.scheduler
 
 
 # Whole or not at all.

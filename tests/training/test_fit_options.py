@@ -6,6 +6,7 @@ import copy
 import math
 import shutil
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pyro
@@ -418,3 +419,66 @@ def test_weights_and_masks_of_rows() -> None:
             torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
     with pytest.raises(ValueError, match="y: expected finite values"):
         trained((x, missing))
+
+
+class Averaging(nn.Module):
+    """Keeps a mean of its inputs in a buffer that it puts another in place of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(2, 2)
+        self.average: Tensor
+        self.register_buffer("average", torch.zeros(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.average = 0.9 * self.average + 0.1 * (1 + x.mean(0))
+        return self.layer(x)
+
+
+def make_averaging() -> Any:
+    torch.manual_seed(3)
+    return make("ERM", Averaging())
+
+
+def test_buffers_that_are_replaced_belong_to_their_epoch(tmp_path: Path) -> None:
+    x, y = data()
+    whole = make_averaging()
+    history = fit(whole, validation=(x + 3, y + 3), epochs=30, optimizer=partial(torch.optim.SGD, lr=0.05))
+    best = make_averaging()
+    fit(best, epochs=history.best_epoch + 1, optimizer=partial(torch.optim.SGD, lr=0.05))
+    assert 0 < history.best_epoch + 1 < 30
+    assert_equal(whole, best)
+
+    resumed = make_averaging()
+    for epochs in (2, 4):
+        fit(resumed, epochs=epochs, checkpoint_dir=tmp_path, resume=True)
+    uninterrupted = make_averaging()
+    fit(uninterrupted, epochs=4)
+    assert_equal(resumed, uninterrupted)
+
+
+def test_a_step_that_is_not_taken_leaves_buffers_that_are_replaced() -> None:
+    model = make_averaging()
+    x, y = data()
+    with pytest.raises(ValueError, match="the parameters are those of the last finite step"):
+        fit(model, data=(x, torch.full_like(y, 1e200)))
+    assert_equal(model, make_averaging())
+
+
+def test_gradients_are_clipped_by_those_that_are_optimised() -> None:
+    """What the optimiser has not got keeps its gradient from step to step."""
+    one, other = make("ERM"), make("ERM")
+    last = list(other.parameters())[-2:]
+    for p in other.parameters():
+        p.requires_grad_(any(p is own for own in last))
+    for model in (one, other):
+        fit(model, optimizer=lambda ps: torch.optim.SGD(ps[-2:], lr=0.1), max_grad_norm=0.1, epochs=20)
+    assert_equal(one, other)
+
+
+def test_validation_data_of_another_width_are_refused_before_training() -> None:
+    model, (x, y) = make("ERM"), data()
+    with pytest.raises(ValueError, match=r"validation x: expected shape \(M, 2\), as in training, got \(12, 1\)"):
+        fit(model, validation=(x[:, :1], y))
+    assert_equal(model, make("ERM"))

@@ -193,6 +193,19 @@ def test_shards_do_not_meet_and_draws_do_not_repeat() -> None:
     assert partners[0] != partners[1]
 
 
+def test_a_second_training_has_its_own_epochs_and_shard() -> None:
+    x, y = make_data(11)
+    data = PairDataModule(x, y, batch_size=5)
+    for rank in (0, 1):
+        trainer = data.trainer = SimpleNamespace(global_rank=rank, world_size=2, current_epoch=0)
+        partners = []
+        for trainer.current_epoch in range(4):
+            (batch,) = data.train_dataloader()
+            partners.append(tuple(batch.partner.tolist()))
+            assert {tuple(row) for row in batch.x.tolist()} == {tuple(row) for row in x[rank:10:2].tolist()}
+        assert len(set(partners)) > 1
+
+
 def test_resumed_training_is_uninterrupted_training(tmp_path: Path) -> None:
     """Two epochs, a checkpoint, and one more are three epochs, bit by bit."""
     whole, again = make_model(), make_model(seed=1)

@@ -13,7 +13,8 @@ from pyro.nn import PyroModule, PyroParam
 from torch import Tensor, nn
 
 import pyro_probmix as pm
-from pyro_probmix.training import _chunk
+from pyro_probmix.mixing.graphs import base as graphs_module
+from pyro_probmix.training import _chunk, _replica
 from pyro_probmix.training import replicas as replicas_module
 from pyro_probmix.training._stack import Adam, configuration
 from tests.models import cases
@@ -42,6 +43,21 @@ def test_other_likelihoods(likelihood: str) -> None:
     make_model = maker("ProbMix", likelihood, labels="exact" if likelihood in ("normals", "one-hot") else "sample")
     own = [data(r, likelihood=likelihood) for r in range(2)]
     assert_as_fit(fit_replicas(make_model, own), make_model, own)
+
+
+@pytest.mark.parametrize("likelihood", ["normal", "categorical"])
+@pytest.mark.parametrize("num_bytes", [1, 2**13, 2**16])
+@pytest.mark.parametrize("method", ["ERM", "ManifoldProbMix"])
+def test_validation_in_blocks(method: str, num_bytes: int, likelihood: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks of a row or several, some of them padding, give the loss of all rows at once."""
+    make_model = maker(method, likelihood)
+    own = [data(r, likelihood=likelihood) for r in range(4)]
+    for sizes in ([4, 9, 1, 6], [5, 5, 5, 5]):
+        validation = [data(10 + r, size, likelihood) for r, size in enumerate(sizes)]
+        with monkeypatch.context() as patch:
+            patch.setattr(_replica, "_VALIDATED_AT_ONCE", (num_bytes, num_bytes))
+            replicas = fit_replicas(make_model, own, validation=validation)
+        assert_as_fit(replicas, make_model, own, validation)
 
 
 @pytest.mark.parametrize("batch_size", [None, 5])
@@ -209,6 +225,14 @@ def test_adam_in_single_precision() -> None:
     torch.testing.assert_close(ours, expected.detach().float(), rtol=1e-6, atol=1e-6)
 
 
+def test_adam_in_half_precision() -> None:
+    """One over a small step size is beyond half precision; the first step is that size, whatever the gradient."""
+    rows = torch.zeros(1, 2, dtype=torch.float16)
+    gradient = torch.tensor([[0.5, -8.0]], dtype=torch.float16)
+    Adam(rows, torch.tensor([[1e-5]])).step(gradient, torch.tensor([[True]]))
+    torch.testing.assert_close(rows.float(), torch.tensor([[-1e-5, 1e-5]]), rtol=0.01, atol=0)
+
+
 def test_adam_leaves_rows_that_wait() -> None:
     """Parameters, moments and step count: a row that waits goes on as if it had not."""
     rows, gradients = torch.randn(1, 8).double(), torch.randn(6, 1, 8).double()
@@ -340,6 +364,91 @@ def test_memory_bounds_how_many_run_at_once(monkeypatch: pytest.MonkeyPatch) -> 
     assert sizes == [5, 3, 2, 1, 1, 1, 1, 1]
 
 
+def test_noise_of_ones_own_takes_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The noise of the validation is one for all replicas with as many rows; others hold theirs beside it."""
+    found: list[int] = []
+    at_once = replicas_module._num_at_once
+    monkeypatch.setattr(replicas_module, "_num_at_once", lambda *a: found.append(at_once(*a)) or found[-1])
+    own = [data(r) for r in range(2)]
+    for sizes in ([500, 500], [500, 4], [4, 500]):  # all are padded to the longest
+        fit_replicas(maker("ManifoldProbMix"), own, validation=[data(r, size) for r, size in enumerate(sizes)])
+    assert found[1] == found[2] < found[0] / 2
+
+
+def test_wide_rows_are_validated_a_few_at_once() -> None:
+    narrow = _replica._row_bytes(maker()(0), *data())
+    wide = (
+        nn.Sequential(nn.Linear(cases.FEATURES, 10_000), nn.ReLU(), nn.Linear(10_000, 2)).double().requires_grad_(False)
+    )
+    model = pm.ProbMix(wide, pm.nn.NormalLikelihood())
+    assert 8 * 10_000 <= _replica._row_bytes(model, *data()) < 3 * 8 * 10_000
+    assert narrow < 8 * 100
+
+
+class Epochs(pm.CompleteGraph):
+    """Writes down which epochs it was told of."""
+
+    def __init__(self, num_nodes: int) -> None:
+        super().__init__(num_nodes)
+        self.epochs: list[int] = []
+
+    def start_epoch(self, epoch: int) -> None:
+        self.epochs.append(epoch)
+
+
+def test_graphs_are_told_of_each_epoch_once() -> None:
+    graphs = [Epochs(12) for _ in range(2)]
+    fit_replicas(maker(), [data(0), data(1)], graph=graphs, epochs=3)
+    assert [graph.epochs for graph in graphs] == [[0, 1, 2]] * 2
+
+
+def test_data_are_looked_at_once_with_a_graph_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[str] = []
+    monkeypatch.setattr(graphs_module, "check_finite", lambda name, tensor: looked.append(name))
+    fit_replicas(maker(), [data(r) for r in range(3)], graph=pm.CompleteGraph(12), batch_size=5)
+    assert sorted(looked) == ["x"] * 3 + ["y"] * 3
+
+
+def test_parametrized_networks() -> None:
+    """Such a network cannot be pickled."""
+
+    def make_model(r: int) -> Any:
+        layer = nn.Linear(cases.FEATURES, 2)
+        nn.utils.parametrize.register_parametrization(layer, "weight", nn.Tanh())
+        return pm.ProbMix(layer, pm.nn.NormalLikelihood()).double()
+
+    own = [data(r) for r in range(2)]
+    assert_as_fit(fit_replicas(make_model, own), make_model, own)
+
+
+class Counting(nn.Module):
+    """Counts its calls in a buffer, in place or by putting another in its place."""
+
+    def __init__(self, in_place: bool) -> None:
+        super().__init__()
+        self.layer, self.in_place = nn.Linear(cases.FEATURES, 2), in_place
+        self.calls: Tensor
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training and self.in_place:
+            self.calls.add_(1)
+        elif self.training:
+            self.calls = self.calls + 1
+        return self.layer(x)
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+def test_buffers_that_change_are_refused(in_place: bool) -> None:
+    network = Counting(in_place)
+    model = pm.ProbMix(network, pm.nn.NormalLikelihood()).double()
+    with pytest.raises(
+        ValueError, match=r"expected networks whose buffers stay as they are in training, got decoder.calls"
+    ):
+        fit_replicas(lambda r: model, [data()])
+    assert network.calls.item() == 0
+
+
 # Bad input.
 
 X, Y = data()
@@ -399,3 +508,17 @@ def test_networks_that_cannot_be_stacked(prepare: Any, message: str) -> None:
 
     with pytest.raises(ValueError, match="make_model: expected .*" + message):
         fit_replicas(make_model, [(X, Y)] * 2, chunk_size=2)
+
+
+def test_a_refusal_comes_before_any_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_chunk.Chunk, "train", lambda *_: pytest.fail("trained"))
+
+    def make_model(r: int) -> Any:
+        layers = [nn.Linear(cases.FEATURES, 2), *([nn.BatchNorm1d(2)] if r else [])]
+        return pm.ProbMix(nn.Sequential(*layers), pm.nn.NormalLikelihood()).double()
+
+    with pytest.raises(ValueError, match="replica 1: make_model: expected networks that treat each row alone"):
+        fit_replicas(make_model, [data(0), data(1)])
+    x, y = data()
+    with pytest.raises(ValueError, match=r"replica 0: validation x: expected shape \(M, .*\), as in training, got"):
+        fit_replicas(maker(), [(x, y)], validation=[(x[:, :1], y)])

@@ -6,6 +6,7 @@ import functools
 import math
 import multiprocessing
 import os
+import signal
 import threading
 import time
 from typing import Any
@@ -77,7 +78,9 @@ def test_memory_bounds_how_many_all_workers_train_at_once(monkeypatch: pytest.Mo
     monkeypatch.setattr(module, "_num_at_once", lambda *_: 4)
     fit_replicas(maker(), [data(r) for r in range(9)], num_workers=2)
     fit_replicas(maker(), [data(r) for r in range(3)], num_workers=2)
-    assert seen == [[2, 2, 2, 2, 1], [2, 1]]
+    monkeypatch.setattr(module, "_num_at_once", lambda *_: 8)
+    fit_replicas(maker(), [data(r) for r in range(10)], num_workers=2)
+    assert seen == [[2, 2, 2, 2, 1], [2, 1], [3, 3, 3, 1]]
 
 
 class Broken(nn.Module):
@@ -108,6 +111,15 @@ def test_an_error_of_a_worker_is_raised_and_no_process_is_left(how: str, error: 
     while multiprocessing.active_children() and time.monotonic() < deadline:
         time.sleep(0.05)
     assert multiprocessing.active_children() == []
+
+
+def test_workers_end_whatever_the_parent_does_with_their_signal() -> None:
+    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    try:
+        with pytest.raises(ArithmeticError, match="no such network"):
+            fit_replicas(broken("raises"), [data(r) for r in range(4)], num_workers=2, chunk_size=1)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_an_interrupt_ends_the_workers(monkeypatch: pytest.MonkeyPatch) -> None:

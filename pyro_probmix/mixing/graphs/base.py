@@ -14,22 +14,31 @@ __all__ = ["PartnerGraph", "SamplingGraph", "swap_halves", "uniform"]
 
 
 class _FiniteMemory:
-    """``check_finite``, once per tensor and version, so that a training loop pays for it once."""
+    """``check_finite``, once per tensor and version, so that a training loop pays for it once.
+
+    Replicas that share a graph have tensors of their own: all that are still alive are remembered.
+    """
 
     def __init__(self) -> None:
-        self._seen: dict[str, tuple[weakref.ref[Tensor], int]] = {}
+        self._seen: dict[int, tuple[weakref.ref[Tensor], int]] = {}
 
     def check(self, name: str, tensor: Tensor) -> None:
         version = None if tensor.is_inference() else tensor._version
-        reference, seen_version = self._seen.get(name, (None, None))
+        reference, seen_version = self._seen.get(id(tensor), (None, None))
         if reference is not None and reference() is tensor and version == seen_version:
             return
         check_finite(name, tensor)
         if version is not None:
-            self._seen[name] = (weakref.ref(tensor), version)
+            key, seen = id(tensor), self._seen
+            seen[key] = (weakref.ref(tensor, lambda gone: _forget(seen, key, gone)), version)
 
     def __reduce__(self) -> tuple[type[_FiniteMemory], tuple[()]]:
         return _FiniteMemory, ()
+
+
+def _forget(seen: dict[int, tuple[weakref.ref[Tensor], int]], key: int, gone: weakref.ref[Tensor]) -> None:
+    if key in seen and seen[key][0] is gone:  # and not a later tensor of the same address
+        del seen[key]
 
 
 class SamplingGraph(ABC):
@@ -104,7 +113,8 @@ class SamplingGraph(ABC):
         nodes, partner = self.sample_batch(chunk, generator)
         if nodes is not None:
             nodes = nodes.to(x.device, non_blocking=True)
-            x, y, weight, mask = x[nodes], *(None if t is None else t[nodes] for t in (y, weight, mask))
+            x = x.index_select(0, nodes)
+            y, weight, mask = (None if t is None else t.index_select(0, nodes) for t in (y, weight, mask))
         return PairBatch(x, y, partner.to(x.device, non_blocking=True), weight, mask)
 
     def start_epoch(self, epoch: int) -> None:  # noqa: B027
