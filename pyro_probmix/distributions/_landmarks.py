@@ -10,7 +10,14 @@ import pyro.distributions as dist
 import torch
 from pyro.distributions.torch_distribution import ExpandedDistribution
 from torch import Tensor
-from torch.distributions import Distribution, Independent, MixtureSameFamily, Transform, TransformedDistribution
+from torch.distributions import (
+    Distribution,
+    Independent,
+    MixtureSameFamily,
+    Transform,
+    TransformedDistribution,
+    VonMises,
+)
 
 from pyro_probmix.distributions._arguments import reference_tensor
 from pyro_probmix.distributions.exponential_family import plain
@@ -74,6 +81,12 @@ def bounds(p: Any) -> tuple[Tensor, Tensor]:
     if isinstance(p, MixtureSameFamily):
         low, high = bounds(p.component_distribution)
         return low.amin(-1), high.amax(-1)
+    if isinstance(p, LinearPool) and isinstance(p.components, Distribution):
+        low, high = bounds(p.components)
+        return low.amin(-1).expand(p.batch_shape), high.amax(-1).expand(p.batch_shape)
+    if isinstance(p, VonMises):  # its density has a period, of which it has mass one
+        turn = torch.full(p.batch_shape, math.pi, dtype=torch.float64, device=p.loc.device)
+        return -turn, turn
     if hasattr(p, "numerical_bounds"):
         low, high = p.numerical_bounds
     elif type(p) in GENERAL and all(t.bijective for t in p.transforms):
@@ -99,8 +112,7 @@ def _bounds_of_constraint(p: Any, support: Any) -> tuple[Tensor, Tensor]:
         low, high = 0.0, 1.0
     elif low is None and high is None and name != "real":
         raise TypeError(f"components: expected an interval as support, got {type(p).__name__} on {support}")
-    reference = next((v for v in (low, high) if isinstance(v, Tensor)), None)
-    device = None if reference is None else reference.device
+    device = reference_tensor([p]).device
     ends = (-math.inf if low is None else low), (math.inf if high is None else high)
     low, high = (torch.as_tensor(end, dtype=torch.float64, device=device) for end in ends)
     return low, high

@@ -183,7 +183,9 @@ class Lebesgue(Measure):
             return value
         # Implicitly: F(y; θ) = u, so dy = (du − ∂F/∂θ dθ) / F'(y).
         density = (log_f(value) - self.terms(log_f)[1].logsumexp(0)).exp().detach()
-        return value + ((share - share.detach()) - (below - below.detach())) / density
+        moved = (share - share.detach()) - (below - below.detach())
+        inside = density > 0  # the ends of the support stay
+        return value + torch.where(inside, moved / torch.where(inside, density, 1), 0)
 
     def _icdf(self, log_f: LogFunction, share: Tensor) -> Tensor:
         panels = self.grid(log_f).panels

@@ -64,10 +64,15 @@ def renyi_divergence(p: Distribution, q: Distribution, alpha: float | Tensor) ->
     eps = torch.finfo(_dtype(family, p)).eps
     near_one = eps**0.25  # the error of the quotient, eps / |1 − α|, and that of the mean are small there
     if not isinstance(alpha, Tensor):
-        close = abs(alpha - 1) < near_one
-        result = _mean_log_ratio(p, q, alpha) if close else _log_normalizer(p, q, alpha) / (1 - alpha)
+        if alpha == 1:
+            result = kl_divergence(p, q)
+        elif abs(alpha - 1) < near_one:  # where p has mass that q has not, ξ is far from 0 there too
+            quotient = _log_normalizer(p, q, alpha) / (1 - alpha)
+            result = torch.where(kl_divergence(p, q).isfinite(), _mean_log_ratio(p, q, alpha), quotient)
+        else:
+            result = _log_normalizer(p, q, alpha) / (1 - alpha)
     else:
-        near = (alpha - 1).abs() < near_one
+        near = ((alpha - 1).abs() < near_one) & (kl_divergence(p, q).isfinite() | (alpha == 1))
         apart = torch.where(near, 0.5, alpha)
         quotient = _log_normalizer(p, q, apart) / (1 - apart)
         result = torch.where(near, _mean_log_ratio(p, q, torch.where(near, alpha, 1)), quotient)
@@ -291,4 +296,5 @@ def _chernoff_order(p: Any, q: Any) -> Tensor:
         secant = low + (high - low) * slope_low / (slope_low - slope_high)
         inside = (secant > low) & (secant < high) & (step % 2 == 0)
         alpha = torch.where(inside, secant, 0.5 * (low + high))
+        alpha = alpha.clamp(max=1 - torch.finfo(alpha.dtype).eps)  # q takes part, as p does
     return alpha

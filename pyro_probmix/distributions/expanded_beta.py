@@ -93,6 +93,8 @@ class ExpandedBeta(TorchDistribution):
             (tensor(-0.5000), tensor(1.5000))
         """
         a1, a0 = broadcast_all(concentration1, concentration1 if concentration0 is None else concentration0)
+        if not a1.is_floating_point():
+            a1, a0 = (a.to(torch.get_default_dtype()) for a in (a1, a0))
         mean, stretch = a1 / (a1 + a0), (a1 + a0 + 1).sqrt()
         return cls(a1, a0, mean * (1 - stretch), mean + (1 - mean) * stretch, validate_args=validate_args)
 

@@ -44,6 +44,8 @@ class ExponentialFamily:
     natural_dims: ClassVar[tuple[int, ...]]
     fixed: ClassVar[tuple[str, ...]] = ()
     linear: ClassVar[bool] = False
+    infinite: ClassVar[tuple[str, ...]] = ("logits", "gate_logits")
+    """Parameters that may be infinite in a member."""
 
     # Hooks: what a family is.
 
@@ -134,10 +136,19 @@ class ExponentialFamily:
         """Which of these usual parameters leaves the family's domain and where, or None if none does."""
         for name, value in zip(self.names, parameters, strict=True):
             constraint = self.constructor.arg_constraints[name]
+            if value.numel() == 0:
+                continue
             bad = ~constraint.check(value)
             if bad.any():
-                rows = bad.nonzero().squeeze(-1).tolist()[:5]
-                return f"{name} outside {constraint}" + (f" at batch index {rows}" if bad.dim() else "")
+                return f"{name} outside {constraint}{_at(bad)}"
+        return None
+
+    def improper(self, p: Distribution, parameters: Sequence[Tensor]) -> str | None:
+        """Which of these usual parameters is at the end of its domain, where there is no density, or None."""
+        for name, value in zip(self.names, parameters, strict=True):
+            bad = ~value.isfinite()
+            if name not in self.infinite and bad.any():
+                return f"{name} infinite{_at(bad)}"
         return None
 
     def pool(
@@ -285,6 +296,11 @@ def held_tensors(part: Any) -> Iterator[Tensor]:
     elif isinstance(part, Transform):
         held = vars(part) | vars(part.inv)
         yield from held_tensors([value for name, value in held.items() if not name.startswith("_")])
+
+
+def _at(bad: Tensor) -> str:
+    """Where in the batch."""
+    return f" at batch index {bad.nonzero().squeeze(-1).tolist()[:5]}" if bad.dim() else ""
 
 
 def _short(value: Tensor) -> str:

@@ -53,6 +53,7 @@ class HolderPool(NumericalDistribution):
         if not bool(self.exponent.isfinite().all()):
             raise ValueError(f"exponent: expected finite numbers, got {exponent}")
         super().__init__(components, weights, True, accuracy, validate_args, self.exponent.shape)
+        self.exponent = self.exponent.to(self._reference.device)
 
     def _at_rows(self, rows: Tensor) -> HolderPool:
         new, batch = super()._at_rows(rows), self._measure.low.shape

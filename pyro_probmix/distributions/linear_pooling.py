@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from typing import Any
@@ -93,7 +94,8 @@ class LinearPool(TorchDistribution):
 
     @constraints.dependent_property
     def support(self) -> Any:
-        return self._members[0].support
+        support = self._members[0].support
+        return support if self._batched is None else _of_one_component(support, -1)
 
     @property
     def has_rsample(self) -> bool:  # type: ignore[override]
@@ -138,6 +140,8 @@ class LinearPool(TorchDistribution):
             largest = 0.5 * math.log(torch.finfo(log_probs.dtype).max)
         density = (self._weights * (log_probs - peak).clamp(max=largest).exp()).sum(-1)
         result = density.log() + peak.squeeze(-1)
+        poles = ((log_probs == math.inf) & (self._weights > 0)).any(-1)
+        result = torch.where(poles, math.inf, result)
         shape = torch.broadcast_shapes(self.batch_shape, value.shape[: value.dim() - len(self.event_shape)])
         return result.expand(shape)
 
@@ -171,25 +175,48 @@ class LinearPool(TorchDistribution):
     def cdf(self, value: Tensor) -> Tensor:
         """Σₖ wₖ Fₖ(value), for components with a cdf."""
         value = value if self._batched is None else value.unsqueeze(-1)
-        return (self._weights * self._of_components("cdf", value)).sum(-1)
+        result = (self._weights * self._of_components("cdf", value)).sum(-1)
+        return result.expand(torch.broadcast_shapes(self.batch_shape, result.shape))
 
     @property
     def mean(self) -> Tensor:
         dim = -1 - len(self.event_shape)
         weights = unsqueeze_right(self._weights, len(self.event_shape))
-        return (weights * self._of_components("mean")).sum(dim).expand(self.batch_shape + self.event_shape)
+        means = _where_counted(weights, self._of_components("mean"))
+        return (weights * means).sum(dim).expand(self.batch_shape + self.event_shape)
 
     @property
     def variance(self) -> Tensor:
         dim = -1 - len(self.event_shape)
         weights = unsqueeze_right(self._weights, len(self.event_shape))
-        means = self._of_components("mean")
+        means = _where_counted(weights, self._of_components("mean"))
         spread = (means - (weights * means).sum(dim, keepdim=True)).square()
-        variance = (weights * (self._of_components("variance") + spread)).sum(dim)
+        variances = _where_counted(weights, self._of_components("variance"))
+        variance = (weights * (variances + spread)).sum(dim)
         return variance.expand(self.batch_shape + self.event_shape)
 
     def __repr__(self) -> str:
         return f"LinearPool(batch_shape: {tuple(self.batch_shape)}, components: {self._weights.shape[-1]})"
+
+
+def _of_one_component(support: Any, dim: int) -> Any:
+    """The support of the first of the components, which ``dim`` counts in the bounds."""
+    changed = {}
+    for name, value in vars(support).items():
+        if isinstance(value, constraints.Constraint):
+            changed[name] = _of_one_component(value, dim - getattr(support, "reinterpreted_batch_ndims", 0))
+        elif isinstance(value, Tensor) and value.dim() >= -dim:
+            changed[name] = value.select(dim, 0)
+    if all(value is getattr(support, name) for name, value in changed.items()):
+        return support  # many are known by which they are
+    own = copy.copy(support)
+    vars(own).update(changed)
+    return own
+
+
+def _where_counted(weights: Tensor, values: Tensor) -> Tensor:
+    """The values, without what is not finite and has weight 0."""
+    return torch.where((weights == 0) & ~values.isfinite(), 0, values)
 
 
 def linear_pool(components: Components, weights: Weights | None = None) -> LinearPool:

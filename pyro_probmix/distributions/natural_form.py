@@ -64,7 +64,7 @@ def from_natural_parameters(p: Distribution, eta: Sequence[Tensor]) -> Any:
         raise ValueError(f"eta: expected {expected} natural parameters of {type(p).__name__}, got {len(eta)}")
     try:
         parameters = family.from_natural(p, *eta)
-        reason = family.outside(p, parameters) if validates(p) else None
+        reason = family.outside(p, parameters) or family.improper(p, parameters) if validates(p) else None
     except RuntimeError as error:
         reason = str(error)
     if reason:

@@ -65,6 +65,8 @@ class NumericalDistribution(TorchDistribution):
         split = split_weights(weights, size, members_shape, self._reference, validate_args, simplex)
         self._weights = torch.stack(torch.broadcast_tensors(*split), -1)
         batch_shape = torch.broadcast_shapes(batch_shape, members_shape, self._weights.shape[:-1])
+        if batch_shape.numel() == 0:
+            raise ValueError(f"components: expected a batch of one at least, got batch shape {tuple(batch_shape)}")
         super().__init__(batch_shape, validate_args=False)
         self._validate_args = validate_args
         self._ends = [bounds(member) for member in self._precise]

@@ -89,7 +89,7 @@ class LogLinearPool(TorchDistribution):
         r"""Pooling normaliser :math:`\xi = \sum_k w_k A(\eta_k) - A(\tilde\eta)`, in nats; ≥ 0 on the simplex."""
         bases, _ = unmask(self.components)
         family = exponential_family(bases[0])
-        parameters = [family.parameters(b) for b in bases]
+        parameters, _ = _parameters(family, bases)
         if not self._simplex:
             return family.product_normalizer(bases[0], parameters, self._weights).expand(self.batch_shape)
         xi = family.pooling_normalizer(bases[0], parameters, self._weights)
@@ -212,12 +212,18 @@ def _one_family(members: Sequence[Any]) -> ExponentialFamily:
     return family
 
 
+def _parameters(family: ExponentialFamily, bases: Sequence[Any]) -> tuple[list[tuple[Tensor, ...]], Tensor]:
+    """The usual parameters of each component, floating ones in the dtype of the pool, and a tensor of that dtype."""
+    each = [family.parameters(b) for b in bases]
+    reference = common_reference(t for parameters in each for t in parameters)
+    return [tuple(t.to(reference.dtype) if t.is_floating_point() else t for t in own) for own in each], reference
+
+
 def _fuse(members: Sequence[Any], weights: Weights, validate: bool, simplex: bool) -> tuple[Any, list[Tensor]]:
     """The pool of the components, and their weights, one tensor each."""
     bases, mask = unmask(members)
     family, first = _one_family(bases), bases[0]
-    each = [family.parameters(b) for b in bases]
-    reference = common_reference(t for parameters in each for t in parameters)
+    each, reference = _parameters(family, bases)
     split = split_weights(weights, len(members), broadcast_batch(members), reference, validate, simplex)
     if simplex:
         parameters = family.pool(first, each, split)
@@ -266,7 +272,7 @@ def _product(
             )
     try:
         pooled = family.canonical(first, *family.product(first, parameters, weights))
-        reason = family.outside(first, pooled) if validate else None
+        reason = family.outside(first, pooled) or family.improper(first, pooled) if validate else None
     except RuntimeError as error:
         reason = str(error)
     if reason:

@@ -304,3 +304,60 @@ def test_kl_is_that_of_pytorch_with_its_derivatives(name: str) -> None:
     torch.testing.assert_close(ours, theirs, atol=1e-9, rtol=1e-9)
     gradients = [torch.autograd.grad(value.sum(), inputs, retain_graph=True) for value in (ours, theirs)]
     torch.testing.assert_close(*gradients, atol=1e-8, rtol=1e-8)
+
+
+# Where p has mass that q has not.
+
+INFINITE = {
+    "Uniform": (dist.Uniform(0.0, 1.0), dist.Uniform(0.5, 2.0), math.log(2), math.log(3)),
+    "Pareto": (dist.Pareto(1.0, 3.0), dist.Pareto(2.0, 2.0), 3 * math.log(2), 3 * math.log(2)),
+    "Bernoulli": (
+        dist.Bernoulli(logits=torch.tensor(0.0)),
+        dist.Bernoulli(logits=torch.tensor(math.inf)),
+        *[math.log(2)] * 2,
+    ),
+}
+"""p, q, −log P(support of q), and the Chernoff information."""
+
+
+@pytest.mark.parametrize("alpha", [0.99, 0.999, 1.0, torch.tensor([0.99, 0.999, 1.0])])
+@pytest.mark.parametrize("name", INFINITE)
+def test_renyi_divergence_grows_where_kl_is_infinite(name: str, alpha: Any) -> None:
+    """ξ does not vanish as α → 1, but tends to −log P(support of q): the divergence is that over 1 − α."""
+    p, q, limit, _ = INFINITE[name]
+    found = renyi_divergence(p, q, alpha)
+    expected = limit / (1 - torch.as_tensor(alpha))
+    torch.testing.assert_close(found.expand(expected.shape), expected, rtol=0.02, atol=0)
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+@pytest.mark.parametrize("name", INFINITE)
+def test_chernoff_information_at_the_end(name: str, swapped: bool) -> None:
+    p, q, _, expected = INFINITE[name]
+    found = chernoff_information(q, p) if swapped else chernoff_information(p, q)
+    torch.testing.assert_close(found, torch.tensor(expected), rtol=1e-4, atol=0)
+
+
+def test_renyi_divergence_at_the_end_of_its_domain() -> None:
+    with pytest.raises(ValueError, match="expected a pool within the domain of Laplace, got scale infinite"):
+        renyi_divergence(dist.Laplace(0.0, 2.0), dist.Laplace(0.0, 1.0), 2.0)
+
+
+# Counts.
+
+
+@pytest.mark.parametrize(
+    "p",
+    [
+        lambda t: dist.Binomial(20, logits=torch.tensor(-1.0, dtype=t)),
+        lambda t: dist.NegativeBinomial(torch.tensor(3.0, dtype=t), logits=torch.tensor(-1.0, dtype=t)),
+    ],
+)
+def test_entropy_of_counts_in_half_precision(p: Any) -> None:
+    found, expected = entropy(p(torch.float16)), entropy(p(torch.float64))
+    assert found.dtype == torch.float16
+    torch.testing.assert_close(found.double(), expected, rtol=0.02, atol=0)
+
+
+def test_no_failure_to_wait_for() -> None:
+    assert entropy(dist.NegativeBinomial(torch.tensor([0.0, 3.0]), torch.tensor(0.3)))[0] == 0

@@ -119,3 +119,7 @@ def test_it_is_the_beta_on_the_unit_interval() -> None:
 def test_refusals(arguments: tuple[float, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ExpandedBeta(*arguments)
+
+
+def test_integer_concentrations() -> None:
+    assert ExpandedBeta.variance_preserving(torch.tensor(2)).sample().is_floating_point()

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pyro_probmix.distributions import LogLinearPool, exponential_family, log_linear_pool
+from pyro_probmix.distributions import LogLinearPool, exponential_family, from_natural_parameters, log_linear_pool
 from pyro_probmix.distributions.exponential_family import plain, set_validation
 from tests.cases import CASES, NAMES, unmasked
 
@@ -131,3 +131,36 @@ def test_without_validation_it_is_nan_and_never_hidden() -> None:
     pool = LogLinearPool(components, torch.tensor([1.0, -2.0]), simplex=False)
     assert pool.log_prob(torch.tensor(0.0)).isnan()
     assert pool.log_normalizer.isnan()
+
+
+FLAT = {
+    "Normal": ([dist.Normal(0.0, 1.0), dist.Normal(1.0, 1.0)], [1.0, -1.0], "loc infinite"),
+    "Laplace": ([dist.Laplace(0.0, 1.0)] * 2, [1.0, -1.0], "scale infinite"),
+    "HalfNormal": ([dist.HalfNormal(1.0)] * 2, [1.0, -1.0], "scale infinite"),
+    "Geometric": ([dist.Geometric(0.3)] * 2, [1.0, -1.0], "logits infinite"),
+    "Uniform": ([dist.Uniform(0.0, 1.0), dist.Uniform(0.0, 2.0)], [0.0, 0.0], "an interval without end"),
+    "Delta": ([dist.Delta(torch.tensor(1.0)), dist.Delta(torch.tensor(2.0))], [0.0, 0.0], "an empty set of points"),
+}
+
+
+@pytest.mark.parametrize("name", FLAT)
+def test_products_without_a_density_are_refused(name: str) -> None:
+    """What cancels leaves a density that is flat on an unbounded support."""
+    components, weights, reason = FLAT[name]
+    with pytest.raises(ValueError, match=f"expected a pool within the domain of {name}.*, got {reason}"):
+        log_linear_pool(components, weights, simplex=False)
+
+
+@pytest.mark.parametrize(
+    ("p", "eta"),
+    [
+        (dist.Geometric(0.5), (0.0,)),
+        (dist.NegativeBinomial(3.0, 0.5), (0.0,)),
+        (dist.Laplace(0.0, 1.0), (0.0,)),
+        (dist.Normal(0.0, 1.0), (1.0, -0.0)),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_natural_parameters_without_a_density_are_refused(p: Any, eta: Any) -> None:
+    with pytest.raises(ValueError, match=r"infinite|outside"):
+        from_natural_parameters(p, tuple(map(torch.tensor, eta)))

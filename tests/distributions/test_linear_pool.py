@@ -289,3 +289,37 @@ def test_expanding_copies_nothing() -> None:
     members = LinearPool([dist.Normal(0.0, 1.0), dist.Normal(1.0, 1.0)]).expand([10**6])
     for tensor in (pool.weights, pool.components.loc, members.weights):
         assert tensor.untyped_storage().size() <= 4 * 3
+
+
+def test_a_pole_of_a_component_is_one_of_the_pool() -> None:
+    components = [dist.Beta(0.5, 0.5), dist.Beta(2.0, 2.0)]
+    y = torch.tensor([0.0, 0.5, 1.0])
+    found = LinearPool(components, [0.5, 0.5]).log_prob(y)
+    assert found.isinf().tolist() == [True, False, True]
+    assert LinearPool(components, [0.0, 1.0]).log_prob(y[:1]).item() == -torch.inf
+
+
+@pytest.mark.parametrize("form", ["list", "batched"])
+def test_weight_zero_removes_a_component_without_moments(form: str) -> None:
+    """Its mean is infinite. Where it is finite, the gradient of its weight stays."""
+    alpha, weights = torch.tensor([3.0, 0.5]), torch.tensor([1.0, 0.0])
+    components: Any = dist.Pareto(1.0, alpha)
+    pool = LinearPool(components if form == "batched" else [dist.Pareto(1.0, a) for a in alpha], weights)
+    torch.testing.assert_close((pool.mean, pool.variance), (torch.tensor(1.5), torch.tensor(0.75)))
+    weights = torch.tensor([1.0, 0.0], requires_grad=True)
+    LinearPool(dist.Normal(torch.tensor([1.0, 2.0]), 1.0), weights).mean.backward()
+    assert weights.grad is not None
+    assert weights.grad.tolist() == [1.0, 2.0]
+
+
+def test_cdf_has_the_batch_shape() -> None:
+    pool = LinearPool([dist.Normal(0.0, 1.0), dist.Normal(1.0, 1.0)]).expand([4])
+    assert pool.cdf(torch.tensor(0.0)).shape == (4,)
+    assert pool.cdf(torch.zeros(3, 1)).shape == (3, 4)
+
+
+def test_the_support_of_a_batched_form_has_the_pools_batch() -> None:
+    pool = LinearPool(dist.Binomial(torch.tensor([[5.0], [3.0], [5.0]]), probs=torch.rand(3, 2)))
+    assert pool.support.check(torch.tensor([5.0, 5.0, 5.0])).tolist() == [True, False, True]
+    eventful = LinearPool(dist.Uniform(torch.zeros(3, 2, 4), 1.0).to_event(1))
+    assert eventful.support.check(torch.full((3, 4), 0.5)).tolist() == [True] * 3

@@ -15,7 +15,8 @@ from pyro.infer import SVI, Trace_ELBO, TraceEnum_ELBO, config_enumerate
 from torch import Tensor
 from torch.distributions import kl_divergence
 
-from pyro_probmix.distributions import LogLinearPool, log_linear_pool
+from pyro_probmix.distributions import LogLinearPool, index_select, log_linear_pool
+from pyro_probmix.mixing import as_coefficient
 from tests.cases import CASES, NAMES, simplex_weights, unmasked
 
 
@@ -337,3 +338,53 @@ def test_derivatives_of_the_normal_pool_of_every_mode_and_order() -> None:
     with pyro.validation_enabled(False):
         assert torch.autograd.gradcheck(pool, inputs, **everything)
         assert torch.autograd.gradgradcheck(pool, inputs, check_fwd_over_rev=True)
+
+
+@pytest.mark.parametrize("simplex", [True, False])
+@pytest.mark.parametrize(
+    "p",
+    [
+        lambda: dist.Uniform(torch.zeros(0), torch.ones(0)),
+        lambda: dist.Categorical(torch.ones(0, 3)),
+        lambda: dist.Normal(torch.zeros(0), 1.0),
+    ],
+)
+def test_empty_batches(p: Any, simplex: bool) -> None:
+    assert log_linear_pool([p(), p()], [0.5, 0.5], simplex=simplex).batch_shape == (0,)
+
+
+@pytest.mark.parametrize("form", ["full", "low rank", "wishart"])
+def test_single_and_double_precision_are_pooled_in_double(form: str) -> None:
+    def make(dtype: torch.dtype) -> Any:
+        eye = torch.eye(2, dtype=dtype)
+        if form == "wishart":
+            return dist.Wishart(torch.tensor(4.0, dtype=dtype), scale_tril=eye)
+        if form == "full":
+            return dist.MultivariateNormal(eye[0], scale_tril=eye)
+        return dist.LowRankMultivariateNormal(eye[0], eye[:, :1], eye.diagonal())
+
+    both = LogLinearPool([make(torch.float32), make(torch.float64)], [0.5, 0.5])
+    alike = LogLinearPool([make(torch.float64)] * 2, [0.5, 0.5])
+    assert both.mean.dtype == torch.float64
+    torch.testing.assert_close((both.mean, both.log_normalizer), (alike.mean, alike.log_normalizer))
+
+
+def test_small_concentrations_keep_their_sampler() -> None:
+    """In single precision, a Gamma of shape 1e-3 is 0 more often than not, and half of their ratios are undefined."""
+    p = as_coefficient(dist.Beta(torch.tensor(1e-3), torch.tensor(1e-3)))
+    draws = log_linear_pool([p, p], [0.25, 0.75]).sample((4000,))
+    assert ((draws > 0.4) & (draws < 0.6)).float().mean() < 0.01
+
+
+def test_points_under_vmap() -> None:
+    def log_prob(weight: Tensor) -> Tensor:
+        p = dist.Delta(torch.tensor(1.0), validate_args=False)
+        return log_linear_pool([p, p], torch.stack([weight, 1 - weight])).log_prob(torch.tensor(1.0))
+
+    assert torch.func.vmap(log_prob)(torch.tensor([0.2, 0.3])).tolist() == [0, 0]
+
+
+def test_transforms_of_fewer_dimensions_than_the_event() -> None:
+    base = dist.Normal(torch.arange(5.0).reshape(5, 1, 1, 1).expand(5, 4, 2, 3), 1.0).to_event(3)
+    p = dist.TransformedDistribution(base, [dist.transforms.AffineTransform(torch.ones(2, 3), 2.0)])
+    assert index_select(p, 0, torch.tensor([4, 1])).base_dist.mean[:, 0, 0, 0].tolist() == [4, 1]

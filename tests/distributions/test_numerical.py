@@ -461,3 +461,35 @@ def test_closed_pools_point_here() -> None:
         log_linear_pool([dist.Cauchy(0.0, 1.0), dist.Cauchy(1.0, 1.0)], [0.5, 0.5])
     with pytest.raises(TypeError, match=r"got Normal and, at index 1, Gamma; .* use NumericalPool"):
         log_linear_pool([dist.Normal(0.0, 1.0), dist.Gamma(1.0, 1.0)], [0.5, 0.5])
+
+
+def test_angles_are_pooled_on_the_circle() -> None:
+    """Torch calls the support of VonMises real; its density has mass one in each period."""
+    pool = NumericalPool([dist.VonMises(torch.tensor(0.0).double(), 1.0), dist.Normal(0.0, 10.0)], [0.5, 0.5])
+    total = scipy.integrate.quad(lambda y: pool.log_prob(torch.tensor(y)).exp().item(), -math.pi, math.pi)[0]
+    assert total == pytest.approx(1, abs=1e-6)
+    assert pool.log_normalizer >= 0
+    assert pool.sample((100,)).abs().max() <= math.pi
+
+
+def test_a_batched_mixture_is_a_component() -> None:
+    mixture = LinearPool(dist.Normal(torch.tensor([[0.0, 1.0]] * 3).double(), 1.0))
+    listed = LinearPool([dist.Normal(torch.tensor([loc] * 3).double(), 1.0) for loc in (0.0, 1.0)])
+    found, expected = (NumericalPool([p, dist.Laplace(0.0, 1.0)], [0.5, 0.5]).log_normalizer for p in (mixture, listed))
+    torch.testing.assert_close(found, expected)
+
+
+def test_quantiles_at_the_ends_with_a_gradient() -> None:
+    loc = torch.tensor(0.0, requires_grad=True)
+    quantiles = NumericalPool([dist.Normal(loc, 1.0), dist.Laplace(3.0, 1.0)], [0.5, 0.5]).icdf(
+        torch.tensor([0.0, 0.5, 1.0])
+    )
+    assert quantiles[0].item() == -INF
+    assert quantiles[2].item() == INF
+    (slope,) = torch.autograd.grad(quantiles[1], loc)
+    assert 0 < slope < 1
+
+
+def test_an_empty_batch_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"components: expected a batch of one at least, got batch shape \(0,\)"):
+        NumericalPool([dist.Normal(torch.zeros(0), 1.0), dist.Laplace(0.0, 1.0)], [0.5, 0.5])

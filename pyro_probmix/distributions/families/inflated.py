@@ -84,6 +84,10 @@ class ZeroInflatedFamily(ExponentialFamily):
         base._validate_args = p._validate_args or q._validate_args  # Pyro's bases do not say
         return family.same(base, other_base)
 
+    def improper(self, p: Any, parameters: Sequence[Tensor]) -> str | None:
+        family, base = self.inner(p)
+        return family.improper(base, parameters[:-1])
+
     def outside(self, p: Any, parameters: Sequence[Tensor]) -> str | None:
         family, base = self.inner(p)
         reason = family.outside(base, parameters[:-1])

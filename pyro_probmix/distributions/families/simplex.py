@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import pyro.distributions as dist
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
 from pyro_probmix.distributions.exponential_family import ExponentialFamily, register_family
+from pyro_probmix.distributions.log_space_beta import LogSpaceBeta
 
 __all__ = ["BetaFamily", "DirichletFamily"]
 
@@ -21,6 +25,15 @@ class BetaFamily(ExponentialFamily):
     parameter_dims = (0, 0)
     natural_dims = (0, 0)
     linear = True
+
+    def build(self, p: Distribution, parameters: Sequence[Tensor], **fixed: Any) -> Any:
+        if not isinstance(p, LogSpaceBeta):
+            return super().build(p, parameters, **fixed)
+        member = LogSpaceBeta(
+            parameters[0], parameters[1], validate_args=False
+        )  # whose draws are right however small they are
+        member._validate_args = p._validate_args
+        return member
 
     def to_natural(self, p: Distribution, *parameters: Tensor) -> tuple[Tensor, ...]:
         return parameters[0] - 1, parameters[1] - 1

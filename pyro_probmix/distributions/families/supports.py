@@ -76,7 +76,10 @@ class UniformFamily(ExponentialFamily):
 
     def outside(self, p: Distribution, parameters: Sequence[Tensor]) -> str | None:
         low, high = parameters
-        return _first(~(low < high), f"an empty interval, low {_largest(low - high)} above high")
+        return _first(~(low < high), lambda: f"an empty interval, low {(low - high).max().item():.3g} above high")
+
+    def improper(self, p: Distribution, parameters: Sequence[Tensor]) -> str | None:
+        return _first(~(parameters[1] - parameters[0]).isfinite(), lambda: "an interval without end")
 
     def cross_entropy(self, p: Any, q: Any) -> Tensor:
         inside = (q.low <= p.low) & (p.high <= q.high)
@@ -190,9 +193,11 @@ class DeltaFamily(ExponentialFamily):
             apart = apart | (found & (w != 0) & _differ(p, v, points))
             points = torch.where(unsqueeze_right(found, p.event_dim), points, v)
             found = found | (w != 0)
-        reason = _first(apart, "an empty set of points, as they differ")
-        if reason:
-            raise ValueError(f"components: expected a common support, got a pool with {reason}")
+        nowhere = apart | ~found
+        if points.is_floating_point():  # told by `outside`: under vmap no value can be read
+            points = points.masked_fill(unsqueeze_right(nowhere, p.event_dim), math.nan)
+        elif nowhere.any():
+            raise ValueError(f"components: expected a common support, got a pool with {_first(nowhere, _no_point)}")
         log_density = masked_sum([t for _, t in parameters], weights)
         return points, *restore_members((log_density,), [(t,) for _, t in parameters], weights, (0,))
 
@@ -202,11 +207,19 @@ class DeltaFamily(ExponentialFamily):
     def product(self, p: Any, parameters: Sequence[Sequence[Tensor]], weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
         return self.pool(p, parameters, weights)
 
-    def outside(self, p: Distribution, parameters: Sequence[Tensor]) -> str | None:
+    def outside(self, p: Any, parameters: Sequence[Tensor]) -> str | None:
+        points = parameters[0]
+        return _first(_differ(p, points, points), _no_point)
+
+    def improper(self, p: Distribution, parameters: Sequence[Tensor]) -> str | None:
         return None
 
     def cross_entropy(self, p: Any, q: Any) -> Tensor:
         return -q.log_prob(p.v)
+
+
+def _no_point() -> str:
+    return "an empty set of points, as they differ or no weight is left"
 
 
 def _differ(p: Any, a: Tensor, b: Tensor) -> Tensor:
@@ -214,13 +227,9 @@ def _differ(p: Any, a: Tensor, b: Tensor) -> Tensor:
     return differ.flatten(-p.event_dim).any(-1) if p.event_dim else differ
 
 
-def _largest(gap: Tensor) -> str:
-    return f"{gap.max().item():.3g}"
-
-
-def _first(bad: Tensor, problem: str) -> str | None:
+def _first(bad: Tensor, problem: Callable[[], str]) -> str | None:
     """The problem, and the first rows of the batch that have it; None if none has."""
     if not bad.any():
         return None
     rows = [index[0] if len(index) == 1 else tuple(index) for index in bad.nonzero().tolist()[:5]]
-    return problem + (f", at batch index {', '.join(map(str, rows))}" if bad.dim() else "")
+    return problem() + (f", at batch index {', '.join(map(str, rows))}" if bad.dim() else "")

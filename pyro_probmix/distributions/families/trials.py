@@ -138,6 +138,7 @@ class GeometricFamily(_WaitingFamily):
 
     constructor = dist.Geometric
     names = ("logits",)
+    infinite = ()
 
     def to_natural(self, p: Distribution, *parameters: Tensor) -> tuple[Tensor, ...]:
         return (-softplus(parameters[0]),)
@@ -158,6 +159,7 @@ class NegativeBinomialFamily(_WaitingFamily):
 
     constructor = dist.NegativeBinomial
     names = ("logits",)
+    infinite = ()
     fixed = ("total_count",)
 
     def to_natural(self, p: Distribution, *parameters: Tensor) -> tuple[Tensor, ...]:
@@ -214,19 +216,29 @@ def _log_ways(n: Tensor, y: Tensor) -> Tensor:
 
 def _expected_log_ways(n: Tensor, odds: Tensor) -> Tensor:
     """E[log Γ(n + Y) − log Y!] − log Γ(n) for Y with E[e^{−tY}] = (1 + odds (1 − e⁻ᵗ))⁻ⁿ."""
+    dtype = torch.promote_types(n.dtype, odds.dtype)
+    (n, odds), none = (_at_least_single(t) for t in (n, odds)), n == 0
+    n = n.masked_fill(none, 1)  # no failure to wait for
 
     def log_generating_function(t: Tensor) -> Tensor:
         return -n.unsqueeze(-1) * (odds.unsqueeze(-1) * -torch.expm1(-t)).log1p()
 
     ways, factorial = (expected_log_gamma(n * odds, log_generating_function, shift) for shift in (n, 1.0))
-    return ways - factorial - n.lgamma()
+    return (ways - factorial - n.lgamma()).masked_fill(none, 0).to(dtype)
 
 
 def _expected_log_factorial(n: Tensor, logits: Tensor) -> Tensor:
     """E[log Y!] for a binomial Y."""
+    dtype = torch.promote_types(n.dtype, logits.dtype)
+    n, logits = (_at_least_single(t) for t in (n, logits))
     probs = logits.sigmoid()
 
     def log_generating_function(t: Tensor) -> Tensor:
         return n.unsqueeze(-1) * (probs.unsqueeze(-1) * torch.expm1(-t)).log1p()
 
-    return expected_log_gamma(n * probs, log_generating_function, 1.0)
+    return expected_log_gamma(n * probs, log_generating_function, 1.0).to(dtype)
+
+
+def _at_least_single(t: Tensor) -> Tensor:
+    """Means and generating functions are to be of one rounding: what they differ by is integrated."""
+    return t.to(torch.promote_types(t.dtype, torch.float32))

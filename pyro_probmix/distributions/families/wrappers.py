@@ -74,6 +74,10 @@ class _WrapperFamily(ExponentialFamily):
         family, base = self.inner(p)
         return family.outside(base, parameters)
 
+    def improper(self, p: Any, parameters: Sequence[Tensor]) -> str | None:
+        family, base = self.inner(p)
+        return family.improper(base, parameters)
+
     def same(self, p: Any, q: Any) -> str | None:
         (family, base), (other, other_base) = self.inner(p), self.inner(q)
         if family is not other:
@@ -204,7 +208,7 @@ class TransformedFamily(_WrapperFamily):
     def map_batch(self, p: Any, function: Callable[[Tensor, int], Tensor]) -> Any:
         event_dim = len(p.event_shape)
         for tensor in held_tensors(p.transforms):
-            if tensor.shape[: tensor.dim() - event_dim].numel() > 1:
+            if tensor.shape[: max(0, tensor.dim() - event_dim)].numel() > 1:
                 raise ValueError(
                     "transforms: expected tensors that are the same for the whole batch, "
                     f"got one of shape {tuple(tensor.shape)} for event shape {tuple(p.event_shape)}"
