@@ -146,10 +146,14 @@ class ExponentialFamily:
     def improper(self, p: Distribution, parameters: Sequence[Tensor]) -> str | None:
         """Which of these usual parameters is at the end of its domain, where there is no density, or None."""
         for name, value in zip(self.names, parameters, strict=True):
-            bad = ~value.isfinite()
-            if name not in self.infinite and bad.any():
+            bad = self.at_end(name, value)
+            if bad.any():
                 return f"{name} infinite{_at(bad)}"
         return None
+
+    def at_end(self, name: str, value: Tensor) -> Tensor:
+        """Where a usual parameter is infinite, and not so in a member."""
+        return torch.zeros_like(value, dtype=torch.bool) if name in self.infinite else ~value.isfinite()
 
     def pool(
         self, p: Distribution, parameters: Sequence[Sequence[Tensor]], weights: Sequence[Tensor]

@@ -127,6 +127,8 @@ def rsample(p: Any, sample_shape: torch.Size = torch.Size()) -> Tensor:
         return z
 
     if isinstance(q, LinearPool):
+        if q.weights.requires_grad:
+            raise NotImplementedError("rsample: expected weights without gradient, which none could reach them by")
         return q.draw_by(rsample, sample_shape)
 
     def noise(like: Tensor, *shape: int) -> Tensor:

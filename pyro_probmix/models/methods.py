@@ -51,10 +51,13 @@ class Mixup(DensityModel):
         network: x → raw outputs of the likelihood.
         likelihood: raw outputs → distribution of y.
         coefficient: distribution of λ; default Beta(0.2, 0.2).
-        vicinity: kernel of the labels; default: interpolated labels (eq. 9), or for classes and counts either
-            one of the pair's, λ being its probability (Assumption 4.2).
+        vicinity: kernel of the labels; default: interpolated labels (eq. 9), or for classes, counts, angles,
+            directions and correlations either one of the pair's, λ being its probability (Assumption 4.2).
         labels: ``"exact"`` or ``"sample"``.
         per: one λ an ``"edge"``, or one a ``"batch"``.
+
+    Raises:
+        ValueError: if the labels of ``vicinity`` lie between those of a discrete likelihood, or are other classes.
 
     Example:
         >>> likelihood = pm.nn.CategoricalLikelihood(3)
@@ -92,6 +95,7 @@ class ManifoldMixup(DensityModel):
 
     Raises:
         TypeError: if ``encoder`` gives a distribution.
+        ValueError: as for :class:`Mixup`.
 
     Example:
         >>> likelihood = pm.nn.NormalLikelihood()
@@ -134,6 +138,9 @@ class ProbMix(DensityModel):
         fusion: ``"log-linear"`` (eq. 18) or ``"linear"`` (eq. 17) pool of the likelihoods.
         per: one λ an ``"edge"``, or one a ``"batch"``.
 
+    Raises:
+        ValueError: as for :class:`Mixup`.
+
     Example:
         >>> likelihood = pm.nn.NormalLikelihood()
         >>> model = ProbMix(pm.nn.MLP(2, [8], likelihood.num_outputs), likelihood, vicinity=pm.NormalVicinity(0.01))
@@ -174,6 +181,7 @@ class ManifoldProbMix(DensityModel):
 
     Raises:
         TypeError: if ``embedding`` has no ``event_shape``, being no module that gives a distribution.
+        ValueError: as for :class:`Mixup`.
 
     Example:
         >>> likelihood = pm.nn.NormalLikelihood()
@@ -255,7 +263,8 @@ def _is_convex(likelihood: Any) -> bool:
     """Whether what lies between two labels is a label, and near both: not so on a circle, whose angles are numbers."""
     support = _of_one(likelihood.support)
     curved = support in (constraints.corr_cholesky, pyro_constraints.sphere)
-    circular = issubclass(getattr(likelihood, "distribution_class", object), _CIRCULAR)
+    family = getattr(likelihood, "distribution_class", None)
+    circular = isinstance(family, type) and issubclass(family, _CIRCULAR)
     return not (support.is_discrete or curved or circular)
 
 

@@ -94,6 +94,7 @@ def reduce(
     if share is None:
         share = edges.new_full(edges.shape, 1 / len(edges))
     if observed is not None:
+        observed = observed & (share > 0)
         observed = observed | ~observed.any()  # a sum of nothing has no logarithm
         part = torch.where(observed, share, 0)
         share = part * (share.sum() / part.sum())

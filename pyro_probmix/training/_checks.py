@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 
+import torch
+from pyro.distributions import validation_enabled
 from torch import Tensor
 
 from pyro_probmix.mixing.batches import check_finite, name_rows
-from pyro_probmix.models import DensityModel
+from pyro_probmix.models import DensityModel, seeded
 
-__all__ = ["check_labels", "check_learning_rate", "check_validation"]
+__all__ = ["check_labels", "check_learning_rate", "check_rows", "check_validation"]
 
 
 def check_learning_rate(value: float) -> None:
@@ -18,18 +20,30 @@ def check_learning_rate(value: float) -> None:
         raise ValueError(f"learning_rate: expected a positive number, got {value}")
 
 
-def check_validation(x: Tensor, y: Tensor, model: DensityModel, train_x: Tensor) -> None:
-    """Refuse validation data that do not belong together, are not finite, or neither the model's nor as in training."""
+def check_validation(x: Tensor, y: Tensor, model: DensityModel) -> None:
+    """Refuse validation data that do not belong together, are not finite, or not the model's."""
     for name, tensor in (("validation x", x), ("validation y", y)):
         if not isinstance(tensor, Tensor):
             raise TypeError(f"{name}: expected a tensor, got {type(tensor).__name__}")
         check_finite(name, tensor)
     if len(x) == 0 or len(y) != len(x):
         raise ValueError(f"validation: expected as many rows in x as in y, and one at least, got {len(x)} and {len(y)}")
-    if x.shape[1:] != train_x.shape[1:]:
-        expected = ", ".join(map(str, ("M", *train_x.shape[1:])))
-        raise ValueError(f"validation x: expected shape ({expected}), as in training, got {tuple(x.shape)}")
     check_labels("validation y", y, model)
+
+
+def check_rows(name: str, x: Tensor, model: DensityModel) -> None:
+    """Refuse inputs that the model's networks do not take, by one row of them."""
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        with torch.no_grad(), seeded(0, x.device), validation_enabled(False):
+            model.eval().predictive(x[:1], num_samples=1)
+    except RuntimeError as error:
+        raise ValueError(
+            f"{name}: expected rows that the networks take, got shape {tuple(x.shape)}: {error}"
+        ) from error
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 def check_labels(name: str, y: Tensor, model: DensityModel) -> None:

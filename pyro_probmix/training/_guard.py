@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -35,7 +34,7 @@ class GuardedSteps:
         self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
         self._names = [names[id(p)] for p in self.parameters]
         self._buffers = [(m, name) for m in model.modules() for name, b in m._buffers.items() if b is not None]
-        self._kept: list[Tensor] = []
+        self._kept: list[Tensor | None] = []
         self.deferred = device.type == "cuda" and all(group.get("fused") for group in optimizer.param_groups)
         self.skipped = torch.zeros((), device=device, dtype=torch.int64)
         self._failed = torch.zeros((), device=device, dtype=torch.bool)
@@ -44,12 +43,12 @@ class GuardedSteps:
 
     def start(self) -> None:
         """To be called before the loss is computed: networks change their buffers on the way."""
-        self._kept = [buffer.clone() for buffer in self._own_buffers()]
+        self._kept = [None if buffer is None else buffer.clone() for buffer in self._own_buffers()]
         self.optimizer.zero_grad()
 
-    def _own_buffers(self) -> list[Tensor]:
-        """The buffers as they are now, for a network may have put another tensor in place of one."""
-        return [cast(Tensor, module._buffers[name]) for module, name in self._buffers]
+    def _own_buffers(self) -> list[Tensor | None]:
+        """The buffers as they are now, for a network may have put another tensor in place of one, or none."""
+        return [module._buffers[name] for module, name in self._buffers]
 
     def look(self, loss: Tensor) -> Tensor:
         """Which of the loss and the gradients are finite, of shape ``(1 + number of parameters,)``."""
@@ -85,7 +84,8 @@ class GuardedSteps:
         self._failed |= fault
         stop = bad | self._failed
         for buffer, kept in zip(self._own_buffers(), self._kept, strict=True):
-            buffer.copy_(torch.where(stop, kept, buffer))
+            if buffer is not None and kept is not None and buffer.shape == kept.shape:
+                buffer.copy_(torch.where(stop, kept, buffer))
         if self.deferred:
             self.optimizer.found_inf = stop.float()  # type: ignore[attr-defined]  # fused optimisers look at it
             self.optimizer.step()

@@ -143,7 +143,8 @@ class Training:
             self.best_epoch = torch.where(improved, epoch, self.best_epoch)
             own = self.model.state_dict()  # anew: a network may have put another buffer in place of one
             for name, kept in self.best.items():
-                kept.copy_(torch.where(improved, own[name], kept))
+                if name in own and own[name].shape == kept.shape:
+                    kept.copy_(torch.where(improved, own[name], kept))
 
     def _schedule(self, epoch: int) -> None:
         if isinstance(self.scheduler, ReduceLROnPlateau):
@@ -164,7 +165,8 @@ class Training:
             raise ValueError(f"validation: expected a finite loss in some epoch, got {validation[-1]} in the last")
         own = self.model.state_dict()
         for name, kept in self.best.items():
-            own[name].copy_(kept)
+            if name in own and own[name].shape == kept.shape:  # not so a cache, which has grown
+                own[name].copy_(kept)
         return History(train, validation, int(self.best_epoch), skipped)
 
     # Checkpoints.

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pyro_probmix.mixing import CompleteGraph, EmbeddingGraph, PairBatch, PairLoader, SamplingGraph
 from pyro_probmix.models import DensityModel, seeded
-from pyro_probmix.training._checks import check_labels, check_learning_rate, check_validation
+from pyro_probmix.training._checks import check_labels, check_learning_rate, check_rows, check_validation
 from pyro_probmix.training._stack import StackCache, check_stackable, configuration, pad, saved_bytes
 from pyro_probmix.training.history import VALIDATION_SAMPLES, History
 
@@ -88,7 +88,8 @@ class Replica:
         check_stackable(model)
         check_labels("y", y, model)
         if validation is not None:
-            check_validation(*validation, model, x)
+            check_validation(*validation, model)
+            check_rows("validation x", validation[0], model)
         return cls(model.train(), loader, validation, learning_rate, fit_seed)
 
     @property

@@ -238,8 +238,8 @@ def _plain(value: Any, name: str) -> Any:
         return value.detach().to("cpu", copy=True).contiguous()
     if value is None:
         return value
-    if isinstance(value, np.generic):  # np.float64 is a float, and no plain one
-        return _plain(value.item(), name)
+    if isinstance(value, np.generic):  # np.float64 is a float, and no plain one; np.longdouble is its own item
+        value = value.item()
     for kind in (bool, int, float, str):
         if isinstance(value, kind):
             return kind(value)

@@ -18,7 +18,7 @@ from pyro_probmix.mixing import CompleteGraph, EmbeddingGraph, PairLoader, Sampl
 from pyro_probmix.mixing.batches import check_positive_integer
 from pyro_probmix.models import DensityModel, seeded
 from pyro_probmix.models.plain import OBJECTIVES, Objective
-from pyro_probmix.training._checks import check_labels, check_learning_rate, check_validation
+from pyro_probmix.training._checks import check_labels, check_learning_rate, check_rows, check_validation
 from pyro_probmix.training._loop import Plan, Training
 from pyro_probmix.training._settings import describe, describe_network
 from pyro_probmix.training.checkpoints import load_checkpoint
@@ -147,8 +147,10 @@ def fit(
     loader = PairLoader(x, y, graph, batch_size, weight=weight, mask=mask)
     check_labels("y", y if loader.y is None else loader.y, model)
     if validation is not None:
-        check_validation(*validation, model, x)
+        check_validation(*validation, model)
         validation = (validation[0].to(device), validation[1].to(device))
+        with pyro.get_param_store().scope():
+            check_rows("validation x", validation[0], model)
     stepper = _make_optimizer(parameters, optimizer, learning_rate)
     settings: dict[str, Any] = {}
     if plan.path is not None:

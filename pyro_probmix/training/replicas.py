@@ -139,8 +139,8 @@ def fit_replicas(
 
     Raises:
         TypeError: if an argument is of another type, such as a model that is no :class:`DensityModel`.
-        ValueError: if the data of a replica are not its model's (the replica is named), a number is out of range, or
-            there can be no workers, or there is no compiler.
+        ValueError: if the data of a replica are not its model's (the replica is named), a network mixes its rows or
+            changes its buffers, a number is out of range, there can be no workers, or there is no compiler.
 
     Example:
         >>> x = torch.linspace(-1, 1, 64).unsqueeze(-1)
@@ -267,10 +267,9 @@ def _step_bytes(replica: Replica, num_samples: int) -> int:
         size = saved_bytes(lambda: model.risk(batch, num_samples))
     changed = []
     for owner, key, buffer, value in before:
-        if owner[key] is not buffer or not torch.equal(buffer, value):
+        if owner[key] is not buffer or not torch.allclose(buffer, value, rtol=0, atol=0, equal_nan=True):
             changed.append(names[id(buffer)])
-        buffer.copy_(value)
-        owner[key] = buffer
+            owner[key] = value
     if changed:
         raise ValueError(
             f"make_model: expected networks whose buffers stay as they are in training, got {', '.join(changed)}"

@@ -11,7 +11,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from pyro_probmix.distributions import LogLinearPool, exponential_family, from_natural_parameters, log_linear_pool
+from pyro_probmix.distributions import (
+    LogLinearPool,
+    exponential_family,
+    from_natural_parameters,
+    log_linear_pool,
+    natural_parameters,
+)
 from pyro_probmix.distributions.exponential_family import plain, set_validation
 from tests.cases import CASES, NAMES, unmasked
 
@@ -164,3 +170,27 @@ def test_products_without_a_density_are_refused(name: str) -> None:
 def test_natural_parameters_without_a_density_are_refused(p: Any, eta: Any) -> None:
     with pytest.raises(ValueError, match=r"infinite|outside"):
         from_natural_parameters(p, tuple(map(torch.tensor, eta)))
+
+
+PROPER = {
+    "Geometric": (dist.Geometric(logits=torch.tensor(torch.inf)), dist.Geometric(0.5)),
+    "NegativeBinomial": (
+        dist.NegativeBinomial(10.0, logits=torch.tensor(-torch.inf)),
+        dist.NegativeBinomial(10.0, 0.5),
+    ),
+    "SpanningTree": (dist.SpanningTree(torch.tensor([0.0, 1.0, -torch.inf])), dist.SpanningTree(torch.zeros(3))),
+    "Bernoulli": (dist.Bernoulli(logits=torch.tensor(torch.inf)), dist.Bernoulli(0.5)),
+}
+
+
+@pytest.mark.parametrize("name", PROPER)
+def test_products_with_all_mass_at_one_end(name: str) -> None:
+    """An infinite parameter of these is a law; the product with another is the same law."""
+    p, q = PROPER[name]
+    weights = [0.5, 0.5] if name == "NegativeBinomial" else [1.0, 1.0]
+    pool = log_linear_pool([p, q], weights, simplex=False)
+    family = exponential_family(p)
+    (found,), (expected,) = family.parameters(plain(pool)), family.parameters(p)
+    assert torch.equal(found.isinf(), expected.isinf())
+    (again,) = family.parameters(from_natural_parameters(p, natural_parameters(p)))
+    assert torch.equal(again.isinf(), expected.isinf())

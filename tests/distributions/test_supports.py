@@ -175,6 +175,14 @@ def test_points_that_differ_are_refused_by_row_unless_their_weight_is_zero() -> 
         log_linear_pool([labels, dist.Delta(torch.tensor([1, 3]))], HALF)
 
 
+def test_points_that_differ_are_infinitely_far_apart() -> None:
+    """Where nothing is validated, as under vmap, nothing is refused."""
+    p, q = (dist.Delta(torch.tensor(v), validate_args=False) for v in (0.0, 1.0))
+    assert bhattacharyya_distance(p, q) == math.inf
+    assert bhattacharyya_distance(p, p) == 0
+    assert renyi_divergence(p, q, 0.5) == math.inf
+
+
 # VonMises3D
 
 

@@ -372,3 +372,13 @@ def test_nothing_observed_has_no_gradient() -> None:
     loss.backward()
     assert loss.item() == 0
     assert all(not p.grad.any() for p in model.parameters())
+
+
+def test_nothing_observed_of_any_weight_has_no_gradient() -> None:
+    model, batch = make_model("ERM", dtype=torch.float64), make_batch(size=2)
+    weight, mask = torch.tensor([0.0, 2.0], dtype=torch.float64), torch.tensor([True, False])
+    masked = pm.PairBatch(batch.x, batch.y, torch.arange(2), weight, mask)
+    loss = model.risk(masked, objective="log-expected-graph")
+    loss.backward()
+    assert loss.isfinite()
+    assert all(not p.grad.any() for p in model.parameters())

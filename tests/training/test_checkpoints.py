@@ -115,8 +115,9 @@ def test_a_saved_tensor_is_a_copy(tmp_path: Path) -> None:
         (nn.ReLU(), r"got ReLU at optimizer\.a\.1"),
         ({1, 2}, r"got set at optimizer\.a\.1"),
         (print, r"got builtin_function_or_method at optimizer\.a\.1"),
+        (np.longdouble(1.5), r"got longdouble at optimizer\.a\.1"),
     ],
-    ids=["module", "set", "function"],
+    ids=["module", "set", "function", "longdouble"],
 )
 def test_only_plain_values_are_written(tmp_path: Path, value: Any, message: str) -> None:
     with pytest.raises(TypeError, match=message):

@@ -458,6 +458,43 @@ def test_buffers_that_are_replaced_belong_to_their_epoch(tmp_path: Path) -> None
     assert_equal(resumed, uninterrupted)
 
 
+class Caching(nn.Module):
+    """Keeps a buffer that grows with its input, or goes."""
+
+    def __init__(self, goes: bool) -> None:
+        super().__init__()
+        self.layer, self.goes = nn.Linear(2, 2), goes
+        self.cache: Tensor | None
+        self.register_buffer("cache", torch.zeros(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.cache = None if self.goes else torch.arange(float(len(x)))
+        return self.layer(x)
+
+
+@pytest.mark.parametrize("goes", [False, True])
+def test_buffers_of_another_shape_are_left_to_the_network(goes: bool) -> None:
+    model, (x, y) = make("ERM", Caching(goes)), data()
+    fit(model, data=(x, y), validation=(x[:5], y[:5]), epochs=3)
+    with pytest.raises(ValueError, match="the parameters are those of the last finite step"):
+        fit(model, data=(x, torch.full_like(y, 1e200)))
+
+
+@pytest.mark.parametrize("length", [3, 9])
+def test_sequences_of_another_length_validate(length: int) -> None:
+    torch.manual_seed(0)
+    likelihood = pm.nn.NormalLikelihood()
+    network = nn.Sequential(pm.nn.LSTMBackbone(1, 4), nn.Linear(4, likelihood.num_outputs))
+    history = pm.fit(
+        pm.ERM(network, likelihood),
+        (torch.randn(8, 5, 1), torch.randn(8)),
+        validation=(torch.randn(6, length, 1), torch.randn(6)),
+        epochs=2,
+        progress=False,
+    )
+    assert len(history.validation_loss) == 2
+
+
 def test_a_step_that_is_not_taken_leaves_buffers_that_are_replaced() -> None:
     model = make_averaging()
     x, y = data()
@@ -479,6 +516,6 @@ def test_gradients_are_clipped_by_those_that_are_optimised() -> None:
 
 def test_validation_data_of_another_width_are_refused_before_training() -> None:
     model, (x, y) = make("ERM"), data()
-    with pytest.raises(ValueError, match=r"validation x: expected shape \(M, 2\), as in training, got \(12, 1\)"):
+    with pytest.raises(ValueError, match=r"validation x: expected rows that the networks take, got shape \(12, 1\)"):
         fit(model, validation=(x[:, :1], y))
     assert_equal(model, make("ERM"))

@@ -520,5 +520,17 @@ def test_a_refusal_comes_before_any_training(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(ValueError, match="replica 1: make_model: expected networks that treat each row alone"):
         fit_replicas(make_model, [data(0), data(1)])
     x, y = data()
-    with pytest.raises(ValueError, match=r"replica 0: validation x: expected shape \(M, .*\), as in training, got"):
+    with pytest.raises(ValueError, match=r"replica 0: validation x: expected rows that the networks take, got shape"):
         fit_replicas(maker(), [(x, y)], validation=[(x[:, :1], y)])
+
+
+@pytest.mark.parametrize("constant", [torch.tensor([1.0, math.nan]), torch.ones(1).expand(2)], ids=["nan", "expanded"])
+def test_buffers_that_stay_are_left_alone(constant: Tensor) -> None:
+    def make_model(r: int) -> Any:
+        network = nn.Linear(cases.FEATURES, 2)
+        network.register_buffer("constant", constant)
+        return pm.ProbMix(network, pm.nn.NormalLikelihood())
+
+    x, y = data()
+    replicas = fit_replicas(make_model, [(x.float(), y.float())] * 2)
+    assert replicas.failed == {}

@@ -199,7 +199,8 @@ class DeltaFamily(ExponentialFamily):
         elif nowhere.any():
             raise ValueError(f"components: expected a common support, got a pool with {_first(nowhere, _no_point)}")
         log_density = masked_sum([t for _, t in parameters], weights)
-        return points, *restore_members((log_density,), [(t,) for _, t in parameters], weights, (0,))
+        (log_density,) = restore_members((log_density,), [(t,) for _, t in parameters], weights, (0,))
+        return points, log_density.masked_fill(nowhere, math.inf)  # with that, ξ is infinite
 
     def constant_base(self, p: Any) -> bool:
         return True  # at the point

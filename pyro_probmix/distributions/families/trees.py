@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -48,6 +49,9 @@ class SpanningTreeFamily(ExponentialFamily):
         rank = first + second * (second - 1) // 2
         edges = torch.nn.functional.one_hot(rank, len(p.edge_logits)).sum(-2)
         return (edges.to(p.edge_logits.dtype),)
+
+    def at_end(self, name: str, value: Tensor) -> Tensor:
+        return ~(value < math.inf)  # a tree may be without an edge
 
     def moments(self, p: Any) -> tuple[Tensor, ...]:
         first, second = make_complete_graph(p.num_vertices)

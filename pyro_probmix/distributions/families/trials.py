@@ -138,7 +138,6 @@ class GeometricFamily(_WaitingFamily):
 
     constructor = dist.Geometric
     names = ("logits",)
-    infinite = ()
 
     def to_natural(self, p: Distribution, *parameters: Tensor) -> tuple[Tensor, ...]:
         return (-softplus(parameters[0]),)
@@ -152,6 +151,9 @@ class GeometricFamily(_WaitingFamily):
     def moments(self, p: Any) -> tuple[Tensor, ...]:
         return ((-p.logits).exp(),)
 
+    def at_end(self, name: str, value: Tensor) -> Tensor:
+        return ~(value > -math.inf)  # the other end has all its mass at zero
+
 
 @register_family(torch.distributions.NegativeBinomial)
 class NegativeBinomialFamily(_WaitingFamily):
@@ -159,7 +161,6 @@ class NegativeBinomialFamily(_WaitingFamily):
 
     constructor = dist.NegativeBinomial
     names = ("logits",)
-    infinite = ()
     fixed = ("total_count",)
 
     def to_natural(self, p: Distribution, *parameters: Tensor) -> tuple[Tensor, ...]:
@@ -173,6 +174,9 @@ class NegativeBinomialFamily(_WaitingFamily):
 
     def moments(self, p: Any) -> tuple[Tensor, ...]:
         return (p.total_count * p.logits.exp(),)
+
+    def at_end(self, name: str, value: Tensor) -> Tensor:
+        return ~(value < math.inf)  # the other end has all its mass at zero
 
     def base_measure(self, p: Any, y: Tensor) -> Tensor:
         return _log_ways(p.total_count, y)
