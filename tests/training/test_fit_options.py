@@ -6,7 +6,6 @@ import copy
 import math
 import shutil
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pyro
@@ -421,65 +420,6 @@ def test_weights_and_masks_of_rows() -> None:
         trained((x, missing))
 
 
-class Averaging(nn.Module):
-    """Keeps a mean of its inputs in a buffer that it puts another in place of."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = nn.Linear(2, 2)
-        self.average: Tensor
-        self.register_buffer("average", torch.zeros(2))
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.training:
-            self.average = 0.9 * self.average + 0.1 * (1 + x.mean(0))
-        return self.layer(x)
-
-
-def make_averaging() -> Any:
-    torch.manual_seed(3)
-    return make("ERM", Averaging())
-
-
-def test_buffers_that_are_replaced_belong_to_their_epoch(tmp_path: Path) -> None:
-    x, y = data()
-    whole = make_averaging()
-    history = fit(whole, validation=(x + 3, y + 3), epochs=30, optimizer=partial(torch.optim.SGD, lr=0.05))
-    best = make_averaging()
-    fit(best, epochs=history.best_epoch + 1, optimizer=partial(torch.optim.SGD, lr=0.05))
-    assert 0 < history.best_epoch + 1 < 30
-    assert_equal(whole, best)
-
-    resumed = make_averaging()
-    for epochs in (2, 4):
-        fit(resumed, epochs=epochs, checkpoint_dir=tmp_path, resume=True)
-    uninterrupted = make_averaging()
-    fit(uninterrupted, epochs=4)
-    assert_equal(resumed, uninterrupted)
-
-
-class Caching(nn.Module):
-    """Keeps a buffer that grows with its input, or goes."""
-
-    def __init__(self, goes: bool) -> None:
-        super().__init__()
-        self.layer, self.goes = nn.Linear(2, 2), goes
-        self.cache: Tensor | None
-        self.register_buffer("cache", torch.zeros(2))
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.cache = None if self.goes else torch.arange(float(len(x)))
-        return self.layer(x)
-
-
-@pytest.mark.parametrize("goes", [False, True])
-def test_buffers_of_another_shape_are_left_to_the_network(goes: bool) -> None:
-    model, (x, y) = make("ERM", Caching(goes)), data()
-    fit(model, data=(x, y), validation=(x[:5], y[:5]), epochs=3)
-    with pytest.raises(ValueError, match="the parameters are those of the last finite step"):
-        fit(model, data=(x, torch.full_like(y, 1e200)))
-
-
 @pytest.mark.parametrize("length", [3, 9])
 def test_sequences_of_another_length_validate(length: int) -> None:
     torch.manual_seed(0)
@@ -493,14 +433,6 @@ def test_sequences_of_another_length_validate(length: int) -> None:
         progress=False,
     )
     assert len(history.validation_loss) == 2
-
-
-def test_a_step_that_is_not_taken_leaves_buffers_that_are_replaced() -> None:
-    model = make_averaging()
-    x, y = data()
-    with pytest.raises(ValueError, match="the parameters are those of the last finite step"):
-        fit(model, data=(x, torch.full_like(y, 1e200)))
-    assert_equal(model, make_averaging())
 
 
 def test_gradients_are_clipped_by_those_that_are_optimised() -> None:

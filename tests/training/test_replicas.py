@@ -10,12 +10,11 @@ import pyro.distributions as dist
 import pytest
 import torch
 from pyro.nn import PyroModule, PyroParam
-from torch import Tensor, nn
+from torch import nn
 
 import pyro_probmix as pm
 from pyro_probmix.mixing.graphs import base as graphs_module
-from pyro_probmix.training import _chunk, _replica
-from pyro_probmix.training import replicas as replicas_module
+from pyro_probmix.training import _chunk
 from pyro_probmix.training._stack import Adam, configuration
 from tests.models import cases
 from tests.training.global_state import global_state
@@ -43,21 +42,6 @@ def test_other_likelihoods(likelihood: str) -> None:
     make_model = maker("ProbMix", likelihood, labels="exact" if likelihood in ("normals", "one-hot") else "sample")
     own = [data(r, likelihood=likelihood) for r in range(2)]
     assert_as_fit(fit_replicas(make_model, own), make_model, own)
-
-
-@pytest.mark.parametrize("likelihood", ["normal", "categorical"])
-@pytest.mark.parametrize("num_bytes", [1, 2**13, 2**16])
-@pytest.mark.parametrize("method", ["ERM", "ManifoldProbMix"])
-def test_validation_in_blocks(method: str, num_bytes: int, likelihood: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Blocks of a row or several, some of them padding, give the loss of all rows at once."""
-    make_model = maker(method, likelihood)
-    own = [data(r, likelihood=likelihood) for r in range(4)]
-    for sizes in ([4, 9, 1, 6], [5, 5, 5, 5]):
-        validation = [data(10 + r, size, likelihood) for r, size in enumerate(sizes)]
-        with monkeypatch.context() as patch:
-            patch.setattr(_replica, "_VALIDATED_AT_ONCE", (num_bytes, num_bytes))
-            replicas = fit_replicas(make_model, own, validation=validation)
-        assert_as_fit(replicas, make_model, own, validation)
 
 
 @pytest.mark.parametrize("batch_size", [None, 5])
@@ -189,27 +173,6 @@ def test_pyro_parameters() -> None:
     replicas = fit_replicas(make_model, own)
     assert_as_fit(replicas, make_model, own)
     assert list(pyro.get_param_store()) == []
-
-
-def test_buffers_and_frozen_parameters_are_each_replicas_own() -> None:
-    class Scaled(nn.Module):
-        def __init__(self, scale: float) -> None:
-            super().__init__()
-            self.linear = nn.Linear(3, 2)
-            self.linear.bias.requires_grad_(False)
-            self.register_buffer("scale", torch.tensor(scale))
-
-        def forward(self, x: Tensor) -> Tensor:
-            return self.linear(x) * self.scale
-
-    def make_model(r: int) -> Any:
-        return pm.ERM(Scaled(1.0 + r), pm.nn.NormalLikelihood()).double()
-
-    own = [data(r) for r in range(3)]
-    replicas = fit_replicas(make_model, own)
-    assert_as_fit(replicas, make_model, own)
-    for r, model in enumerate(replicas.models):
-        assert torch.equal(model.decoder.linear.bias, initial(make_model, r).decoder.linear.bias)
 
 
 def test_adam_in_single_precision() -> None:
@@ -352,39 +315,6 @@ def test_progress_bar(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == ""
 
 
-def test_memory_bounds_how_many_run_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes: list[int] = []
-    train = _chunk._train
-    monkeypatch.setattr(_chunk, "_train", lambda chunk, *rest: (sizes.append(len(chunk)), train(chunk, *rest)))
-    own = [data(r) for r in range(5)]
-    fit_replicas(maker(), own)
-    fit_replicas(maker(), own, chunk_size=3)
-    monkeypatch.setattr(replicas_module, "MEMORY", 1)
-    fit_replicas(maker(), own)
-    assert sizes == [5, 3, 2, 1, 1, 1, 1, 1]
-
-
-def test_noise_of_ones_own_takes_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The noise of the validation is one for all replicas with as many rows; others hold theirs beside it."""
-    found: list[int] = []
-    at_once = replicas_module._num_at_once
-    monkeypatch.setattr(replicas_module, "_num_at_once", lambda *a: found.append(at_once(*a)) or found[-1])
-    own = [data(r) for r in range(2)]
-    for sizes in ([500, 500], [500, 4], [4, 500]):  # all are padded to the longest
-        fit_replicas(maker("ManifoldProbMix"), own, validation=[data(r, size) for r, size in enumerate(sizes)])
-    assert found[1] == found[2] < found[0] / 2
-
-
-def test_wide_rows_are_validated_a_few_at_once() -> None:
-    narrow = _replica._row_bytes(maker()(0), *data())
-    wide = (
-        nn.Sequential(nn.Linear(cases.FEATURES, 10_000), nn.ReLU(), nn.Linear(10_000, 2)).double().requires_grad_(False)
-    )
-    model = pm.ProbMix(wide, pm.nn.NormalLikelihood())
-    assert 8 * 10_000 <= _replica._row_bytes(model, *data()) < 3 * 8 * 10_000
-    assert narrow < 8 * 100
-
-
 class Epochs(pm.CompleteGraph):
     """Writes down which epochs it was told of."""
 
@@ -419,34 +349,6 @@ def test_parametrized_networks() -> None:
 
     own = [data(r) for r in range(2)]
     assert_as_fit(fit_replicas(make_model, own), make_model, own)
-
-
-class Counting(nn.Module):
-    """Counts its calls in a buffer, in place or by putting another in its place."""
-
-    def __init__(self, in_place: bool) -> None:
-        super().__init__()
-        self.layer, self.in_place = nn.Linear(cases.FEATURES, 2), in_place
-        self.calls: Tensor
-        self.register_buffer("calls", torch.zeros(()))
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.training and self.in_place:
-            self.calls.add_(1)
-        elif self.training:
-            self.calls = self.calls + 1
-        return self.layer(x)
-
-
-@pytest.mark.parametrize("in_place", [False, True])
-def test_buffers_that_change_are_refused(in_place: bool) -> None:
-    network = Counting(in_place)
-    model = pm.ProbMix(network, pm.nn.NormalLikelihood()).double()
-    with pytest.raises(
-        ValueError, match=r"expected networks whose buffers stay as they are in training, got decoder.calls"
-    ):
-        fit_replicas(lambda r: model, [data()])
-    assert network.calls.item() == 0
 
 
 # Bad input.
@@ -522,15 +424,3 @@ def test_a_refusal_comes_before_any_training(monkeypatch: pytest.MonkeyPatch) ->
     x, y = data()
     with pytest.raises(ValueError, match=r"replica 0: validation x: expected rows that the networks take, got shape"):
         fit_replicas(maker(), [(x, y)], validation=[(x[:, :1], y)])
-
-
-@pytest.mark.parametrize("constant", [torch.tensor([1.0, math.nan]), torch.ones(1).expand(2)], ids=["nan", "expanded"])
-def test_buffers_that_stay_are_left_alone(constant: Tensor) -> None:
-    def make_model(r: int) -> Any:
-        network = nn.Linear(cases.FEATURES, 2)
-        network.register_buffer("constant", constant)
-        return pm.ProbMix(network, pm.nn.NormalLikelihood())
-
-    x, y = data()
-    replicas = fit_replicas(make_model, [(x.float(), y.float())] * 2)
-    assert replicas.failed == {}
