@@ -215,12 +215,11 @@ def pad(tensors: Sequence[Tensor], dim: int = 0, size: int | None = None) -> Ten
     """
     if size is None:
         size = max(t.shape[dim] for t in tensors)
-    padded = {}
+    padded: dict[int, Tensor] = {}  # what is one tensor for several stays one
     for t in tensors:
-        if id(t) not in padded:
-            rows = torch.arange(size, device=t.device) % t.shape[dim]
-            padded[id(t)] = t if t.shape[dim] == size else t.index_select(dim, rows)
-    return stack([padded[id(t)] for t in tensors])
+        if t.shape[dim] != size and id(t) not in padded:
+            padded[id(t)] = t.index_select(dim, torch.arange(size, device=t.device) % t.shape[dim])
+    return stack([padded.get(id(t), t) for t in tensors])
 
 
 class StackCache:
