@@ -158,7 +158,21 @@ class LinearPool(TorchDistribution):
         return self.draw_by(lambda p, shape: p.rsample(shape), torch.Size(sample_shape))
 
     def draw_by(self, draw: Callable[[Any, torch.Size], Tensor], sample_shape: torch.Size) -> Tensor:
-        """A draw of the pool, made of what ``draw`` makes of a distribution and a sample shape."""
+        """A draw of the pool by another sampler of its components.
+
+        Args:
+            draw: from a distribution and a sample shape, a draw of shape ``sample_shape + batch_shape + event_shape``.
+            sample_shape: shape in front of the batch shape.
+
+        Returns:
+            A tensor of shape ``sample_shape + batch_shape + event_shape``, the component having been chosen by the
+            weights, to which there is no gradient.
+
+        Example:
+            >>> pool = LinearPool([dist.Normal(0.0, 1.0), dist.Normal(4.0, 1.0)])
+            >>> set(pool.draw_by(lambda p, shape: p.mean.expand(shape), torch.Size([100])).tolist())
+            {0.0, 4.0}
+        """
         dim = -1 - len(self.event_shape)
         categorical = torch.distributions.Categorical(probs=self.weights, validate_args=False)
         chosen = categorical.sample(sample_shape)

@@ -329,8 +329,8 @@ class NumericalPool(NumericalDistribution):
     r"""Log-linear pool :math:`\tilde p(y) = e^\xi \prod_k p_k(y)^{w_k}` (eq. 18) of scalars of any families.
 
     For what is not closed under pooling: StudentT, Laplace or Logistic, mixtures, a Normal with a Laplace.
-    The support is that of all components with a weight. Sampling is by the inverse cdf, and reparametrised.
-    Where a family is closed, :class:`LogLinearPool` is exact and much faster.
+    The support is that of all components with a weight, [−π, π] for a von Mises. Sampling is by the inverse cdf, and
+    reparametrised. Where a family is closed, :class:`LogLinearPool` is exact and much faster.
 
     Args:
         components: distributions of scalars, event shape (), all of them densities or all of them on the

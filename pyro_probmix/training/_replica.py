@@ -21,7 +21,8 @@ __all__ = ["Batches", "Data", "RandomState", "Replica", "held_out_data"]
 Data = tuple[Tensor, Tensor]
 
 _VALIDATED_AT_ONCE = 2**25, 2**30
-"""Bytes that a validation loss computes at once for all replicas: on a CPU, few enough to stay in the cache; a GPU."""
+"""Bytes that a validation loss computes at once for all replicas: on a CPU, where they are to stay in the cache, and on
+a GPU."""
 
 
 class RandomState:
@@ -188,15 +189,10 @@ def held_out_data(replicas: Sequence[Replica]) -> list[dict[str, Tensor]]:
         if noise is not None:
             drawn.setdefault(len(own), noise)
     if drawn:
-        noise = pad([drawn[len(own)] for own, _ in data], dim=1, size=length * num_blocks)
-        arguments["noise"] = noise.transpose(1, 2)
-    cut = {name: tensor.split(length, dim=1) for name, tensor in arguments.items()}
-    blocks = [{name: pieces[number] for name, pieces in cut.items()} for number in range(num_blocks)]
-    for block in blocks:
-        if drawn:
-            block["noise"] = block["noise"].transpose(1, 2)
-        block.update({name: _dense(tensor) for name, tensor in block.items()})
-    return blocks
+        arguments["noise"] = pad([drawn[len(own)] for own, _ in data], dim=1, size=length * num_blocks)
+    # Of shape (R, N, ...), and the noise (R, S, N, ...).
+    cut = {name: tensor.split(length, dim=2 if name == "noise" else 1) for name, tensor in arguments.items()}
+    return [{name: _dense(pieces[number]) for name, pieces in cut.items()} for number in range(num_blocks)]
 
 
 def _row_bytes(model: DensityModel, x: Tensor, y: Tensor) -> int:

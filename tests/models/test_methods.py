@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from typing import Any
 
 import pyro
@@ -356,6 +357,21 @@ def test_draws_of_embeddings_that_are_pooled_linearly(num_samples: int) -> None:
     data = [(batch.x, batch.y)] * 2
     replicas = pm.fit_replicas(lambda r: make_model("ManifoldProbMix", fusion="linear"), data, epochs=3, progress=False)
     assert replicas.failed == {}
+
+
+def test_no_gradient_of_weights_through_a_choice_of_component() -> None:
+    """It would be that of the label alone."""
+    model, batch = make_model("ManifoldProbMix", fusion="linear"), make_batch()
+    coefficient = torch.full((6,), 0.3, dtype=torch.float64, requires_grad=True)
+    with pytest.raises(NotImplementedError, match="rsample: expected weights without gradient"):
+        model.risk(batch, coefficient=coefficient)
+
+
+def test_a_likelihood_that_names_no_class() -> None:
+    """An attribute of that name may be anything in a likelihood of the user's own."""
+    likelihood = pm.nn.NormalLikelihood()
+    likelihood.distribution_class = functools.partial(dist.Normal, validate_args=False)
+    assert repr(pm.Mixup(nn.Linear(2, 2), likelihood).mixing.vicinity) == 'DiracVicinity(fusion="log-linear")'
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -258,6 +258,14 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
+def test_a_header_of_brackets(path: Path) -> None:
+    """JSON gives up on it in another way than on what is no JSON."""
+    magic, _, payload = parts(path)
+    path.write_bytes(b"\n".join([magic, b"[" * 1020, payload]))
+    with pytest.raises(ValueError, match="expected schema, bytes and sha256 in its second line"):
+        load_checkpoint(path)
+
+
 @pytest.mark.parametrize("name", WRONG)
 def test_wrong_headers(path: Path, name: str) -> None:
     header, message = WRONG[name]
