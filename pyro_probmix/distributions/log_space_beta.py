@@ -47,15 +47,50 @@ class LogSpaceBeta(dist.Beta):
         Returns:
             A tensor of shape ``sample_shape + batch_shape``, at least in single precision.
         """
-        concentration = self._dirichlet.concentration
-        if concentration.dtype in (torch.float16, torch.bfloat16):
-            concentration = concentration.float()
-        concentration = concentration.expand((*self._extended_shape(sample_shape), 2))
-        gamma1, gamma0 = torch._standard_gamma(concentration + 1).unbind(-1)
-        # log1p(-u) is finite for u in [0, 1), where log(u) is not.
-        boost1, boost0 = (torch.log1p(-torch.rand_like(concentration)) / concentration).unbind(-1)
-        return (gamma1 / gamma0).log() + (boost1 - boost0)
+        return self._log_odds(*self.rsample_parts(sample_shape))
 
     def rsample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:
         """Draw λ, of shape ``sample_shape + batch_shape`` and in the dtype of the concentrations."""
-        return self.rsample_log_odds(sample_shape).sigmoid().to(self._dirichlet.concentration.dtype)
+        return self.from_parts(*self.rsample_parts(sample_shape))
+
+    def rsample_parts(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> tuple[Tensor, Tensor]:
+        """Draw what λ is made from: the random part of :meth:`rsample`, where many draws are to be made at once.
+
+        Args:
+            sample_shape: Shape in front of the batch shape.
+
+        Returns:
+            G(a₁), G(a₀) and two uniform numbers in [0, 1), each of shape ``sample_shape + batch_shape + (2,)``.
+
+        Example:
+            >>> beta = LogSpaceBeta(torch.tensor(0.2), torch.tensor(0.2))
+            >>> parts = [beta.rsample_parts((3,)) for _ in range(5)]
+            >>> beta.from_parts(*map(torch.stack, zip(*parts))).shape
+            torch.Size([5, 3])
+        """
+        concentration = self._concentration.expand((*self._extended_shape(sample_shape), 2))
+        return torch._standard_gamma(concentration + 1), torch.rand_like(concentration)
+
+    def from_parts(self, gamma: Tensor, uniform: Tensor) -> Tensor:
+        """The λ that :meth:`rsample` makes from these.
+
+        Args:
+            gamma: G(a₁) and G(a₀), of shape ``(..., 2)``, that broadcasts with the batch shape.
+            uniform: Two numbers in [0, 1), likewise.
+
+        Returns:
+            λ of shape ``(...)``, in the dtype of the concentrations.
+        """
+        return self._log_odds(gamma, uniform).sigmoid().to(self._dirichlet.concentration.dtype)
+
+    @property
+    def _concentration(self) -> Tensor:
+        """a₁ and a₀, of shape ``batch_shape + (2,)``, at least in single precision."""
+        concentration = self._dirichlet.concentration
+        return concentration.float() if concentration.dtype in (torch.float16, torch.bfloat16) else concentration
+
+    def _log_odds(self, gamma: Tensor, uniform: Tensor) -> Tensor:
+        gamma1, gamma0 = gamma.unbind(-1)
+        # log1p(-u) is finite for u in [0, 1), where log(u) is not.
+        boost1, boost0 = (torch.log1p(-uniform) / self._concentration).unbind(-1)
+        return (gamma1 / gamma0).log() + (boost1 - boost0)

@@ -246,7 +246,9 @@ class DensityModel(Owned):
             share = None if weight is None else weight / len(batch)
         return -reduce(statements.log_prob, objective, log_shares, share, self._observed(batch))
 
-    def draw(self, batch: PairBatch, num_samples: int = 1, labels: Labels | None = None) -> dict[str, Tensor]:
+    def draw(
+        self, batch: PairBatch, num_samples: int = 1, labels: Labels | None = None, parts: bool = False
+    ) -> dict[str, Tensor]:
         """The random numbers of :meth:`risk`, ahead of it: those that it would draw in this random state.
 
         ``model.risk(batch, num_samples, labels, **model.draw(batch, num_samples, labels))`` draws nothing, but what
@@ -257,21 +259,27 @@ class DensityModel(Owned):
             batch: as for :meth:`risk`.
             num_samples: as for :meth:`risk`.
             labels: as for :meth:`risk`.
+            parts: leave λ as what it is made from, where it ``has_parts`` and no label is drawn with it.
 
         Returns:
-            ``coefficient``, ``noise`` and ``label``, as far as this model has them.
+            ``coefficient``, ``noise`` and ``label``, as far as this model has them; ``gamma`` and ``uniform`` (see
+            :meth:`LogSpaceBeta.rsample_parts <pyro_probmix.distributions.LogSpaceBeta.rsample_parts>`) instead of
+            a ``coefficient`` that is left in parts.
         """
         mixing = self.mixing
         rows = num_samples * (mixing.num_coefficients if mixing is not None else 1)
         shape = (len(batch),) if rows == 1 else (rows, len(batch))
         draws = {}
-        if mixing is not None:
+        sampled = mixing is not None and (labels or mixing.labels) == "sample"
+        if parts and mixing is not None and mixing.has_parts and not sampled:
+            draws["gamma"], draws["uniform"] = mixing.law(batch.x).rsample_parts(shape)
+        elif mixing is not None:
             draws["coefficient"] = mixing.coefficients(batch.x, shape).expand(shape)
         pooled = mixing is not None and mixing.at == EMBEDDING_SITE and mixing.fusion == "linear"
         noise = None if pooled else self.draw_noise(batch.x, shape)  # a mixture is drawn from otherwise
         if noise is not None:
             draws["noise"] = noise
-        if mixing is not None and (labels or mixing.labels) == "sample":
+        if mixing is not None and sampled:
             if batch.y is None:
                 raise ValueError("batch: expected labels y, got None")
             support = self.likelihood.support

@@ -10,7 +10,7 @@ from pyro.distributions import MaskedDistribution, TorchDistribution
 from torch import Tensor
 from torch.distributions import constraints
 
-from pyro_probmix.distributions import ExpandedBeta, index_select, linear_pool, log_linear_pool
+from pyro_probmix.distributions import ExpandedBeta, LogSpaceBeta, index_select, linear_pool, log_linear_pool
 from pyro_probmix.distributions._arguments import broadcast_shapes
 from pyro_probmix.distributions._rows import take
 from pyro_probmix.distributions.exponential_family import validates
@@ -75,6 +75,12 @@ class Mixing:
     def num_coefficients(self) -> int:
         """How many values of λ the risk of an edge evaluates: one, drawn, or the nodes of a quadrature."""
         return len(self.coefficient.nodes) if isinstance(self.coefficient, GaussJacobi) else 1
+
+    @property
+    def has_parts(self) -> bool:
+        """Whether λ is drawn by a :class:`LogSpaceBeta`, one an edge, and by the same for all edges."""
+        law = self.coefficient
+        return type(law) is LogSpaceBeta and law.batch_shape == () and self.per == "edge"
 
     def law(self, like: Tensor) -> Any:
         """The distribution of λ with its parameters where ``like`` is, in the dtype of ``like`` if floating."""

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pyro_probmix.distributions import LogSpaceBeta
 from pyro_probmix.mixing import CompleteGraph, EmbeddingGraph, PairBatch, PairLoader, SamplingGraph
 from pyro_probmix.models import DensityModel, seeded
 from pyro_probmix.training._checks import check_labels, check_learning_rate, check_rows, check_validation
@@ -20,7 +21,7 @@ __all__ = ["Batches", "Data", "RandomState", "Replica", "held_out_data"]
 
 Data = tuple[Tensor, Tensor]
 
-_VALIDATED_AT_ONCE = 2**25, 2**30
+_VALIDATED_AT_ONCE = 2**23, 2**30
 """Bytes that a validation loss computes at once for all replicas: on a CPU, where they are to stay in the cache, and on
 a GPU."""
 
@@ -111,13 +112,16 @@ class Replica:
         for name, p in self.model.named_parameters():
             p.copy_(parameters[name])
 
-    def epoch(self, num_samples: int) -> Iterator[tuple[PairBatch, dict[str, Tensor]]]:
-        """The batches of an epoch and the random numbers of their risks, in the order in which ``fit`` draws."""
+    def epoch(self, num_samples: int, parts: bool) -> Iterator[tuple[PairBatch, dict[str, Tensor]]]:
+        """The batches of an epoch and the random numbers of their risks, in the order in which ``fit`` draws.
+
+        What λ is made from may be left as it is.
+        """
         batches = iter(self.loader)
         for _ in range(len(self.loader)):
             with self._random_state:
                 batch = next(batches)
-                draws = self.model.draw(batch, num_samples)
+                draws = self.model.draw(batch, num_samples, parts=parts)
             yield batch, draws
 
 
@@ -128,14 +132,15 @@ class Batches:
         self.replicas, self.num_samples = replicas, num_samples
         self._x, self._y = StackCache(), StackCache()
         self._vectors: dict[tuple[int, ...], Tensor] = {}
+        mixing = replicas[0].model.mixing
+        self._num_rows = num_samples * (1 if mixing is None else mixing.num_coefficients)
+        self._law = _stacked_law(replicas, self._num_rows)
 
     def epoch(self) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
         """Stacked arguments of the risk, and the nodes of each replica in this step: none once it is through."""
-        own = [replica.epoch(self.num_samples) for replica in self.replicas]
+        own = [replica.epoch(self.num_samples, self._law is not None) for replica in self.replicas]
         lengths = [len(replica.loader) for replica in self.replicas]
-        mixing = self.replicas[0].model.mixing
-        num_rows = self.num_samples * (1 if mixing is None else mixing.num_coefficients)
-        dim = 0 if num_rows == 1 else 1
+        dim = 0 if self._num_rows == 1 else 1
         drawn: list[Any] = [None] * len(own)
         for step in range(max(lengths)):
             # A replica that is through waits at its last batch.
@@ -147,6 +152,9 @@ class Batches:
                 "partner": pad([batch.partner for batch in pairs]),
                 **{name: pad([draws[name] for _, draws in drawn], dim) for name in drawn[0][1]},
             }
+            if self._law is not None and "gamma" in arguments:
+                coefficient = self._law.from_parts(arguments.pop("gamma"), arguments.pop("uniform"))
+                arguments["coefficient"] = coefficient
             sizes = [len(batch) for batch in pairs]
             if len(set(sizes)) > 1:
                 arguments["weight"] = _row_weight(self._vector(sizes), arguments["x"])
@@ -159,6 +167,17 @@ class Batches:
         if key not in self._vectors:
             self._vectors[key] = torch.tensor(values, device=self.replicas[0].device)
         return self._vectors[key]
+
+
+def _stacked_law(replicas: Sequence[Replica], num_rows: int) -> LogSpaceBeta | None:
+    """The law of λ of all replicas, if each ``has_parts``: these are made into λ for all at once."""
+    laws = [r.model.mixing.law(r.loader.x) for r in replicas if r.model.mixing is not None and r.model.mixing.has_parts]
+    if len(laws) < len(replicas):
+        return None
+    shape = (-1, 1) if num_rows == 1 else (-1, 1, 1)
+    a1 = torch.stack([law.concentration1 for law in laws]).reshape(shape)
+    a0 = torch.stack([law.concentration0 for law in laws]).reshape(shape)
+    return LogSpaceBeta(a1, a0, validate_args=False)
 
 
 def _row_weight(sizes: Tensor, x: Tensor) -> Tensor:
