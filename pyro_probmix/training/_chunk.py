@@ -17,7 +17,7 @@ from torch import Tensor
 from pyro_probmix.models import seeded
 from pyro_probmix.training._processes import in_processes
 from pyro_probmix.training._replica import Batches, RandomState, Replica, held_out_data
-from pyro_probmix.training._stack import Adam, ModelStack
+from pyro_probmix.training._stack import ModelStack
 from pyro_probmix.training.history import VALIDATION_SAMPLES, History
 
 __all__ = ["Chunk", "Settings", "train_chunks"]
@@ -40,16 +40,14 @@ class Chunk:
     def __init__(self, replicas: Sequence[Replica], settings: Settings) -> None:
         self.replicas, self.settings, self.device = list(replicas), settings, replicas[0].device
         models = [replica.model for replica in replicas]
-        self._models = ModelStack(models, settings.num_samples, VALIDATION_SAMPLES, settings.compile)
-        dtype = torch.promote_types(self._models.flat.dtype, torch.float32)
-        rates = torch.tensor([[replica.learning_rate] for replica in replicas], device=self.device, dtype=dtype)
-        self._optimizer = Adam(self._models.flat, rates)
+        rates = [replica.learning_rate for replica in replicas]
+        self._models = ModelStack(models, rates, settings.num_samples, VALIDATION_SAMPLES, settings.compile)
         # What the networks draw themselves they draw side by side, apart from what each replica draws.
         network_seed = np.random.SeedSequence([replica.seed for replica in replicas]).generate_state(1).item()
         self._network_state = RandomState(network_seed, self.device)
         self._batches = Batches(self.replicas, settings.num_samples)
         self._held_out = held_out_data(self.replicas)
-        size = len(self.replicas)
+        size, dtype = len(self.replicas), torch.promote_types(self._models.flat.dtype, torch.float32)
         self._losses = torch.zeros(size, 2, settings.epochs, device=self.device, dtype=dtype)
         self._failed = torch.zeros(size, device=self.device, dtype=torch.bool)
         self._stopped = torch.full((size,), settings.epochs, device=self.device)
@@ -69,19 +67,19 @@ class Chunk:
 
     def train(self, epoch: int) -> None:
         """One epoch of steps."""
-        losses = self._losses
-        num_nodes = torch.zeros_like(self._stopped)
+        running = self._stopped > epoch
+        sound, num_nodes = running.clone(), torch.zeros_like(self._stopped)
+        total = torch.zeros_like(self._best_loss)
         for arguments, sizes in self._batches.epoch():
+            moving = sound & (sizes > 0)
             with self._network_state:
-                loss, gradient = self._models.risk(arguments)
-            moving = (self._stopped > epoch) & (sizes > 0)
-            bad = moving & ~(loss.isfinite() & gradient.abs().amax(1).isfinite())
-            self._failed |= bad
-            self._stopped = torch.where(bad, epoch, self._stopped)
-            self._optimizer.step(gradient, (moving & ~bad).unsqueeze(1))
-            losses[:, 0, epoch] += torch.where(moving, loss * sizes, 0)
+                loss, moved = self._models.step(arguments, moving)
+            sound ^= moving ^ moved  # all that was to move and has not
+            total += torch.where(moving, loss * sizes, 0)
             num_nodes += sizes
-        losses[:, 0, epoch] /= num_nodes
+        self._losses[:, 0, epoch] = total / num_nodes
+        self._failed |= running & ~sound
+        self._stopped = torch.where(running & ~sound, epoch, self._stopped)
 
     def validate(self, epoch: int) -> None:
         """The validation losses after an epoch, where there are validation data and this epoch is one of those."""
@@ -108,7 +106,6 @@ class Chunk:
         if not self.replicas:
             return
         self._models.keep(rows)
-        self._optimizer.keep(rows, self._models.flat)
         self._batches = Batches(self.replicas, self.settings.num_samples)
         self._held_out = held_out_data(self.replicas)
         for name in ("_losses", "_failed", "_stopped", "_best_loss", "_best_epoch", "_best"):

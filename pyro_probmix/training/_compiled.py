@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils._pytree import tree_map
 
 from pyro_probmix.distributions._blocks import tracing
 
@@ -42,8 +43,8 @@ class Compiled:
     which spares their overhead and changes no bit, and these are compiled by ``torch.compile``.
 
     Args:
-        function: of a tensor and dictionaries of tensors, on which alone its statements depend; what it returns is not
-            differentiated further.
+        function: of a tensor and dictionaries of tensors, on which alone its statements depend, and which it may
+            change; what it returns is not differentiated further.
         work: about how many multiplications such a call takes.
     """
 
@@ -84,6 +85,8 @@ def _trace(function: Callable[..., Any], tensor: Tensor, *others: dict[str, Tens
     devices = [tensor.device] if tensor.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), tracing():  # what is traced is run once
         try:
-            return make_fx(lambda *inputs: function(*inputs))(tensor, *others)  # no bound method
+            # Of copies, for it may change them; what has gaps or repeats, it does not.
+            inputs = tree_map(lambda t: t.clone() if t.is_contiguous() else t, (tensor, *others))
+            return make_fx(lambda *inputs: function(*inputs))(*inputs)  # no bound method
         except RuntimeError as error:
             raise ValueError(f"compile: expected False for a model whose steps cannot be traced: {error}") from error

@@ -28,16 +28,22 @@ class ModelStack:
 
     Args:
         models: of one :func:`configuration`, that pass :func:`check_stackable`.
+        learning_rates: of each model.
         num_samples: K of eq. 16.
         validation_samples: embedding samples a point in the validation loss.
-        compile: whether the losses are compiled once they have been asked for often.
+        compile: whether steps and losses are compiled once they have been asked for often.
 
     Attributes:
         flat: what is trained, a row a model, of shape ``(R, P)``.
     """
 
     def __init__(
-        self, models: Sequence[DensityModel], num_samples: int, validation_samples: int, compile: bool = False
+        self,
+        models: Sequence[DensityModel],
+        learning_rates: Sequence[float],
+        num_samples: int,
+        validation_samples: int,
+        compile: bool = False,
     ) -> None:
         self._models = list(models)
         self._call = _Call(models[0], num_samples, validation_samples)
@@ -51,32 +57,49 @@ class ModelStack:
         self._rest = {
             name: stack([own[name].detach() for own in tensors]) for name in tensors[0] if name not in self._trained
         }
-        self._risk: Callable[..., tuple[Tensor, Tensor]] = self._evaluate_risk
+        dtype = torch.promote_types(self.flat.dtype, torch.float32)
+        rates = torch.tensor(learning_rates, device=self.flat.device, dtype=dtype)
+        self._optimizer = Adam(self.flat, rates.unsqueeze(1))
+        self._step: Callable[..., tuple[Tensor, Tensor]] = self._take_step
         self._validation: Callable[..., Tensor] = self._evaluate_validation
         if compile:
             # Each row meets each parameter once, and twice more on the way back.
             samples = validation_samples if models[0].stochastic else 1
-            self._risk = Compiled(self._risk, lambda flat, _, own: 3 * num_samples * flat.numel() * own["x"].shape[1])
+            self._step = Compiled(
+                self._step, lambda flat, _, own, __: 3 * num_samples * flat.numel() * own["x"].shape[1]
+            )
             self._validation = Compiled(
                 self._validation, lambda flat, _, own: samples * flat.numel() * own["x"].shape[1]
             )
 
-    def risk(self, arguments: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """The risk of each model, of shape ``(R,)``, the arguments being stacked too, and its gradient, ``(R, P)``."""
-        return self._risk(self.flat, self._rest, arguments)
+    def step(self, arguments: dict[str, Tensor], moving: Tensor) -> tuple[Tensor, Tensor]:
+        """A step of the models that are moving, of shape ``(R,)``, but where the risk or its gradient is not finite.
+
+        Args:
+            arguments: of the risk, stacked too.
+            moving: which models are to be changed.
+
+        Returns:
+            The risk of each model before the step, of shape ``(R,)``, and which of them have moved.
+        """
+        state = {**self._optimizer.begin(moving.unsqueeze(1)), "moving": moving}
+        return self._step(self.flat, self._rest, arguments, state)
 
     def validation(self, blocks: Sequence[dict[str, Tensor]]) -> Tensor:
         """The validation loss of each model, of shape ``(R,)``: the sum over blocks of rows, which have weights."""
         return torch.stack([self._validation(self.flat, self._rest, block) for block in blocks]).sum(0)
 
-    def _evaluate_risk(
-        self, flat: Tensor, rest: dict[str, Tensor], arguments: dict[str, Tensor]
+    def _take_step(
+        self, flat: Tensor, rest: dict[str, Tensor], arguments: dict[str, Tensor], state: dict[str, Tensor]
     ) -> tuple[Tensor, Tensor]:
         self._call.train()
-        flat = flat.detach().requires_grad_()
-        loss = self._losses("risk", flat, rest, arguments)
-        (gradient,) = torch.autograd.grad(loss.sum(), flat)
-        return loss.detach(), gradient
+        parameters = flat.detach().requires_grad_()
+        loss = self._losses("risk", parameters, rest, arguments)
+        (gradient,) = torch.autograd.grad(loss.sum(), parameters)
+        loss = loss.detach()
+        moved = state["moving"] & loss.isfinite() & gradient.abs().amax(1).isfinite()
+        Adam.change(flat, state, gradient, moved.unsqueeze(1))
+        return loss, moved
 
     @torch.no_grad()
     def _evaluate_validation(self, flat: Tensor, rest: dict[str, Tensor], arguments: dict[str, Tensor]) -> Tensor:
@@ -97,6 +120,7 @@ class ModelStack:
         self._models = [self._models[row] for row in rows.tolist()]
         self.flat = self.flat[rows]
         self._rest = {name: tensor[rows] for name, tensor in self._rest.items()}
+        self._optimizer.keep(rows, self.flat)
 
     @torch.no_grad()
     def write(self, flat: Tensor, rows: Tensor) -> None:
@@ -174,7 +198,6 @@ class Adam:
         self.rows, self.learning_rate = rows, learning_rate
         self.mean, self.square = torch.zeros_like(rows), torch.zeros_like(rows)
         self.count = torch.zeros_like(learning_rate)
-        self._decay = torch.full_like(learning_rate[0], self.betas[1])
 
     def keep(self, rows: Tensor, kept: Tensor) -> None:
         """Go on with these rows alone, given by their numbers, which are in ``kept`` from now on."""
@@ -182,22 +205,35 @@ class Adam:
         self.mean, self.square = self.mean[rows], self.square[rows]
 
     @torch.no_grad()
-    def step(self, gradient: Tensor, moving: Tensor) -> None:
-        """One step of the rows that are ``moving``, of shape ``(R, 1)``; the others stay bitwise."""
-        # Operations that run through the rows at the speed of memory: torch.where and torch.addcmul do not.
-        moves = moving.to(gradient.dtype)
-        gradient = gradient.nan_to_num(0, 0, 0).mul_(moves)
+    def begin(self, moving: Tensor) -> dict[str, Tensor]:
+        """Count a step of the rows that are ``moving``, of shape ``(R, 1)``: what :meth:`change` takes."""
         self.count += moving
-        self.mean.lerp_(gradient, moves * (1 - self.betas[0]))
-        self.square.mul_(torch.where(moving, self._decay, 1)).addcmul_(gradient, gradient, value=1 - self.betas[1])
         # 1 − βᵗ, to the last digit in single precision too
-        bias1, bias2 = (torch.where(moving, -torch.expm1(self.count * math.log(beta)), 1) for beta in self.betas)
-        # What waits is divided by infinity.
+        bias1, bias2 = (-torch.expm1(self.count * math.log(beta)) for beta in self.betas)
         inverse_rate = bias1 / self.learning_rate
-        shift = torch.where(moving, self.eps * inverse_rate, math.inf)
-        root = self.square.sqrt() * (inverse_rate / bias2.sqrt())  # in single precision, where the rows are in half
-        root.add_(shift)
-        self.rows.addcdiv_(self.mean, root, value=-1)
+        factor, shift = inverse_rate / bias2.sqrt(), inverse_rate * self.eps
+        return {"mean": self.mean, "square": self.square, "factor": factor, "shift": shift}
+
+    @classmethod
+    @torch.no_grad()
+    def change(cls, rows: Tensor, state: dict[str, Tensor], gradient: Tensor, moving: Tensor) -> None:
+        """Change rows and state, all by their names since it may be compiled; what is not moving stays bitwise.
+
+        A row that has begun a step and is not moving has counted it in vain.
+        """
+        mean, square, shift = state["mean"], state["square"], state["shift"]
+        gradient = torch.where(moving, gradient, 0)  # which may be infinite where nothing moves
+        moves = moving.to(gradient.dtype)
+        mean.lerp_(gradient, moves * (1 - cls.betas[0]))
+        decay = torch.where(moving, torch.full_like(shift, cls.betas[1]), 1)
+        square.mul_(decay).addcmul_(gradient, gradient, value=1 - cls.betas[1])
+        root = square.sqrt() * torch.where(moving, state["factor"], 0)  # in single precision, where rows are in half
+        root.add_(torch.where(moving, shift, math.inf))  # what waits is divided by infinity
+        rows.addcdiv_(mean, root, value=-1)
+
+    def step(self, gradient: Tensor, moving: Tensor) -> None:
+        """One step of the rows that are ``moving``, of shape ``(R, 1)``."""
+        self.change(self.rows, self.begin(moving), gradient, moving)
 
 
 def stack(tensors: Sequence[Tensor]) -> Tensor:

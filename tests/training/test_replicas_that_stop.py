@@ -117,13 +117,13 @@ def test_those_that_have_stopped_take_no_more_time(monkeypatch: pytest.MonkeyPat
         return pm.ManifoldProbMix(embedding, decoder, pm.nn.NormalLikelihood(scale=1.0))
 
     whole = fit_replicas(make_model, own, **options)
-    sizes, call = [], ModelStack.risk
+    sizes, call = [], ModelStack.step
 
-    def count(self: ModelStack, arguments: Any) -> Any:
+    def count(self: ModelStack, arguments: Any, moving: Any) -> Any:
         sizes.append(len(self.flat))
-        return call(self, arguments)
+        return call(self, arguments, moving)
 
-    monkeypatch.setattr(ModelStack, "risk", count)
+    monkeypatch.setattr(ModelStack, "step", count)
     replicas = fit_replicas(make_model, own, patience=2, **options)
     lengths = [len(history.train_loss) for history in replicas.histories]
     assert set(sizes) == {4, 1}
