@@ -51,12 +51,12 @@ app = typer.Typer(name="pyro-probmix", add_completion=False, no_args_is_help=Tru
 
 
 @contextmanager
-def _plain_errors() -> Iterator[None]:
+def _plain_errors(stopped: str = "stopped; finished cells are kept") -> Iterator[None]:
     """An error the user can mend is one line on standard error and exit code 2."""
     try:
         yield
     except KeyboardInterrupt:
-        typer.echo("stopped; finished cells are kept", err=True)
+        typer.echo(stopped, err=True)
         raise typer.Exit(130) from None
     except (ValueError, OSError, ImportError) as error:
         typer.echo(f"error: {error}", err=True)
@@ -136,7 +136,7 @@ def reproduce(
     datasets: Annotated[str | None, typer.Option(help="Comma-separated rows of a table; default all.")] = None,
     methods: Annotated[str | None, typer.Option(help="Comma-separated columns of a table; default all.")] = None,
     splits: Annotated[int | None, typer.Option(help="Splits or draws; default as in the paper.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Epochs; default as in the paper.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Epochs; default by the protocol.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     device: Annotated[str, typer.Option(help="Where a table or an ablation is trained, such as cuda.")] = "cpu",
     jobs: Annotated[
@@ -150,7 +150,7 @@ def reproduce(
     given = {"splits": splits, "epochs": epochs}
     changes: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     common: dict[str, Any] = {"out": out, "seed": seed, "progress": sys.stderr.isatty(), **changes}
-    with _plain_errors():
+    with _plain_errors(*(["stopped"] if name in PICTURES else [])):
         if name not in REPRODUCTIONS:
             raise ValueError(f"unknown reproduction {name!r}; expected one of {', '.join(REPRODUCTIONS)}")
         if datasets is not None and name not in TABLES:
@@ -159,6 +159,10 @@ def reproduce(
             raise ValueError(f"methods belong to a table or an ablation; {name} has its own")
         if protocol != "paper" and name not in TABLES:
             raise ValueError(f"the protocol can be chosen for a table; {name} has its own")
+        if data is not None and name not in TABLES:
+            raise ValueError(f"data belong to a table; {name} draws its own")
+        if name in PICTURES and (device != "cpu" or jobs is not None or compile):
+            raise ValueError(f"device, jobs and compile belong to a table or an ablation; {name} is drawn here")
         if name in PICTURES:
             typer.echo(f"figure:  {draw_picture(name, **common)}")
             return

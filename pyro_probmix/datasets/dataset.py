@@ -13,7 +13,7 @@ __all__ = ["Dataset", "Task"]
 Task = Literal["regression", "classification"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Dataset:
     r"""Features and targets of a prediction problem, as they were read.
 

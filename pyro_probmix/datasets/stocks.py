@@ -121,11 +121,16 @@ def stock_split(n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     Args:
         n: number of rows, in the order of time.
 
+    Raises:
+        ValueError: if there are too few rows for both.
+
     >>> train, test = stock_split(443)
     >>> len(train), int(test[0] - train[-1]), len(test)
     (333, 22, 89)
     """
     num_test = round(0.2 * n)
+    if num_test < 1 or n - num_test <= HORIZON:
+        raise ValueError(f"n: expected enough rows to train on {HORIZON} days before the last fifth, got {n}")
     return np.arange(n - num_test - HORIZON), np.arange(n - num_test, n)
 
 

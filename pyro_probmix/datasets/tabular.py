@@ -77,7 +77,7 @@ def _read(path: Path) -> pd.DataFrame:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)  # by default, one more would be the rows' names
-            table = pd.read_csv(path, skipinitialspace=True, index_col=False)
+            table = pd.read_csv(path, skipinitialspace=True, index_col=False, low_memory=False)
     except pd.errors.ParserWarning:
         raise ValueError(f"{path} is not a CSV table with a header: its rows have more fields than it") from None
     except ValueError as error:

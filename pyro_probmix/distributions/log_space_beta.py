@@ -80,7 +80,14 @@ class LogSpaceBeta(dist.Beta):
 
         Returns:
             λ of shape ``(...)``, in the dtype of the concentrations.
+
+        Raises:
+            ValueError: If the shapes are not these.
         """
+        if gamma.shape[-1:] != (2,):
+            raise ValueError(f"gamma: expected shape (..., 2), got {tuple(gamma.shape)}")
+        if uniform.shape != gamma.shape:
+            raise ValueError(f"uniform: expected the shape of gamma, {tuple(gamma.shape)}, got {tuple(uniform.shape)}")
         return self._log_odds(gamma, uniform).sigmoid().to(self._dirichlet.concentration.dtype)
 
     @property

@@ -47,6 +47,9 @@ def to_inference_data(
     """
     import arviz  # here, for it brings Matplotlib with it
 
+    for name, value in (("x", x), ("y", y)):
+        if not isinstance(value, Tensor):
+            raise TypeError(f"{name}: expected a tensor, got {type(value).__name__}")
     with torch.no_grad(), seeded(seed, x.device):
         p = model.predictive(x, num_samples, seed=None)
         expected = p.batch_shape + p.event_shape
@@ -63,12 +66,17 @@ def to_inference_data(
     return arviz.from_dict(
         posterior_predictive={"y": _chain(draws)},
         log_likelihood={"y": _chain(log_likelihood)},
-        observed_data={"y": y.cpu().numpy()},
-        constant_data={"x": x.cpu().numpy()},
+        observed_data={"y": _numpy(y)},
+        constant_data={"x": _numpy(x)},
         coords={"observation": np.arange(len(y))},
         dims=dims | {"x": ["observation", *(f"x_dim_{d}" for d in range(x.dim() - 1))]},
     )
 
 
 def _chain(draws: Tensor) -> np.ndarray:
-    return draws.cpu().numpy()[None]
+    return _numpy(draws)[None]
+
+
+def _numpy(tensor: Tensor) -> np.ndarray:
+    tensor = tensor.detach().cpu()
+    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()  # NumPy has no bfloat16

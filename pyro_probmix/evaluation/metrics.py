@@ -10,6 +10,8 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from pyro_probmix.distributions import LinearPool
+from pyro_probmix.mixing.batches import fill_missing, name_rows
+from pyro_probmix.models.methods import CIRCULAR
 
 __all__ = ["evaluate"]
 
@@ -19,18 +21,20 @@ def evaluate(p: Any, y: Tensor) -> dict[str, float]:
 
     :math:`\mathrm{nll} = -\frac1N\sum_i \log p(y_i|x_i)`; for numbers and counts
     :math:`\mathrm{rmse} = \sqrt{\frac1{ND}\sum_{i,d} (y_{id} - \mathbb{E}[y_{id}|x_i])^2}`, for classes the share of
-    labels that are the most probable one (of several labels a row, each on its own).
+    labels that are the most probable one (of several labels a row, each on its own). A label that ``p`` masks is left
+    out. Angles, and families whose mean is not known, have the negative log-likelihood alone.
 
     Args:
         p: predictive distribution of batch shape ``(N,)``.
         y: labels, of shape ``(N,) + p.event_shape``, one-hot where ``p`` is.
 
     Returns:
-        ``{"nll": nats, "rmse": units of y}`` or ``{"nll": nats, "accuracy": share}``.
+        ``{"nll": nats, "rmse": units of y}``, ``{"nll": nats, "accuracy": share}`` or ``{"nll": nats}``.
 
     Raises:
         TypeError: if ``p`` is not a distribution, or ``y`` no tensor.
-        ValueError: if the shapes do not match, or there are no labels.
+        ValueError: if the shapes do not match, there are no labels, some are outside the support of ``p``, or single
+            outputs of a row are masked.
 
     Example:
         >>> evaluate(dist.Normal(torch.zeros(2), 1.0), torch.tensor([1.0, -1.0]))
@@ -43,27 +47,80 @@ def evaluate(p: Any, y: Tensor) -> dict[str, float]:
     expected = p.batch_shape + p.event_shape
     if y.shape != expected:
         raise ValueError(f"y: expected shape {tuple(expected)}, got {tuple(y.shape)}")
-    if y.numel() == 0:
+    p, seen = _unmasked(p)
+    if y.numel() == 0 or not bool(seen.any()):
         raise ValueError("y: expected at least one label, got none")
     with torch.no_grad():
-        scores = {"nll": float(-p.log_prob(y).cpu().double().mean())}
+        if not bool(seen.all()):
+            y = fill_missing(y, seen.to(y.device))
+        _check_support(p, y)
+        scores = {"nll": -_mean(p.log_prob(y), seen)}
         correct = _correct(p, y)
-        if correct is None:
-            scores["rmse"] = float((y.cpu().double() - p.mean.cpu().double()).square().mean().sqrt())
-        else:
-            scores["accuracy"] = float(correct.cpu().double().mean())
+        if correct is not None:
+            scores["accuracy"] = _mean(correct, seen)
+        elif not _is_circular(p) and (mean := _expectation(p)) is not None:
+            scores["rmse"] = _mean((y.cpu().double() - mean.cpu().double()).square(), seen) ** 0.5
     return scores
+
+
+def _unmasked(p: Any) -> tuple[Any, Tensor]:
+    """The density without its mask, and where the mask lets labels through, of the batch shape."""
+    seen = torch.ones(p.batch_shape, dtype=torch.bool)
+    while isinstance(p, MaskedDistribution):
+        seen = seen & torch.as_tensor(p._mask, device="cpu")
+        p = p.base_dist
+    inner = p
+    while isinstance(inner, torch.distributions.Independent):
+        inner = inner.base_dist
+        if isinstance(inner, MaskedDistribution) and inner._mask is not True:
+            raise ValueError("p: expected a mask of whole rows, got one of single outputs")
+    return p, seen
+
+
+def _check_support(p: Any, y: Tensor) -> None:
+    """Refuse labels without a density, whether or not arguments are validated."""
+    try:
+        legal = p.support.check(y)
+    except (NotImplementedError, RuntimeError):  # the latter where the bounds of a mixture are its components'
+        return
+    if legal.shape == p.batch_shape and not bool(legal.all()):
+        got = name_rows(~legal.reshape(-1))
+        raise ValueError(f"y: expected labels in the support of p, {p.support}, got others in {got}")
+
+
+def _mean(values: Tensor, seen: Tensor) -> float:
+    return float(values.cpu().double()[seen].mean())
+
+
+def _expectation(p: Any) -> Tensor | None:
+    try:
+        mean: Tensor = p.mean
+    except NotImplementedError:
+        return None
+    return mean
+
+
+def _is_circular(p: Any) -> bool:
+    """Whether labels are angles."""
+    if isinstance(p, torch.distributions.Independent | MaskedDistribution):
+        return _is_circular(p.base_dist)
+    if isinstance(p, LinearPool):
+        components: Any = p.components
+        return _is_circular(components if isinstance(components, torch.distributions.Distribution) else components[0])
+    if isinstance(p, torch.distributions.MixtureSameFamily):
+        return _is_circular(p.component_distribution)
+    return isinstance(p, CIRCULAR)
 
 
 def _correct(p: Any, y: Tensor) -> Tensor | None:
     """Which class labels are the most probable one; None if y is no class label."""
     support = p.support
-    while isinstance(support, constraints.independent):
+    while hasattr(support, "base_constraint"):  # of independent outputs, of a mixture
         support = support.base_constraint
     if support is constraints.boolean:
-        return (p.mean > 0.5) == (y > 0.5)
+        return ((p.mean > 0.5) == (y > 0.5)) & ~p.mean.isnan()
     if support is constraints.one_hot:
-        return p.mean.argmax(-1) == y.argmax(-1)
+        return (p.mean.argmax(-1) == y.argmax(-1)) & ~p.mean.isnan().any(-1)
     if not isinstance(support, constraints.integer_interval) or not bool(p.mean.isnan().all()):
         return None
     # Of the distributions over 0..C-1, those of class labels have no mean.
@@ -74,14 +131,20 @@ def _class_probabilities(p: Any) -> Tensor:
     """The probability of each class, of shape ``batch_shape + event_shape + (C,)``, each label on its own."""
     while isinstance(p, torch.distributions.Independent | MaskedDistribution):
         p = p.base_dist
+    dim = -2 - len(p.event_shape)
     if isinstance(p, LinearPool):
-        dim = -2 - len(p.event_shape)
         components: Any = p.components
         batched = isinstance(components, torch.distributions.Distribution)
         own = [_class_probabilities(c) for c in ([components] if batched else components)]
-        probabilities = own[0] if batched else torch.stack(torch.broadcast_tensors(*own), dim)
-        weights = p.weights.reshape(p.weights.shape + (1,) * (len(p.event_shape) + 1))
-        return (weights * probabilities).sum(dim)
+        return _mixed(p, p.weights, own[0] if batched else torch.stack(torch.broadcast_tensors(*own), dim))
+    if isinstance(p, torch.distributions.MixtureSameFamily):
+        return _mixed(p, p.mixture_distribution.probs, _class_probabilities(p.component_distribution))
     classes = p.enumerate_support(expand=False)
     shape = classes.shape[:1] + p.batch_shape + p.event_shape
     return p.log_prob(classes.expand(shape)).movedim(0, -1).exp()
+
+
+def _mixed(p: Any, weights: Tensor, probabilities: Tensor) -> Tensor:
+    """Probabilities of the classes, the components being along the dimension before the event's."""
+    weights = weights.reshape(weights.shape + (1,) * (len(p.event_shape) + 1))
+    return (weights * probabilities).sum(-2 - len(p.event_shape))

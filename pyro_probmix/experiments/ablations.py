@@ -29,13 +29,17 @@ COLUMNS = tuple(name for name in METHODS if not METHODS[name].separate_variance)
 
 _MANIFOLD = ("manifold_probmix", "local_manifold_probmix")
 _PLAIN = ("probmix", "local_probmix")
+_REST = tuple(name for name in COLUMNS if name not in _MANIFOLD)
 
 _NOTES = """\
-Protocol *paper*, section 6.1: 100 training points, an MLP of widths 128 and 64, its first layer as the embedding,
-full-batch Adam with learning rate 0.01, 500 epochs, 5 neighbours, 10 draws of the data. Nothing is added to what the
-paper states: data and β are in their own units, all points are trained on, and the last epoch is kept. Label
-expectations are exact, and a prediction takes 100 embedding samples. Figures are mean ± standard deviation over the
-draws. The paper shows box plots and prints no numbers."""
+Protocol *paper*, section 6.1. Stated by the paper: 100 training points, a fifth of them held back to choose the epoch,
+an MLP of widths 128 and 64, its first layer as the embedding, all rows in a step, learning rate 0.01, 500 epochs,
+5 neighbours, 10 draws of the data. Chosen where the paper is silent, once for all methods: data and β in their own
+units, a validation after each epoch, 100 test points, exact label expectations, 100 embedding samples a prediction.
+Departure: Adam, as in section 6.2, where the paper says gradient descent. Labels of classes that are not smoothed
+(β = 0) are fused linearly. The layer that the Manifold ProbMix columns have for the standard deviations of their
+embedding makes them 3 times as large as the others. Figures are mean ± standard deviation over the draws. The paper
+shows box plots and prints no numbers."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +50,14 @@ class Ablation:
         toy: name of the toy problem.
         metrics: what the paper plots, the first being its first panel.
         best: the methods that are best in both metrics, as the paper says.
+        others: those that it compares them with.
         figures: numbers of the paper's figures.
     """
 
     toy: str
     metrics: tuple[str, str]
     best: tuple[str, ...]
+    others: tuple[str, ...]
     figures: str
 
     def means(self, cells: Cells, setting: str, metric: str) -> dict[str, float]:
@@ -60,17 +66,21 @@ class Ablation:
         return {method: float(np.mean(found[method][metric])) for method in COLUMNS if method in found}
 
     def claims(self, cells: Cells) -> list[Claim]:
-        """On how many settings that have been run whole a method of those the paper names has the best mean."""
+        """On how many settings that have been run whole a method that the paper names is better than the others."""
         claims = []
-        names = " or ".join(METHODS[method].label for method in self.best)
+        names, others = (" or ".join(METHODS[method].label for method in group) for group in (self.best, self.others))
+        whole = len(self.best) + len(self.others) == len(COLUMNS)
         for metric in self.metrics:
             means = {setting: self.means(cells, setting, metric) for setting in ablation_settings(self.toy)}
-            verdicts = {
-                s: _best(found, metric) in self.best for s, found in means.items() if len(found) == len(COLUMNS)
-            }
+            verdicts = {}
+            for setting, found in means.items():
+                if len(found) == len(COLUMNS):
+                    compared = {method: found[method] for method in (*self.best, *self.others)}
+                    verdicts[setting] = _best(compared, metric) in self.best
             holds = tuple(setting for setting, verdict in verdicts.items() if verdict)
             fails = tuple(setting for setting in verdicts if setting not in holds)
-            claims.append(Claim(f"settings where {names} has the best mean {metric}", holds, fails))
+            what = f"the best mean {metric}" if whole else f"a better mean {metric} than {others}"
+            claims.append(Claim(f"settings where {names} has {what}", holds, fails))
         return claims
 
     def markdown(self, cells: Cells, notes: str) -> str:
@@ -120,8 +130,8 @@ class Ablation:
 
 
 ABLATIONS = {
-    "ablation-regression": Ablation("toy-regression", ("mse", "nll"), _MANIFOLD, "4-13"),
-    "ablation-classification": Ablation("toy-classification", ("accuracy", "nll"), _PLAIN, "15-24"),
+    "ablation-regression": Ablation("toy-regression", ("mse", "nll"), _MANIFOLD, _REST, "4-13"),
+    "ablation-classification": Ablation("toy-classification", ("accuracy", "nll"), _PLAIN, _MANIFOLD, "15-24"),
 }
 """The ablations by name."""
 
@@ -234,7 +244,7 @@ def ablate(
     data = TOYS[ablation.toy]()
     store = CellStore(folder, name, settings, dict.fromkeys(settings, ablation.toy), seed, compute)
     cells = store.fill(dict.fromkeys(settings, data), methods, report, progress)
-    write_text(folder / f"{name}.md", ablation.markdown(cells, with_changes(_NOTES, changes)))
+    write_text(folder / f"{name}.md", ablation.markdown(cells, with_changes(_NOTES, changes, seed)))
     draw_ablation(cells, ablation.metrics, f"{ablation.toy}, as Figures {ablation.figures}", folder / f"{name}.png")
     return ablation, cells
 

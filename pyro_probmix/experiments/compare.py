@@ -45,9 +45,9 @@ def compare(
 ) -> Comparison:
     """Train and test methods on the splits of a data set, under one protocol.
 
-    Every split is scaled on its training rows, a fifth of which pick the epoch; metrics are in the units of
-    the data. A cell's random numbers come from the seed and its split alone, so methods are paired and results depend
-    neither on ``jobs`` nor on which other methods are compared.
+    Splits are scaled, if ``settings`` say so, on their training rows, a part of which picks the epoch; metrics are in
+    the units of the data. A cell's random numbers come from the seed and its split alone, so methods are paired and
+    results depend neither on ``jobs`` nor on which other methods are compared.
 
     Args:
         data: the data set.

@@ -60,11 +60,13 @@ class TunedTable(PaperTable):
         return min(mean for mean, _ in self.paper[dataset].values())
 
     def rival(self, dataset: str) -> float | None:
-        """The lowest published mean of a method that is not in the table."""
+        """The lowest published mean of a method that is not in the table; none where too few digits are printed."""
+        if dataset in self.scale:
+            return None
         return min((mean for mean, _ in self.published(dataset).values()), default=None)
 
     def claims(self, cells: Cells) -> list[Claim]:
-        """How ours compare, on the data sets where what is compared has been run; as printed, to two decimals."""
+        """How ours compare, on the data sets where what is compared has been run; with others' as printed."""
         means = {name: self.means(cells, name) for name in self.paper}
         single = {n: min(m[s] for s in _SINGLE) for n, m in means.items() if all(s in m for s in _SINGLE)}
         plain = {n: min(means[n][s] for s in ("erm", "mixup")) for n in single if {"erm", "mixup"} <= means[n].keys()}
@@ -90,7 +92,8 @@ class TunedTable(PaperTable):
         for name in self.paper:
             texts = [self.text(cells, name, method, "**", deviation=True) for method in self.columns]
             published = self.published(name)
-            texts += [f"{self.paper_best(name):.2f}", *(f"{published[method][0]:.2f}" for method in others)]
+            digits = 0 if name in self.scale else 2  # as printed
+            texts += [f"{self.paper_best(name):.2f}", *(f"{published[method][0]:.{digits}f}" for method in others)]
             scaled = f" (× {self.scale[name]:.0f})" if name in self.scale else ""
             lines.append(f"| {name}{scaled} | {' | '.join(texts)} |")
         lines += ["", "Our best mean of a row is bold.", "", notes, "", "What holds:", ""]
@@ -107,6 +110,7 @@ class TunedTable(PaperTable):
             for method, label in self.labels.items():
                 table.add_row(label, *(self.text(cells, name, method, "b") for name in shown))
             table.add_row("the paper's best", *(f"{self.paper_best(name):.2f}" for name in shown))
-            table.add_row("best published", *(f"{self.rival(name):.2f}" for name in shown))
+            rivals = [self.rival(name) for name in shown]
+            table.add_row("best published", *("-" if rival is None else f"{rival:.2f}" for rival in rivals))
             tables.append(table)
         return tables

@@ -108,8 +108,9 @@ class PaperTable:
     def claims(self, cells: Cells) -> list[Claim]:
         """Which of the paper's claims hold, on the data sets whose every column has been run, and how we compare.
 
-        Figures are compared as printed, to two decimals. A column is within one standard error of the best if the
-        means are no further apart than the standard error of the best column's mean.
+        Ours and the paper's are compared as printed, to two decimals; ours with each other as they are. A
+        column is within one standard error of the best if the means are no further apart than the standard error of
+        the best column's mean.
         """
         means = {name: self.means(cells, name) for name in self.paper}
         full = {name: found for name, found in means.items() if len(found) == len(self.columns)}

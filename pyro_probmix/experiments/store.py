@@ -65,7 +65,10 @@ class Compute:
 
 @dataclass(frozen=True)
 class CellStore:
-    """Finished cells in a folder, one file each, and the file that holds all of the same settings.
+    """Finished cells in a folder, one file each, and the file that holds all of them.
+
+    What a run has finished is never overwritten: a folder is refused whose cells are of other settings. The file of
+    all is a store too: a cell that it has is finished where there is no file of its own, as beside published results.
 
     Args:
         folder: where the cells are, in a folder of the name of the results.
@@ -88,32 +91,26 @@ class CellStore:
     """The methods of the cells, and how they are shown."""
 
     def load(self, dataset: str, method: str) -> dict[str, list[float]] | None:
-        """The metrics of a cell, or ``None`` where it has not been computed with these settings."""
-        path = self._path(dataset, method)
-        if not path.is_file():
-            return None
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-            same = found["settings"] == self._settings(dataset)
-            return found["metrics"] if same else None
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path} is not the file of a cell ({error!r}); remove it") from error
+        """The metrics of a cell, or ``None`` where it has not been computed.
+
+        Raises:
+            ValueError: if it has been computed with other settings, or a file cannot be read.
+        """
+        found = self._record(dataset, method, self._results())
+        return None if found is None else found["metrics"]
 
     def save(self, dataset: str, method: str, metrics: dict[str, list[float]], seconds: float) -> None:
         """Keep a cell, and write the file of all cells anew."""
-        content = {
-            "dataset": dataset,
-            "method": method,
-            "settings": self._settings(dataset),
+        run = {
             "versions": versions(),
             "device": self.compute.device,
             "compile": self.compute.compile,
             "seconds": round(seconds, 1),
-            "metrics": metrics,
         }
         path = self._path(dataset, method)
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, content)
+        cell = {"dataset": dataset, "method": method, "settings": self._settings(dataset)}
+        write_json(path, {**cell, "run": run, "metrics": metrics})
         self.collect()
 
     def fill(
@@ -123,7 +120,13 @@ class CellStore:
         report: Callable[[str], None] | None,
         progress: bool,
     ) -> Cells:
-        """Compute what is not there yet, and return what then is."""
+        """Compute what is not there yet, and return what then is.
+
+        Raises:
+            ValueError: if a cell of the folder, in a row of the table, has been computed with other settings; nothing
+                is trained then.
+        """
+        self._finished()
         for name, dataset in data.items():
             for method in methods:
                 metrics, start = self.load(name, method), time.perf_counter()
@@ -145,28 +148,59 @@ class CellStore:
         return train_cell(data, method, self.settings[name], self.seed, self.compute, progress)
 
     def collect(self) -> Cells:
-        """All finished cells of these settings, also written to the file of results."""
-        cells = self._finished()
+        """All finished cells, also written to the file of results."""
+        records = self._finished()
         while True:
-            self._write(cells)
+            self._write(records)
             now = self._finished()
-            if now == cells:
-                return cells
-            cells = now  # another process has finished a cell, and may have written its file before ours
+            if now == records:
+                return _part(records, "metrics")
+            records = now  # another process has finished a cell, and may have written its file before ours
 
-    def _finished(self) -> Cells:
-        cells: Cells = {}
+    def _finished(self) -> _Records:
+        records: _Records = {}
+        results = self._results()
         for dataset in self.settings:
-            found = {method: self.load(dataset, method) for method in self.labels}
-            done = {method: metrics for method, metrics in found.items() if metrics is not None}
+            found = {method: self._record(dataset, method, results) for method in self.labels}
+            done = {method: record for method, record in found.items() if record is not None}
             if done:
-                cells[dataset] = done
-        return cells
+                records[dataset] = done
+        return records
 
-    def _write(self, cells: Cells) -> None:
-        settings = {"protocol": self.protocol, "datasets": {name: self._settings(name) for name in cells}}
-        content = {"settings": {**settings, "versions": versions()}, "cells": cells}
-        write_json(self.folder / f"{self.name}.json", content)
+    def _record(self, dataset: str, method: str, results: _Results) -> dict[str, Any] | None:
+        """The metrics of a finished cell and how it was run."""
+        path = self._path(dataset, method)
+        if path.is_file():
+            found = _read(path, "a cell", ("settings", "run", "metrics"))
+        elif method in results["cells"].get(dataset, {}):
+            path, found = self._file, _of_results(results, dataset, method)
+        else:
+            return None
+        ours, theirs = self._settings(dataset), found["settings"]
+        other = [
+            f"{key} {theirs.get(key)}, not {ours.get(key)}"
+            for key in {**ours, **theirs}
+            if ours.get(key) != theirs.get(key)
+        ]
+        if other:
+            raise ValueError(
+                f"{path} has {method} on {dataset} of other settings ({'; '.join(other)}); choose another output folder"
+            )
+        return {"metrics": found["metrics"], "run": found["run"]}
+
+    def _results(self) -> _Results:
+        if not self._file.is_file():
+            return {"cells": {}}
+        return _read(self._file, "results", ("settings", "runs", "cells"), _check_results)
+
+    def _write(self, records: _Records) -> None:
+        settings = {"protocol": self.protocol, "datasets": {name: self._settings(name) for name in records}}
+        content = {"settings": settings, "runs": _part(records, "run"), "cells": _part(records, "metrics")}
+        write_json(self._file, content)
+
+    @property
+    def _file(self) -> Path:
+        return self.folder / f"{self.name}.json"
 
     def _path(self, dataset: str, method: str) -> Path:
         return self.folder / "cells" / self.name / dataset / f"{method}.json"
@@ -174,6 +208,40 @@ class CellStore:
     def _settings(self, dataset: str) -> dict[str, Any]:
         settings = json.loads(json.dumps(asdict(self.settings[dataset])))
         return {"seed": self.seed, "data": self.data[dataset], **settings}
+
+
+_Results = dict[str, Any]
+_Records = dict[str, dict[str, dict[str, Any]]]
+
+
+def _part(records: _Records, part: str) -> dict[str, dict[str, Any]]:
+    return {dataset: {m: record[part] for m, record in found.items()} for dataset, found in records.items()}
+
+
+def _of_results(results: _Results, dataset: str, method: str) -> dict[str, Any]:
+    return {
+        "settings": results["settings"]["datasets"][dataset],
+        "run": results["runs"][dataset][method],
+        "metrics": results["cells"][dataset][method],
+    }
+
+
+def _check_results(results: _Results) -> None:
+    for dataset, found in results["cells"].items():
+        for method in found:
+            _of_results(results, dataset, method)
+
+
+def _read(
+    path: Path, what: str, keys: tuple[str, ...], check: Callable[[dict[str, Any]], None] = lambda _: None
+) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        found = {key: content[key] for key in keys}
+        check(found)
+        return found
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is not the file of {what} ({error!r}); remove it") from error
 
 
 def train_cell(
@@ -238,7 +306,8 @@ def scores(
     return {metric: [metrics[metric] for metrics in found] for metric in found[0]}
 
 
-def with_changes(notes: str, changes: Mapping[str, Any]) -> str:
-    """The notes on a protocol, with the settings of this run that differ from it."""
+def with_changes(notes: str, changes: Mapping[str, Any], seed: int) -> str:
+    """The notes on a protocol, with the settings of this run that differ from it, a seed that is not 0 included."""
+    changes = {**changes, "seed": seed} if seed else changes
     changed = ", ".join(f"{name} = {value}" for name, value in changes.items())
     return f"{notes} This run differs: {changed}." if changed else notes

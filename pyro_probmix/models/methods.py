@@ -15,9 +15,10 @@ from pyro_probmix.mixing.vicinity import Fusion
 from pyro_probmix.models.density_model import DensityModel
 from pyro_probmix.models.fusion import Labels, Mixing, Per
 
-__all__ = ["ERM", "ManifoldMixup", "ManifoldProbMix", "Mixup", "ProbMix"]
+__all__ = ["CIRCULAR", "ERM", "ManifoldMixup", "ManifoldProbMix", "Mixup", "ProbMix"]
 
-_CIRCULAR = (dist.VonMises, dist.SineBivariateVonMises)
+CIRCULAR = (dist.VonMises, dist.SineBivariateVonMises)
+"""Families over angles."""
 
 
 class ERM(DensityModel):
@@ -264,7 +265,7 @@ def _is_convex(likelihood: Any) -> bool:
     support = _of_one(likelihood.support)
     curved = support in (constraints.corr_cholesky, pyro_constraints.sphere)
     family = getattr(likelihood, "distribution_class", None)
-    circular = isinstance(family, type) and issubclass(family, _CIRCULAR)
+    circular = isinstance(family, type) and issubclass(family, CIRCULAR)
     return not (support.is_discrete or curved or circular)
 
 

@@ -42,7 +42,7 @@ class Embedding(nn.Module):
             ValueError: if the encoder's output does not end in the shape of the features.
         """
         features = full_precision(self.encoder(x))
-        if features.shape[-len(self._feature_shape) :] != self._feature_shape:
+        if features.shape[features.dim() - len(self._feature_shape) :] != self._feature_shape:
             expected = ", ".join(["...", *map(str, self._feature_shape)])
             raise ValueError(f"encoder: expected an output of shape ({expected}), got {tuple(features.shape)}")
         return self._distribution(x, features)
@@ -99,13 +99,13 @@ class NormalEmbedding(Embedding):
         scale: float | None = None,
         min_scale: float = 1e-6,
     ) -> None:
-        super().__init__(encoder, as_size("embedding_dim", embedding_dim))
+        super().__init__(encoder, _as_dimensions(embedding_dim))
         self.embedding_dim = self.event_shape[-1]
         self.min_scale = positive_number("min_scale", min_scale)
         self.scale = None if scale is None else positive_number("scale", scale)
         if scale is not None and variance_network is not None:
             raise ValueError("scale: expected None beside a variance_network, got a fixed scale")
-        raw_start = _raw_scale("initial_scale", initial_scale, self.min_scale)
+        raw_start = 0.0 if scale is not None else _raw_scale("initial_scale", initial_scale, self.min_scale)
         self.variance_network = None if variance_network is None else as_module("variance_network", variance_network)
         if variance_network is not None:
             self._raw_offset = raw_start
@@ -127,6 +127,13 @@ class NormalEmbedding(Embedding):
                 f"got {tuple(raw_scale.shape)}"
             )
         return F.softplus(raw_scale + self._raw_offset) + self.min_scale
+
+
+def _as_dimensions(embedding_dim: int | Sequence[int]) -> torch.Size:
+    size = as_size("embedding_dim", embedding_dim)
+    if not size:
+        raise ValueError("embedding_dim: expected at least one dimension, got ()")
+    return size
 
 
 class LowRankNormalEmbedding(Embedding):
@@ -166,7 +173,7 @@ class LowRankNormalEmbedding(Embedding):
         initial_scale: float = 0.7,
         min_scale: float = 1e-3,
     ) -> None:
-        super().__init__(encoder, as_size("embedding_dim", embedding_dim))
+        super().__init__(encoder, _as_dimensions(embedding_dim))
         self.embedding_dim = self.event_shape[-1]
         self.rank = positive_integer("rank", rank)
         if self.rank > self.embedding_dim:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import copy
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pyro.distributions as dist
@@ -227,7 +228,7 @@ class DistributionLikelihood(Likelihood):
         for name, buffer_name in self._buffer_names.items():
             if fixed[name].requires_grad:
                 raise ValueError(f"{name}: expected a fixed tensor, got one that requires a gradient")
-            self.register_buffer(buffer_name, fixed[name])
+            self.register_buffer(buffer_name, fixed[name].clone())
         self.support = self._find_support()
 
     def _distribution(self, raw: Tensor) -> dist.TorchDistribution:
@@ -251,6 +252,12 @@ class DistributionLikelihood(Likelihood):
         shapes = [raw.shape[:-1] + parameter.raw_shape for parameter in self._predicted]
         return [piece.reshape(shape) for piece, shape in zip(pieces, shapes, strict=True)]
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> DistributionLikelihood:
+        """Move the bounds of the support with the buffers that they come from."""
+        super()._apply(fn, recurse)
+        self.support = _moved(self.support, fn)
+        return self
+
     def _find_support(self) -> constraints.Constraint:
         """Support of the distribution at raw = 0, built once with validation on to check what is fixed."""
         device = next((buffer.device for buffer in self.buffers()), torch.device("cpu"))
@@ -272,6 +279,13 @@ class DistributionLikelihood(Likelihood):
                 f"event_shape: expected a {family} over y of shape {tuple(self.event_shape)}, got one of "
                 f"batch_shape {tuple(probe.batch_shape)} and event_shape {tuple(probe.event_shape)}"
             )
+        two_rows: Any = self._build(raw.expand(2, -1), constants)
+        if (two_rows.batch_shape, two_rows.event_shape) != ((2,), self.event_shape):
+            raise ValueError(
+                f"{family}: expected a family that takes parameters of two rows of shape {tuple(self.event_shape)} as "
+                f"two distributions, got batch_shape {tuple(two_rows.batch_shape)} and event_shape "
+                f"{tuple(two_rows.event_shape)}"
+            )
         support: constraints.Constraint = probe.support
         bounds = vars(getattr(support, "base_constraint", support)).values()
         if any(isinstance(bound, Tensor) and bound.requires_grad for bound in bounds):
@@ -282,3 +296,18 @@ class DistributionLikelihood(Likelihood):
         """What ``repr`` shows between the parentheses."""
         family = self.distribution_class.__name__
         return f"{family}, parameters={self.parameter_names}, {super().extra_repr()}"
+
+
+def _moved(constraint: constraints.Constraint, fn: Callable[[Tensor], Tensor]) -> constraints.Constraint:
+    """The constraint with its tensors moved; itself where it has none."""
+    changed: dict[str, Any] = {}
+    for name, value in vars(constraint).items():
+        if isinstance(value, Tensor):
+            changed[name] = fn(value)
+        elif isinstance(value, constraints.Constraint) and (moved := _moved(value, fn)) is not value:
+            changed[name] = moved
+    if not changed:
+        return constraint
+    found = copy.copy(constraint)
+    vars(found).update(changed)
+    return found

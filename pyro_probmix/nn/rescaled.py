@@ -45,8 +45,8 @@ class RescaledNetwork(nn.Module):
         if not 0 < theta <= 1:
             raise ValueError(f"theta: expected a number in (0, 1], got {theta}")
         self.network, self.theta = as_module("network", network), float(theta)
-        self.register_buffer("x_mean", x_mean)
-        self.register_buffer("y_mean", y_mean)
+        self.register_buffer("x_mean", x_mean.detach().clone())
+        self.register_buffer("y_mean", y_mean.detach().clone())
 
     def forward(self, x: Tensor) -> Tensor:
         """Raw outputs of shape ``(..., num_outputs)`` for inputs ``(..., *x_mean.shape)``."""

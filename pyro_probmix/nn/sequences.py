@@ -142,11 +142,11 @@ class TransformerBackbone(nn.Module):
 class _Positions(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         length, size = z.shape[-2:]
-        even = torch.arange(0, size, 2, device=z.device, dtype=z.dtype)
-        angles = torch.outer(
-            torch.arange(length, device=z.device, dtype=z.dtype), torch.exp(-math.log(1e4) / size * even)
-        )
-        return z + torch.stack([angles.sin(), angles.cos()], -1).flatten(-2)[:, :size]
+        dtype = torch.promote_types(z.dtype, torch.float32)  # in half precision, steps 256 and 257 are one
+        even = torch.arange(0, size, 2, device=z.device, dtype=dtype)
+        steps = torch.arange(length, device=z.device, dtype=dtype).unsqueeze(-1)
+        angles = steps * torch.exp(-math.log(1e4) / size * even)
+        return z + torch.stack([angles.sin(), angles.cos()], -1).flatten(-2)[:, :size].to(z.dtype)
 
 
 class _Layer(nn.TransformerEncoderLayer):

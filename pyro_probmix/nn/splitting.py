@@ -103,7 +103,9 @@ class _Root(nn.Module):
 
 
 class _Tracer(fx.Tracer):
-    """Looks into the modules around ``at`` only."""
+    """Looks into the modules around ``at`` only, and does not work with the values of buffers."""
+
+    proxy_buffer_attributes = True
 
     def __init__(self, at: str) -> None:
         super().__init__()
@@ -115,19 +117,27 @@ class _Tracer(fx.Tracer):
 
 def _trace(network: nn.Module, at: str, training: bool) -> tuple[_Root, fx.Graph]:
     root = _Root(network)
-    modes = {module: module.training for module in network.modules()}
+    # What forward assigns is put back: while it is traced, that has no values.
+    before = {module: (dict(vars(module)), dict(module._buffers)) for module in network.modules()}
     try:
-        for module in modes:
+        for module in before:
             module.training = training
-        return root, _Tracer(at).trace(root)
+        graph = _Tracer(at).trace(root)
+        for module, (_, buffers) in before.items():
+            if any(module._buffers[name] is not buffer for name, buffer in buffers.items()):
+                raise ValueError(f"{type(module).__name__} assigns to a buffer of its own")
+        return root, graph
     except (fx.proxy.TraceError, TypeError, ValueError, RuntimeError, AttributeError, NameError) as error:
         raise ValueError(
             f"at: expected modules around {at!r} that torch.fx can trace, called with one tensor and without branches "
             f"on it; {error}"
         ) from error
     finally:
-        for module, mode in modes.items():
-            module.training = mode
+        for module, (attributes, buffers) in before.items():
+            vars(module).clear()
+            vars(module).update(attributes)
+            module._buffers.clear()
+            module._buffers.update(buffers)
 
 
 def _part(root: _Root, nodes: list[fx.Node], source: fx.Node | None, result: fx.Node | None) -> fx.GraphModule:

@@ -75,9 +75,9 @@ class Chunk:
             with self._network_state:
                 loss, moved = self._models.step(arguments, moving)
             sound ^= moving ^ moved  # all that was to move and has not
-            total += torch.where(moving, loss * sizes, 0)
+            total += torch.where(moving, loss.to(total.dtype) * sizes, 0)
             num_nodes += sizes
-        self._losses[:, 0, epoch] = total / num_nodes
+        self._losses[:, 0, epoch] = torch.where(running, total / num_nodes, math.nan)
         self._failed |= running & ~sound
         self._stopped = torch.where(running & ~sound, epoch, self._stopped)
 

@@ -43,8 +43,8 @@ class Compiled:
     which spares their overhead and changes no bit, and these are compiled by ``torch.compile``.
 
     Args:
-        function: of a tensor and dictionaries of tensors, on which alone its statements depend, and which it may
-            change; what it returns is not differentiated further.
+        function: of a tensor and dictionaries of tensors, on which alone its statements depend, and of which it may
+            change those that are contiguous; what it returns is not differentiated further.
         work: about how many multiplications such a call takes.
     """
 

@@ -119,7 +119,7 @@ class Training:
             scale = self.scaler.scale(self._one) if self.scaler.is_enabled() else None
             self.steps.step(finite, scale, epoch, number)
             self.scaler.update()
-            total += torch.where(finite[0], loss.detach() * len(batch), 0)
+            total += torch.where(finite[0], loss.detach().to(total.dtype) * len(batch), 0)
             num_nodes += finite[0] * len(batch)
         self.losses[0, epoch] = total / num_nodes
 

@@ -10,9 +10,10 @@ import threading
 import traceback
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import islice
 from multiprocessing.connection import Connection, wait
+from types import FrameType
 from typing import Any, Literal, TypeVar
 
 from tqdm.auto import tqdm
@@ -58,11 +59,12 @@ def in_processes(
         for _ in range(num_processes):
             ours, theirs = context.Pipe()
             process = context.Process(target=_serve, args=(theirs, function, setup, arguments), daemon=True)
-            with warnings.catch_warnings():  # what is forked computes with one thread, and takes no lock of others
+            # What is forked computes with one thread, and takes no lock of others.
+            with _interrupted_later(), warnings.catch_warnings():
                 warnings.filterwarnings("ignore", ".*multi-threaded, use of fork", DeprecationWarning)
                 process.start()
-            theirs.close()
-            processes[ours] = process
+                theirs.close()
+                processes[ours] = process
         for ours in processes:  # once all of them are starting
             _hand(ours, waiting)
         while processes:
@@ -86,6 +88,23 @@ def in_processes(
         for ours, process in processes.items():
             ours.close()
             process.join()
+
+
+@contextmanager
+def _interrupted_later() -> Iterator[None]:
+    """Hold an interrupt back: what Python calls around a fork would swallow it."""
+    handler = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(handler):
+        yield
+        return
+    came: list[tuple[int, FrameType | None]] = []
+    signal.signal(signal.SIGINT, lambda *arguments: came.append(arguments))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        for arguments in came[:1]:
+            handler(*arguments)
 
 
 def _hand(ours: Any, waiting: Iterator[Any]) -> None:

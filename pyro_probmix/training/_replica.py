@@ -121,7 +121,8 @@ class Replica:
         for _ in range(len(self.loader)):
             with self._random_state:
                 batch = next(batches)
-                draws = self.model.draw(batch, num_samples, parts=parts)
+                draw = self.model.draw
+                draws = draw(batch, num_samples, parts=True) if parts else draw(batch, num_samples)
             yield batch, draws
 
 
@@ -171,9 +172,12 @@ class Batches:
 
 def _stacked_law(replicas: Sequence[Replica], num_rows: int) -> LogSpaceBeta | None:
     """The law of λ of all replicas, if each ``has_parts``: these are made into λ for all at once."""
-    laws = [r.model.mixing.law(r.loader.x) for r in replicas if r.model.mixing is not None and r.model.mixing.has_parts]
-    if len(laws) < len(replicas):
-        return None
+    laws = []
+    for replica in replicas:
+        mixing = replica.model.mixing
+        if mixing is None or not mixing.has_parts or type(replica.model).draw is not DensityModel.draw:
+            return None
+        laws.append(mixing.law(replica.loader.x))
     shape = (-1, 1) if num_rows == 1 else (-1, 1, 1)
     a1 = torch.stack([law.concentration1 for law in laws]).reshape(shape)
     a0 = torch.stack([law.concentration0 for law in laws]).reshape(shape)

@@ -184,11 +184,11 @@ def saved_bytes(function: Callable[[], Tensor]) -> int:
 class Adam:
     """Adam on the rows of a matrix, each with a step size, a step count and a fate of its own.
 
-    The steps are those of ``torch.optim.Adam``.
+    The steps are those of ``torch.optim.Adam``, the moments having the precision of the step size.
 
     Args:
         rows: what is optimised in place, of shape ``(R, P)``.
-        learning_rate: of shape ``(R, 1)``.
+        learning_rate: of shape ``(R, 1)``, at least in single precision.
     """
 
     betas = 0.9, 0.999
@@ -196,7 +196,7 @@ class Adam:
 
     def __init__(self, rows: Tensor, learning_rate: Tensor) -> None:
         self.rows, self.learning_rate = rows, learning_rate
-        self.mean, self.square = torch.zeros_like(rows), torch.zeros_like(rows)
+        self.mean, self.square = (torch.zeros_like(rows, dtype=learning_rate.dtype) for _ in range(2))
         self.count = torch.zeros_like(learning_rate)
 
     def keep(self, rows: Tensor, kept: Tensor) -> None:
@@ -222,13 +222,14 @@ class Adam:
         A row that has begun a step and is not moving has counted it in vain.
         """
         mean, square, shift = state["mean"], state["square"], state["shift"]
-        gradient = torch.where(moving, gradient, 0)  # which may be infinite where nothing moves
-        moves = moving.to(gradient.dtype)
+        gradient = torch.where(moving, gradient, 0).to(mean.dtype)  # which may be infinite where nothing moves
+        moves = moving.to(mean.dtype)
         mean.lerp_(gradient, moves * (1 - cls.betas[0]))
         decay = torch.where(moving, torch.full_like(shift, cls.betas[1]), 1)
         square.mul_(decay).addcmul_(gradient, gradient, value=1 - cls.betas[1])
-        root = square.sqrt() * torch.where(moving, state["factor"], 0)  # in single precision, where rows are in half
-        root.add_(torch.where(moving, shift, math.inf))  # what waits is divided by infinity
+        # What waits is divided by infinity, also where its square is infinite.
+        root = square.sqrt() * torch.where(moving, state["factor"], 1)
+        root.add_(torch.where(moving, shift, math.inf))
         rows.addcdiv_(mean, root, value=-1)
 
     def step(self, gradient: Tensor, moving: Tensor) -> None:

@@ -31,6 +31,9 @@ def test_windows_are_the_days_before_their_target(ticker, data_dir):
 
 
 def test_no_target_of_training_is_later_than_the_first_test_window(data_dir):
+    for n in (1, 20, 26):
+        with pytest.raises(ValueError, match=f"n: expected enough rows .*, got {n}"):
+            stock_split(n)
     train, test = stock_split(443)
     last_target_day = train[-1] + WINDOW - 1 + HORIZON
     assert last_target_day < test[0] + WINDOW - 1

@@ -104,3 +104,13 @@ def test_without_pandas_the_error_names_the_extra(write, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "pandas", None)
     with pytest.raises(ImportError, match=r"pyro-probmix\[experiments\]"):
         load_csv(write("a,b\n1,2\n"), "b")
+
+
+def test_a_column_of_numbers_and_words_has_each_category_once(tmp_path):
+    """However long the file is."""
+    path, n, columns = tmp_path / "mixed.csv", 20_000, 64
+    front = ",".join("1" * (columns - 2))
+    rows = [f"{front},{i % 3},0.5" for i in range(n - 1)] + [f"{front},x,0.5"]
+    path.write_text("\n".join([",".join([f"f{i}" for i in range(columns - 2)] + ["c", "y"]), *rows]) + "\n")
+    names = [name for name in load_csv(path, "y").feature_names if name.startswith("c=")]
+    assert names == ["c=0", "c=1", "c=2", "c=x"]

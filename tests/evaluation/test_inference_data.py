@@ -74,3 +74,18 @@ def test_a_mixture_likelihood_is_drawn_from_as_a_whole():
     assert idata.posterior_predictive["y"].values.mean() < 20
     log_likelihood = torch.as_tensor(idata.log_likelihood["y"].values[0])
     torch.testing.assert_close(log_likelihood, p.log_prob(Y).detach().expand(50, 6))
+
+
+def test_bfloat16_and_gradients():
+    model = pm.ERM(nn.Linear(2, 2), pm.nn.NormalLikelihood()).bfloat16()
+    idata = pm.to_inference_data(model, X.bfloat16(), Y.bfloat16(), num_samples=3)
+    assert idata.posterior_predictive["y"].dtype == np.float32
+    idata = pm.to_inference_data(model.float(), X.clone().requires_grad_(), Y, num_samples=3)
+    np.testing.assert_array_equal(idata.constant_data["x"].values, X.numpy())
+
+
+@pytest.mark.parametrize("name", ["x", "y"])
+def test_what_is_no_tensor_is_refused(name):
+    model, given = pm.ERM(nn.Linear(2, 2), pm.nn.NormalLikelihood()), {"x": X, "y": Y}
+    with pytest.raises(TypeError, match=f"{name}: expected a tensor, got list"):
+        pm.to_inference_data(model, **{**given, name: given[name].tolist()})

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import numpy as np
+import pyro
 import pyro.distributions as dist
 import pytest
 import scipy.stats
@@ -159,6 +160,74 @@ def test_nan_is_shown() -> None:
     assert math.isnan(scores["rmse"])
 
 
+@pytest.mark.parametrize(
+    ("p", "y"),
+    [
+        (lambda: dist.Bernoulli(logits=torch.full((2,), math.nan)), torch.zeros(2)),
+        (lambda: dist.OneHotCategorical(logits=torch.full((2, 3), math.nan)), torch.eye(3)[:2]),
+    ],
+    ids=["Bernoulli", "OneHotCategorical"],
+)
+def test_nan_is_no_class(p: Any, y: Tensor) -> None:
+    with pyro.validation_enabled(False):
+        scores = pm.evaluate(p(), y)
+    assert math.isnan(scores["nll"])
+    assert scores["accuracy"] == 0
+
+
+ANGLE = dist.VonMises(torch.tensor([3.1]), torch.tensor([50.0]))
+UNIT = torch.tensor([[1.0, 0.0, 0.0]])
+
+
+@pytest.mark.parametrize(
+    ("p", "y"),
+    [
+        (ANGLE, torch.tensor([-3.1])),
+        (ANGLE.expand([1, 2]).to_event(1), torch.tensor([[-3.1, 3.1]])),
+        (pm.linear_pool(dist.VonMises(torch.tensor([[3.1, -3.1]]), torch.tensor(50.0))), torch.tensor([3.1])),
+        (dist.VonMises3D(UNIT), UNIT),
+        (dist.SkewLogistic(torch.zeros(1), torch.ones(1)), torch.zeros(1)),
+    ],
+    ids=["angle", "angles", "mixture of angles", "directions", "no mean"],
+)
+def test_no_error_without_a_mean_on_a_line(p: Any, y: Tensor) -> None:
+    """A circle has no difference that is a number, and some families no mean."""
+    assert pm.evaluate(p, y) == {"nll": pytest.approx(-p.log_prob(y).mean().item(), rel=1e-6)}
+
+
+def test_torch_mixture_of_categoricals() -> None:
+    probabilities, y = normals(N, 5, 2, CLASSES).softmax(-1), torch.randint(CLASSES, (N, 2))
+    p = dist.MixtureSameFamily(dist.Categorical(torch.ones(N, 5)), dist.Categorical(probabilities).to_event(1))
+    expected = accuracy_score(y.reshape(-1), probabilities.mean(1).argmax(-1).reshape(-1))
+    assert pm.evaluate(p, y)["accuracy"] == pytest.approx(expected)
+
+
+def test_masked_labels_are_left_out() -> None:
+    mask, y = torch.tensor([True, True, False, False]), torch.tensor([0.5, -1.0, 50.0, math.nan])
+    p = dist.Normal(torch.zeros(4), 1.0)
+    assert pm.evaluate(p.mask(mask), y) == pm.evaluate(dist.Normal(torch.zeros(2), 1.0), y[:2])
+    with pytest.raises(ValueError, match="y: expected at least one label, got none"):
+        pm.evaluate(p.mask(False), y)
+    with pytest.raises(ValueError, match="p: expected a mask of whole rows, got one of single outputs"):
+        pm.evaluate(p.mask(mask).to_event(1), y)
+
+
+@pytest.mark.parametrize("validate", [True, False])
+@pytest.mark.parametrize(
+    ("p", "y"),
+    [
+        (lambda: dist.OneHotCategorical(torch.tensor([[0.6, 0.4]])), torch.tensor([[0.5, 0.5]])),
+        (lambda: dist.Categorical(torch.tensor([[0.1, 0.9]])), torch.tensor([1.7])),
+        (lambda: dist.Poisson(torch.ones(1)), torch.tensor([-1.0])),
+    ],
+    ids=["soft label", "between classes", "negative count"],
+)
+def test_labels_outside_the_support_are_refused(p: Any, y: Tensor, validate: bool) -> None:
+    """Whether or not arguments are validated."""
+    with pyro.validation_enabled(validate), pytest.raises(ValueError, match=r"y: expected labels in the support of p"):
+        pm.evaluate(p(), y)
+
+
 def test_single_precision_sums_in_double() -> None:
     p = dist.Normal(torch.zeros(200_000), 1.0)
     y = torch.full((200_000,), 0.1)
@@ -200,7 +269,12 @@ def test_no_gradient_is_kept() -> None:
         ),
         (torch.zeros(3), torch.zeros(3), TypeError, "p: expected a distribution, got Tensor"),
         (dist.Normal(torch.zeros(3), 1.0), [0.0] * 3, TypeError, "y: expected a tensor, got list"),
-        (dist.Categorical(logits=torch.zeros(2, 3)), torch.tensor([0, 3]), ValueError, "within the support"),
+        (
+            dist.Categorical(logits=torch.zeros(2, 3)),
+            torch.tensor([0, 3]),
+            ValueError,
+            "y: expected labels in the support of p",
+        ),
     ],
     ids=["column", "rows", "outputs", "empty", "no distribution", "no tensor", "class"],
 )

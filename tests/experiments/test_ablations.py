@@ -69,9 +69,12 @@ def test_the_claims_are_counted_by_setting():
     cells = stored("local_manifold_probmix", ("mse", "nll"), 0.1)
     del cells[SETTINGS[0]]["erm"]
     assert [len(claim.holds) for claim in regression.claims(cells)] == [9, 9]
-    accuracy, nll = classification.claims(stored("probmix", ("accuracy", "nll"), 0.9))
+    accuracy, _ = classification.claims(stored("probmix", ("accuracy", "nll"), 0.9))
+    _, nll = classification.claims(stored("manifold_probmix", ("accuracy", "nll"), 0.1))
+    _, other = classification.claims(stored("erm", ("accuracy", "nll"), 0.1))  # with which they are not compared
     assert (len(accuracy.holds), len(accuracy.fails)) == (10, 0)
     assert (len(nll.holds), len(nll.fails)) == (0, 10)
+    assert (len(other.holds), len(other.fails)) == (10, 0)
 
 
 def test_tables_bold_the_best_mean():

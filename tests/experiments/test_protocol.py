@@ -127,6 +127,7 @@ def test_too_few_rows_are_refused():
 def test_defaults_are_the_papers():
     toy = settings_for(load("toy-classification"))
     assert (toy.hidden_features, toy.epochs, toy.learning_rate) == ((128, 64), 500, 0.01)
+    assert (toy.validation_fraction, toy.standardise) == (0.2, False)
     small = Dataset("yacht", np.zeros((308, 6)), np.zeros(308), "regression")
     uci = settings_for(small)
     assert (uci.hidden_features, uci.epochs, uci.learning_rate, uci.splits) == ((128, 32), 1000, 0.005, 20)

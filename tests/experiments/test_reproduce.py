@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import shutil
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -62,7 +63,7 @@ def test_a_reproduction_end_to_end(data_dir, tmp_path):
     folder = tmp_path / "new" / "folder"
     assert sorted(path.name for path in folder.iterdir()) == ["cells", "table1.md", "table1.png", RESULTS]
     written = json.loads((folder / RESULTS).read_text())
-    assert list(written) == ["settings", "cells"]
+    assert list(written) == ["settings", "runs", "cells"]
     assert written["cells"] == cells
     assert list(cells) == ["yacht"]
     assert list(cells["yacht"]) == list(METHODS)
@@ -72,7 +73,9 @@ def test_a_reproduction_end_to_end(data_dir, tmp_path):
     assert written["settings"]["protocol"] == "paper"
     assert written["settings"]["datasets"]["yacht"]["epochs"] == 2
     assert written["settings"]["datasets"]["yacht"]["seed"] == 0
-    assert "torch" in written["settings"]["versions"]
+    run_of_one = written["runs"]["yacht"]["erm"]
+    assert list(run_of_one) == ["versions", "device", "compile", "seconds"]
+    assert "torch" in run_of_one["versions"]
     assert len(lines) == len(METHODS)
     assert (folder / "table1.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
     text = (folder / "table1.md").read_text()
@@ -115,16 +118,44 @@ def test_compiled_cells_are_the_cells(data_dir, tmp_path, monkeypatch):
     _, ours = run("table1", data_dir, tmp_path / "2", compile=True)
     assert compiled
     assert ours == plain
-    told = [json.loads((tmp_path / n / "cells/uci_paper/yacht/probmix.json").read_text())["compile"] for n in "12"]
+    told = [
+        json.loads((tmp_path / n / "cells/uci_paper/yacht/probmix.json").read_text())["run"]["compile"] for n in "12"
+    ]
     assert told == [False, True]
 
 
-@pytest.mark.parametrize("change", [{"epochs": 3}, {"seed": 1}, {"beta": 0.5}])
-def test_changed_settings_are_computed_anew(change, data_dir, tmp_path, counted):
-    _, first = run("table1", data_dir, tmp_path)
-    _, changed = run("table1", data_dir, tmp_path, **change)
-    assert len(counted) == 4
-    assert changed != first
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"epochs": 3}, r"epochs 2, not 3"),
+        ({"seed": 1, "splits": 3}, r"seed 0, not 1; splits 2, not 3"),
+        ({"beta": 0.5}, r"beta 1e-05, not 0.5"),
+        ({"epochs": 3, "datasets": ["bostonHousing"]}, r"epochs 2, not 3"),
+    ],
+)
+@pytest.mark.parametrize("alone", [False, True], ids=["with cells", "results alone"])
+def test_what_is_finished_is_not_overwritten(alone, change, told, data_dir, tmp_path, counted):
+    """By cells of other settings, whether it is in files of its own or in the file of all."""
+    run("table1", data_dir, tmp_path)
+    if alone:
+        shutil.rmtree(tmp_path / "cells")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
+    with pytest.raises(ValueError, match=rf"json has .* on yacht of other settings \({told}\); choose another output"):
+        run("table1", data_dir, tmp_path, **change)
+    assert len(counted) == 2
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == before
+
+
+def test_published_results_are_finished_cells(data_dir, tmp_path, counted):
+    """A folder with the file of results alone: what it has is kept, what it lacks is added."""
+    run("table1", data_dir, tmp_path, methods=TWO[:1])
+    runs = json.loads((tmp_path / RESULTS).read_text())["runs"]
+    shutil.rmtree(tmp_path / "cells")
+    run("table1", data_dir, tmp_path)
+    assert counted == [("yacht", method) for method in TWO]
+    content = json.loads((tmp_path / RESULTS).read_text())
+    assert list(content["cells"]["yacht"]) == list(TWO)
+    assert content["runs"]["yacht"][TWO[0]] == runs["yacht"][TWO[0]]
 
 
 def test_a_stopped_run_goes_on_where_it_was(data_dir, tmp_path, monkeypatch):
@@ -155,6 +186,11 @@ def test_a_damaged_cell_is_refused(data_dir, tmp_path):
         path.write_bytes(damaged)
         with pytest.raises(ValueError, match=rf"{TWO[0]}.json is not the file of a cell .*; remove it"):
             run("table1", data_dir, tmp_path)
+    path.unlink()
+    for damaged in ("{}", '{"settings": {"datasets": {}}, "runs": {}, "cells": {"yacht": {"erm": {}}}}'):
+        (tmp_path / RESULTS).write_text(damaged)
+        with pytest.raises(ValueError, match=r"uci_paper.json is not the file of results \(KeyError.*; remove it"):
+            run("table1", data_dir, tmp_path)
 
 
 def test_a_cell_that_another_process_finishes_meanwhile_is_collected(data_dir, tmp_path, monkeypatch):
@@ -163,6 +199,7 @@ def test_a_cell_that_another_process_finishes_meanwhile_is_collected(data_dir, t
     path = tmp_path / "cells" / "uci_paper" / "yacht" / f"{TWO[0]}.json"
     content, write = path.read_text(), module.CellStore._write
     path.unlink()
+    (tmp_path / RESULTS).unlink()
 
     def late(store, found):
         write(store, found)

@@ -287,3 +287,11 @@ def test_nothing_random_is_drawn_by_the_check() -> None:
         as_coefficient(make())
     as_coefficient(dist.Beta(0.2, 0.2))
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_bad_parts_are_refused() -> None:
+    beta = LogSpaceBeta(torch.tensor(0.2), torch.tensor(0.2))
+    with pytest.raises(ValueError, match=r"gamma: expected shape \(\.\.\., 2\), got \(5, 3\)"):
+        beta.from_parts(torch.ones(5, 3), torch.rand(5, 3))
+    with pytest.raises(ValueError, match=r"uniform: expected the shape of gamma, \(5, 2\), got \(4, 1, 2\)"):
+        beta.from_parts(torch.ones(5, 2), torch.rand(4, 1, 2))

@@ -42,6 +42,24 @@ def test_draws_of_other_laws(arguments: Any, num_samples: int) -> None:
     assert ("coefficient" in draws) == ("per" in arguments)
 
 
+@pytest.mark.parametrize("num_samples", [1, 3])
+@pytest.mark.parametrize("labels", ["exact", "sample"])
+@pytest.mark.parametrize("arguments", [{}, {"per": "batch"}, {"coefficient": dist.Uniform(0.0, 1.0)}], ids=str)
+def test_draws_in_parts(arguments: Any, labels: Any, num_samples: int) -> None:
+    """A λ ~ Beta of an edge's own is made from its parts, unless a label is drawn with it; others stay whole."""
+    model, batch = make_model("ManifoldProbMix", **arguments), make_batch()
+    torch.manual_seed(1)
+    expected = model.draw(batch, num_samples, labels)
+    torch.manual_seed(1)
+    draws = model.draw(batch, num_samples, labels, parts=True)
+    assert ("gamma" in draws) == (not arguments and labels == "exact")
+    if "gamma" in draws:
+        draws["coefficient"] = model.mixing.law(batch.x).from_parts(draws.pop("gamma"), draws.pop("uniform"))
+    assert draws.keys() == expected.keys()
+    for name, drawn in draws.items():
+        assert torch.equal(drawn, expected[name])
+
+
 def test_noise_of_the_predictive() -> None:
     model, (x, y) = make_model("ManifoldProbMix"), make_data()
     expected = model.predictive(x, num_samples=5).log_prob(y)

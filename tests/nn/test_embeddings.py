@@ -354,3 +354,13 @@ def test_refuses_a_family_without_differentiable_draws(family: Any) -> None:
 def test_refuses_other_families(make: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("make", [NormalEmbedding, lambda *a: LowRankNormalEmbedding(*a, rank=1)], ids=["full", "low"])
+def test_an_embedding_has_a_dimension(make: Any) -> None:
+    with pytest.raises(ValueError, match=r"embedding_dim: expected at least one dimension, got \(\)"):
+        make(nn.Linear(3, 1), ())
+
+
+def test_an_initial_scale_that_is_not_used_is_not_looked_at() -> None:
+    assert NormalEmbedding(nn.Linear(3, 4), 4, scale=2.0, min_scale=1.0)(torch.zeros(2, 3)).stddev.unique() == 2.0

@@ -17,6 +17,7 @@ import scipy.stats as st
 import torch
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
+from torch.distributions import constraints
 from torch.func import functional_call, stack_module_state, vmap
 
 from pyro_probmix.nn import CategoricalLikelihood, DistributionLikelihood, Likelihood, NormalLikelihood
@@ -591,3 +592,24 @@ def test_categorical_likelihood_refuses_a_single_class() -> None:
 def test_general_likelihood_refuses(family: Any, options: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=f"(?s){message}"):
         DistributionLikelihood(family, **options)
+
+
+def test_the_support_moves_with_the_likelihood() -> None:
+    likelihood = DistributionLikelihood(dist.Binomial, 3, total_count=torch.tensor([7.0, 8.0, 9.0]))
+    support = likelihood.support
+    assert bool(support.check(torch.tensor([7.0, 8.0, 9.0])))
+    assert likelihood.to("meta").support.base_constraint.upper_bound.device.type == "meta"
+    assert support.base_constraint.upper_bound.device.type == "cpu"
+    assert NormalLikelihood().double().support is constraints.real
+
+
+def test_fixed_tensors_are_copies() -> None:
+    scale = torch.tensor([0.5, 2.0])
+    one, other = (DistributionLikelihood(dist.Normal, 2, scale=scale) for _ in range(2))
+    other.load_state_dict(DistributionLikelihood(dist.Normal, 2, scale=torch.ones(2)).state_dict())
+    assert torch.equal(one(torch.zeros(2)).stddev, scale)
+
+
+def test_a_family_that_takes_rows_for_coordinates_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"LogisticNormal: expected a family that takes parameters of two rows"):
+        DistributionLikelihood(dist.LogisticNormal, 2)

@@ -180,3 +180,12 @@ def test_replicas_of_one_network_are_one_computation() -> None:
 def test_refuses(make: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_positions_in_half_precision(dtype: torch.dtype) -> None:
+    """They are those of single precision, rounded once: step 257 is not step 256."""
+    positions = TransformerBackbone(FEATURES, 8, 2, 2).positions
+    half, single = positions(torch.zeros(300, 8, dtype=dtype)), positions(torch.zeros(300, 8))
+    assert half.dtype == dtype
+    assert torch.equal(half, single.to(dtype))

@@ -216,3 +216,33 @@ class Pair(nn.Module):
 def test_refuses(network: Any, at: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         split(network, at)
+
+
+class Standardised(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(3, 4), nn.Linear(4, 2)
+        self.register_buffer("std", torch.ones(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.first(x / (self.std + 1e-6)))
+
+
+def test_what_is_computed_from_buffers_follows_them() -> None:
+    network, x = Standardised(), torch.randn(5, 3)
+    encoder, decoder = split(network, "first")
+    network.std.fill_(10.0)
+    torch.testing.assert_close(decoder(encoder(x)), network(x))
+
+
+class Counting(Standardised):
+    def forward(self, x: Tensor) -> Tensor:
+        self.std += 1
+        return super().forward(x)
+
+
+def test_a_network_that_changes_its_buffers_is_refused() -> None:
+    network = Counting()
+    with pytest.raises(ValueError, match=r"at: expected modules around 'first' .*; Counting assigns to a buffer"):
+        split(network, "first")
+    assert torch.equal(network.std, torch.ones(3))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import sys
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from pyro_probmix.training._compiled import Compiled
 from tests.models.cases import METHODS
 from tests.training.global_state import global_state
 from tests.training.replica_cases import assert_same, data, fit_replicas, maker
+from tests.training.test_replicas_that_stop import Failing
 
 
 @pytest.fixture(autouse=True)
@@ -63,6 +65,27 @@ def test_what_is_traced_is_the_training(method: str, likelihood: str, traced: li
     expected = fit_replicas(maker(method, likelihood), own, **arguments)
     assert_alike(fit_replicas(maker(method, likelihood), own, compile=True, **arguments), expected, rtol=0)
     assert len(traced) == 4  # batches of 5 and of 4 or 2 nodes, of 2 nodes beside one that is through; validation
+
+
+@pytest.mark.parametrize("where", ["output", "gradient"])
+@pytest.mark.parametrize("real", [False, True], ids=["traced", "aot"])
+def test_a_replica_that_fails(real: bool, where: str, request: pytest.FixtureRequest, monkeypatch: Any) -> None:
+    """It stays where it was, with steps and epochs still to come; each has a learning rate of its own."""
+
+    def make_model(r: int) -> Any:
+        return pm.ERM(Failing([math.inf, 0.09, math.inf][r], where), pm.nn.NormalLikelihood(scale=1.0))
+
+    if real:
+        torch.compiler.reset()
+        monkeypatch.setenv("CXX", sys.executable)
+        monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    else:
+        request.getfixturevalue("traced")
+    own = [data(r, size) for r, size in enumerate([12, 12, 9])]
+    arguments: dict[str, Any] = {"epochs": 12, "batch_size": 5, "learning_rate": [0.01, 0.02, 0.03]}
+    expected = fit_replicas(make_model, own, **arguments)
+    assert list(expected.failed) == [1]
+    assert_alike(fit_replicas(make_model, own, compile=True, **arguments), expected, rtol=0)
 
 
 @pytest.mark.parametrize(
@@ -189,6 +212,15 @@ def test_shapes_are_traced_and_compiled_once_it_pays(traced: list[Any], monkeypa
         compiled.append(len(traced))
     assert calls == [(2,), (2,), (3,), (10,), (3,)]  # tracing runs it too
     assert compiled == [0, 0, 0, 0, 1, 2, 2]
+
+
+def test_tensors_are_changed_once(traced: list[Any]) -> None:
+    """Tracing runs a step, but of copies."""
+    function = Compiled(lambda x, others: others["y"].add_(x), lambda *_: 1)
+    x, y = torch.ones(3), torch.zeros(3)
+    for step in range(1, 5):
+        function(x, {"y": y})
+        assert torch.equal(y, torch.full((3,), float(step)))
 
 
 def test_random_numbers_are_drawn_once(traced: list[Any]) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import multiprocessing
 import os
+import signal
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any
 
 import pytest
@@ -87,3 +88,20 @@ def test_errors(item: int, error: Any, message: str) -> None:
 def test_a_set_up_that_fails() -> None:
     with pytest.raises(RuntimeError, match="a worker process ended by itself, with exit code 1"):
         list(in_processes(math.sqrt, [1.0], 1, start_method="fork", setup=math.sqrt, arguments=(-1.0,)))
+
+
+def test_an_interrupt_while_a_process_starts_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It comes within a fork, where what Python calls would swallow it, and is heeded after it."""
+    process = multiprocessing.get_context("fork").Process
+    start, handler = process.start, signal.getsignal(signal.SIGINT)
+
+    def interrupted(self: Any) -> None:
+        with suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        start(self)
+
+    monkeypatch.setattr(process, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        list(in_processes(abs, range(4), 2, start_method="fork"))
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert not multiprocessing.active_children()

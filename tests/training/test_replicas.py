@@ -79,6 +79,35 @@ def test_other_laws_of_the_coefficient() -> None:
     assert_as_fit(fit_replicas(alike, own), alike, own)
 
 
+def test_a_model_with_draws_of_its_own() -> None:
+    """By a method that knows nothing of parts."""
+
+    class Halves(pm.ProbMix):
+        def draw(self, batch: Any, num_samples: int = 1, labels: Any = None) -> Any:
+            return {"coefficient": torch.full((len(batch),), 0.5).double()}
+
+    def make_model(r: int) -> Any:
+        return Halves(nn.Linear(3, 2), pm.nn.NormalLikelihood(), coefficient=dist.Beta(0.2, 0.2)).double()
+
+    replicas = fit_replicas(make_model, [data(0), data(1, 9)])
+    assert replicas.failed == {}
+
+
+@pytest.mark.parametrize("num_samples", [1, 3])
+@pytest.mark.parametrize("sizes", [(12, 9), (12, 12)])
+def test_beta_laws(sizes: tuple[int, int], num_samples: int) -> None:
+    """Each replica's own, made into λ for all at once; or by each itself, where the edges of one have laws."""
+    shapes = [(), () if sizes[1] < 12 else (12,)]
+
+    def make_model(r: int) -> Any:
+        a1 = torch.full(shapes[r], 0.1 + r).double()
+        return cases.make_model("ManifoldProbMix", coefficient=dist.Beta(a1, 2 * a1))
+
+    own = [data(r, size) for r, size in enumerate(sizes)]
+    replicas = fit_replicas(make_model, own, num_samples=num_samples)
+    assert_as_fit(replicas, make_model, own, num_samples=num_samples)
+
+
 @pytest.mark.parametrize("batch_size", [None, 4])
 def test_graphs(batch_size: int | None) -> None:
     own = [data(r, size) for r, size in enumerate([12, 9])]
@@ -189,11 +218,12 @@ def test_adam_in_single_precision() -> None:
 
 
 def test_adam_in_half_precision() -> None:
-    """One over a small step size is beyond half precision; the first step is that size, whatever the gradient."""
-    rows = torch.zeros(1, 2, dtype=torch.float16)
-    gradient = torch.tensor([[0.5, -8.0]], dtype=torch.float16)
+    """One over a small step size and the square of a gradient are beyond half precision; the first step is that size,
+    whatever the gradient."""
+    rows = torch.zeros(1, 4, dtype=torch.float16)
+    gradient = torch.tensor([[0.5, -8.0, 1e-4, 6e4]], dtype=torch.float16)
     Adam(rows, torch.tensor([[1e-5]])).step(gradient, torch.tensor([[True]]))
-    torch.testing.assert_close(rows.float(), torch.tensor([[-1e-5, 1e-5]]), rtol=0.01, atol=0)
+    torch.testing.assert_close(rows.float(), 1e-5 * torch.tensor([[-1.0, 1.0, -1.0, -1.0]]), rtol=0.01, atol=0)
 
 
 def test_adam_leaves_rows_that_wait() -> None:
@@ -201,6 +231,7 @@ def test_adam_leaves_rows_that_wait() -> None:
     rows, gradients = torch.randn(1, 8).double(), torch.randn(6, 1, 8).double()
     one, other = rows.clone(), rows.clone()
     steadily, waiting = Adam(one, torch.tensor([[0.01]]).double()), Adam(other, torch.tensor([[0.01]]).double())
+    gradients[2, 0, 3] = 1e200  # whose square overflows
     moves, waits = torch.tensor([[True]]), torch.tensor([[False]])
     for gradient in gradients:
         steadily.step(gradient, moves)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import weakref
 from abc import ABC, abstractmethod
-from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from pyro_probmix.mixing.batches import PairBatch, check_finite, check_positive_integer
 
-__all__ = ["PartnerGraph", "SamplingGraph", "cycle", "swap_halves", "uniform"]
+__all__ = ["PartnerGraph", "SamplingGraph", "swap_halves", "uniform"]
 
 
 class _FiniteMemory:
@@ -218,14 +217,4 @@ def _all_equal(values: Tensor) -> bool:
 def swap_halves(sources: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
     """Return nodes and partners of a batch in which each source and the other at its place carry one edge."""
     size = len(sources)
-    return torch.cat((sources, others)), cycle(2 * size, size)
-
-
-def cycle(size: int, shift: int) -> Tensor:
-    """Return ``torch.arange(size).roll(shift)``, in a quarter of the time: it is asked for in every step."""
-    return _cycle(size, shift).clone()
-
-
-@lru_cache(maxsize=64)
-def _cycle(size: int, shift: int) -> Tensor:
-    return torch.arange(size, device="cpu").roll(shift)
+    return torch.cat((sources, others)), torch.arange(2 * size, device="cpu").roll(size)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pyro_probmix.mixing.graphs.base import SamplingGraph, cycle, swap_halves
+from pyro_probmix.mixing.graphs.base import SamplingGraph, swap_halves
 
 __all__ = ["CompleteGraph"]
 
@@ -47,4 +47,4 @@ class CompleteGraph(SamplingGraph):
             return swap_halves(chunk, other)
         if torch.rand((), generator=generator, device="cpu").item() * self.num_nodes < size:
             return chunk, torch.randperm(size, generator=generator, device="cpu")
-        return chunk, cycle(size, 1)
+        return chunk, torch.arange(size, device="cpu").roll(1)
