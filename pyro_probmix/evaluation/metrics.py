@@ -11,7 +11,7 @@ from torch.distributions import constraints
 
 from pyro_probmix.distributions import LinearPool
 from pyro_probmix.mixing.batches import fill_missing, name_rows
-from pyro_probmix.models.methods import CIRCULAR
+from pyro_probmix.models.methods import CIRCULAR, of_one
 
 __all__ = ["evaluate"]
 
@@ -54,6 +54,8 @@ def evaluate(p: Any, y: Tensor) -> dict[str, float]:
         if not bool(seen.all()):
             y = fill_missing(y, seen.to(y.device))
         _check_support(p, y)
+        if of_one(p.support) is constraints.boolean and not y.is_floating_point():
+            y = y.to(p.mean.dtype)  # PyTorch's Bernoulli takes no integers
         scores = {"nll": -_mean(p.log_prob(y), seen)}
         correct = _correct(p, y)
         if correct is not None:
@@ -114,9 +116,7 @@ def _is_circular(p: Any) -> bool:
 
 def _correct(p: Any, y: Tensor) -> Tensor | None:
     """Which class labels are the most probable one; None if y is no class label."""
-    support = p.support
-    while hasattr(support, "base_constraint"):  # of independent outputs, of a mixture
-        support = support.base_constraint
+    support = of_one(p.support)
     if support is constraints.boolean:
         return ((p.mean > 0.5) == (y > 0.5)) & ~p.mean.isnan()
     if support is constraints.one_hot:

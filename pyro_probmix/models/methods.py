@@ -15,7 +15,7 @@ from pyro_probmix.mixing.vicinity import Fusion
 from pyro_probmix.models.density_model import DensityModel
 from pyro_probmix.models.fusion import Labels, Mixing, Per
 
-__all__ = ["CIRCULAR", "ERM", "ManifoldMixup", "ManifoldProbMix", "Mixup", "ProbMix"]
+__all__ = ["CIRCULAR", "ERM", "ManifoldMixup", "ManifoldProbMix", "Mixup", "ProbMix", "of_one"]
 
 CIRCULAR = (dist.VonMises, dist.SineBivariateVonMises)
 """Families over angles."""
@@ -252,7 +252,7 @@ def _check_vicinity(vicinity: Vicinity, likelihood: Any) -> None:
 
 def _num_classes(likelihood: Any) -> int | None:
     """The number of classes, where the labels are classes whose number is known."""
-    support = _of_one(likelihood.support)
+    support = of_one(likelihood.support)
     if support is constraints.boolean:
         return 2
     if support is constraints.one_hot:
@@ -262,14 +262,15 @@ def _num_classes(likelihood: Any) -> int | None:
 
 def _is_convex(likelihood: Any) -> bool:
     """Whether what lies between two labels is a label, and near both: not so on a circle, whose angles are numbers."""
-    support = _of_one(likelihood.support)
+    support = of_one(likelihood.support)
     curved = support in (constraints.corr_cholesky, pyro_constraints.sphere)
     family = getattr(likelihood, "distribution_class", None)
     circular = isinstance(family, type) and issubclass(family, CIRCULAR)
     return not (support.is_discrete or curved or circular)
 
 
-def _of_one(support: Any) -> Any:
-    while isinstance(support, constraints.independent):
+def of_one(support: Any) -> Any:
+    """The constraint of one label, where the support is that of independent ones or of a mixture."""
+    while hasattr(support, "base_constraint"):
         support = support.base_constraint
     return support

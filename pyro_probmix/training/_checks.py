@@ -7,9 +7,11 @@ import math
 import torch
 from pyro.distributions import validation_enabled
 from torch import Tensor
+from torch.distributions import constraints
 
 from pyro_probmix.mixing.batches import check_finite, name_rows
 from pyro_probmix.models import DensityModel, seeded
+from pyro_probmix.models.methods import of_one
 
 __all__ = ["check_labels", "check_learning_rate", "check_rows", "check_validation"]
 
@@ -51,6 +53,9 @@ def check_labels(name: str, y: Tensor, model: DensityModel) -> None:
     expected = (len(y), *model.likelihood.event_shape)
     if y.shape != expected:
         raise ValueError(f"{name}: expected shape {expected}, got {tuple(y.shape)}")
+    if of_one(model.likelihood.support) is constraints.boolean and not y.is_floating_point():
+        # of which PyTorch's Bernoulli has no log_prob
+        raise ValueError(f"{name}: expected labels 0.0 and 1.0, of a floating dtype, got {y.dtype}")
     legal = model.likelihood.support.check(y)
     if not bool(legal.all()):
         raise ValueError(f"{name}: expected values in {model.likelihood.support}, got others in {name_rows(~legal)}")

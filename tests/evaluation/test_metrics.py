@@ -86,6 +86,12 @@ def test_bernoulli() -> None:
     assert pm.evaluate(dist.Bernoulli(p), y.double()) == class_scores(torch.stack([1 - p, p], -1), y)
 
 
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.float32])
+def test_bernoulli_of_any_dtype(dtype: torch.dtype) -> None:
+    p, y = dist.Bernoulli(torch.rand(N, dtype=torch.float64)), torch.randint(2, (N,))
+    assert pm.evaluate(p, y.to(dtype)) == pytest.approx(pm.evaluate(p, y.double()), rel=1e-6)
+
+
 def test_mixture_of_categoricals() -> None:
     probabilities, y = normals(N, 5, CLASSES).softmax(-1), torch.randint(CLASSES, (N,))
     scores = pm.evaluate(pm.linear_pool(dist.Categorical(probabilities)), y)

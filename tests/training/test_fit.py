@@ -372,3 +372,14 @@ def test_labels_outside_the_domain(likelihood: Callable[[], Any], y: Tensor, mes
     legal = head(torch.zeros(N, head.num_outputs, dtype=torch.float64)).sample()
     with pytest.raises(ValueError, match="^validation y: expected values in .*" + message):
         fit(model, (X, legal), validation=(X, y))
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool])
+def test_integer_labels_of_a_bernoulli(dtype: torch.dtype) -> None:
+    """PyTorch has no log-probability of them."""
+    model = pm.ERM(nn.Linear(2, 1), pm.nn.DistributionLikelihood(dist.Bernoulli)).double()
+    y = torch.arange(N) % 2
+    with pytest.raises(ValueError, match=rf"^y: expected labels 0\.0 and 1\.0, of a floating dtype, got {dtype}"):
+        fit(model, (X, y.to(dtype)))
+    with pytest.raises(ValueError, match=r"^validation y: expected labels 0\.0 and 1\.0"):
+        fit(model, (X, y.double()), validation=(X, y.to(dtype)))
