@@ -72,7 +72,7 @@ class LogSpaceBeta(dist.Beta):
         return torch._standard_gamma(concentration + 1), torch.rand_like(concentration)
 
     def from_parts(self, gamma: Tensor, uniform: Tensor) -> Tensor:
-        """The λ that :meth:`rsample` makes from these.
+        """The λ that :meth:`rsample` makes from these, by the formula of the class with E = -log(1 - U).
 
         Args:
             gamma: G(a₁) and G(a₀), of shape ``(..., 2)``, that broadcasts with the batch shape.
@@ -83,6 +83,11 @@ class LogSpaceBeta(dist.Beta):
 
         Raises:
             ValueError: If the shapes are not these.
+
+        Example:
+            >>> beta = LogSpaceBeta(torch.tensor(0.2), torch.tensor(0.2))
+            >>> beta.from_parts(torch.ones(2), torch.zeros(2))
+            tensor(0.5000)
         """
         if gamma.shape[-1:] != (2,):
             raise ValueError(f"gamma: expected shape (..., 2), got {tuple(gamma.shape)}")
