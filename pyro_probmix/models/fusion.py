@@ -18,6 +18,7 @@ from pyro_probmix.distributions.pooling import pool_alike
 from pyro_probmix.mixing import GaussJacobi, Vicinity, as_coefficient, coefficient_to
 from pyro_probmix.mixing.vicinity import Fusion, check_fusion
 from pyro_probmix.models.lazy import LazyDistribution
+from pyro_probmix.nn._precision import without_autocast
 
 __all__ = ["ExpectedLikelihood", "Labels", "Mixing", "Per", "check_labels"]
 
@@ -139,11 +140,12 @@ class Mixing:
                 lambda: self.fuse(p.force(), partner, coefficient, dim), shape, p.event_shape, p.propagate
             )
         pair, weights = [p, index_select(p, dim, partner)], [coefficient, 1 - coefficient]
-        if self.fusion == "linear":
-            return linear_pool(pair, weights)
-        if self.extrapolates or validates(p):
-            return log_linear_pool(pair, weights, simplex=not self.extrapolates)
-        return pool_alike(pair, weights)
+        with without_autocast(coefficient):
+            if self.fusion == "linear":
+                return linear_pool(pair, weights)
+            if self.extrapolates or validates(p):
+                return log_linear_pool(pair, weights, simplex=not self.extrapolates)
+            return pool_alike(pair, weights)
 
     def pair_mask(self, p: Any, partner: Tensor, dim: int = -1) -> Any:
         """``p`` with its mask, if it has one, that of edges: an edge counts where both its nodes do."""

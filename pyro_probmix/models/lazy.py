@@ -19,6 +19,7 @@ from pyro_probmix.distributions._reparametrized import (
     laplace_rsample,
     von_mises_rsample,
 )
+from pyro_probmix.nn._precision import without_autocast
 
 __all__ = ["LazyDistribution", "Unscored", "from_noise"]
 
@@ -149,7 +150,8 @@ def rsample(p: Any, sample_shape: torch.Size = torch.Size()) -> Tensor:
 
 
 def _times(matrix: Tensor, vector: Tensor) -> Tensor:
-    return (matrix @ vector.unsqueeze(-1)).squeeze(-1)
+    with without_autocast(matrix):
+        return (matrix @ vector.unsqueeze(-1)).squeeze(-1)
 
 
 def from_noise(p: Any, noise: Tensor) -> Tensor:

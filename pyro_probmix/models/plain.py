@@ -12,6 +12,7 @@ from torch import Tensor
 from pyro_probmix.mixing import PairBatch
 from pyro_probmix.models.fusion import Labels, Mixing, check_labels
 from pyro_probmix.models.lazy import from_noise
+from pyro_probmix.nn._precision import without_autocast
 
 __all__ = ["OBJECTIVES", "Objective", "PlainStatements", "labels_of", "reduce", "weighted_mean"]
 
@@ -59,7 +60,8 @@ class PlainStatements:
             p, obs = self.mixing.observe(p, obs, self.partner, self.coefficient, labels=self.labels)
         # torch.compile cannot follow Pyro's Categorical, which asks whether the value is one it has enumerated.
         cls = torch.distributions.Categorical if type(p) is dist.Categorical else type(p)
-        self.log_prob = cls.log_prob(p, obs)
+        with without_autocast(obs):
+            self.log_prob = cls.log_prob(p, obs)
         return obs
 
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pyro_probmix.nn._checks import as_module, as_size, positive_integer, positive_number
-from pyro_probmix.nn._precision import full_precision
+from pyro_probmix.nn._precision import full_precision, without_autocast
 from pyro_probmix.nn.likelihoods import DistributionLikelihood
 
 __all__ = ["DistributionEmbedding", "Embedding", "LowRankNormalEmbedding", "NormalEmbedding"]
@@ -188,7 +188,8 @@ class LowRankNormalEmbedding(Embedding):
     def _distribution(self, x: Tensor, features: Tensor) -> dist.TorchDistribution:
         factor = full_precision(self.factor_head(features)).unflatten(-1, (self.embedding_dim, self.rank))
         scale = F.softplus(full_precision(self.variance_head(features))) + self.min_scale
-        q = dist.LowRankMultivariateNormal(features, factor, scale.square())
+        with without_autocast(features):
+            q = dist.LowRankMultivariateNormal(features, factor, scale.square())
         return q.to_event(len(self.event_shape) - 1) if len(self.event_shape) > 1 else q
 
 

@@ -14,7 +14,7 @@ from torch.distributions import constraints
 
 from pyro_probmix.nn._checks import as_size, positive_integer, positive_number
 from pyro_probmix.nn._constrained import ConstrainedParameter, Layout, accepts, parameter_names, pyro_class
-from pyro_probmix.nn._precision import full_precision
+from pyro_probmix.nn._precision import full_precision, without_autocast
 
 __all__ = ["CategoricalLikelihood", "DistributionLikelihood", "Likelihood", "NormalLikelihood"]
 
@@ -54,7 +54,9 @@ class Likelihood(nn.Module):
                 f"raw: expected shape (..., {self.num_outputs}), as num_outputs of {type(self).__name__}, "
                 f"got {tuple(raw.shape)}"
             )
-        return self._distribution(full_precision(raw))
+        raw = full_precision(raw)
+        with without_autocast(raw):
+            return self._distribution(raw)
 
     def _distribution(self, raw: Tensor) -> dist.TorchDistribution:
         raise NotImplementedError

@@ -185,6 +185,44 @@ def test_small_scales_survive_half_precision() -> None:
     torch.testing.assert_close(risk, model.risk(batch, **draws), rtol=1e-2, atol=0)
 
 
+class Full(nn.Module):
+    """A network that autocast leaves in single precision."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast("cpu", enabled=False):
+            return self.network(x)
+
+
+@pytest.mark.parametrize("fusion", ["log-linear", "linear"])
+@pytest.mark.parametrize("case", ["low-rank embedding", "multivariate likelihood"])
+def test_covariances_are_left_out_of_autocast(case: str, fusion: Any) -> None:
+    """Their matrix products would round precisions to three digits, and Cholesky factors have no half precision."""
+    x, y = data(dtype=torch.float32)
+    torch.manual_seed(3)
+    model: Any
+    keywords: Any = {"fusion": fusion, "labels": "sample", "vicinity": pm.NormalVicinity(0.01)}
+    if case == "low-rank embedding":
+        embedding = pm.nn.LowRankNormalEmbedding(Full(nn.Linear(2, 5)), 5, rank=2)
+        embedding.factor_head, embedding.variance_head = Full(embedding.factor_head), Full(embedding.variance_head)
+        model = pm.ManifoldProbMix(embedding, Full(nn.Linear(5, 2)), pm.nn.NormalLikelihood(), **keywords)
+    else:
+        likelihood = pm.nn.DistributionLikelihood(dist.MultivariateNormal, 3)
+        model = pm.ProbMix(Full(nn.Linear(2, likelihood.num_outputs)), likelihood, **keywords)
+        y = y.unsqueeze(-1) * torch.tensor([1.0, -0.3, 0.2])
+    batch = pm.PairBatch(x, y, torch.arange(N).roll(1))
+    draws = model.draw(batch)
+    risks = []
+    for enabled in (True, False):
+        torch.manual_seed(4)
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            risks.append(model.risk(batch, **draws))
+    assert torch.equal(*risks)
+
+
 def test_overflow_of_a_scaled_loss_is_no_fault() -> None:
     """Gradients of the scaled loss overflow in float16: the scale falls, nothing is skipped, and it learns."""
     x, y = data(40, torch.float32)
