@@ -18,6 +18,7 @@ from pyro_probmix.distributions import (
     log_linear_pool,
     renyi_divergence,
 )
+from pyro_probmix.estimators import ProbMixClassifier, ProbMixRegressor
 from pyro_probmix.evaluation import evaluate, to_inference_data
 from pyro_probmix.mixing import (
     CompleteGraph,
@@ -59,6 +60,8 @@ __all__ = [
     "PairBatch",
     "PairLoader",
     "ProbMix",
+    "ProbMixClassifier",
+    "ProbMixRegressor",
     "Replicas",
     "WeightedGraph",
     "__version__",

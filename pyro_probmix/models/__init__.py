@@ -1,5 +1,6 @@
 """Model and guide pairs: a conditional density model, and the site of it that is fused."""
 
+from pyro_probmix.models.assembly import assemble
 from pyro_probmix.models.density_model import DensityModel, Guide
 from pyro_probmix.models.fusion import Mixing
 from pyro_probmix.models.methods import ERM, ManifoldMixup, ManifoldProbMix, Mixup, ProbMix
@@ -20,6 +21,7 @@ __all__ = [
     "Mixup",
     "PosteriorGuide",
     "ProbMix",
+    "assemble",
     "mix",
     "rescaled",
     "seeded",

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 import pyro_probmix as pm
 from pyro_probmix.datasets import load_uci
-from pyro_probmix.experiments.methods import METHODS, make_parts
+from pyro_probmix.experiments.methods import METHODS
 from pyro_probmix.experiments.protocol import make_split, settings_for
 from pyro_probmix.mixing import LogSpaceBeta
 
@@ -79,7 +79,7 @@ def load_problem(data_dir: Path | None, device: str = "cpu") -> Problem:
 
     def make_model(name: str) -> Any:
         torch.manual_seed(0)
-        return METHODS[name].build(make_parts(data, settings)).to(device)
+        return METHODS[name].make_model(data, settings).to(device)
 
     return Problem(x.to(device), y.to(device), make_model)
 

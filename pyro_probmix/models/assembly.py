@@ -1,0 +1,69 @@
+"""The methods' models from the layers of one network."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from torch import nn
+
+from pyro_probmix.mixing import Vicinity
+from pyro_probmix.models.density_model import DensityModel
+from pyro_probmix.models.methods import ERM, ManifoldMixup, ManifoldProbMix, Mixup, ProbMix
+from pyro_probmix.nn import NormalEmbedding
+
+__all__ = ["assemble"]
+
+
+def assemble(
+    method: str,
+    network: nn.Sequential,
+    likelihood: nn.Module,
+    *,
+    coefficient: Any,
+    vicinity: Vicinity,
+    separate_variance: bool = False,
+) -> DensityModel:
+    """The model of a method, made of one network.
+
+    The network's first layer is the encoder of the manifold methods, the rest their decoder. A deterministic embedding
+    is taken after the activation, for before it the layer is affine and mixing there would be mixing the input; a
+    Normal embedding, which lives on the whole line, before it.
+
+    Args:
+        method: ``"erm"``, ``"mixup"``, ``"manifold_mixup"``, ``"probmix"`` or ``"manifold_probmix"``.
+        network: an :class:`~pyro_probmix.nn.MLP`, with a hidden layer for a manifold method.
+        likelihood: from the network's output to a distribution over y.
+        coefficient: distribution of λ; not used by ``"erm"``.
+        vicinity: of the labels of the two probabilistic methods; the others keep their own, the limit at β = 0.
+        separate_variance: the variance of a Normal embedding has a layer of its own (M-ProbMix* of Table 1), instead
+            of one behind its mean.
+
+    Raises:
+        ValueError: if the method is unknown, or a manifold method's network has no hidden layer.
+
+    Example:
+        >>> likelihood = pm.nn.NormalLikelihood()
+        >>> network, vicinity = pm.nn.MLP(13, [128, 32], likelihood.num_outputs), pm.NormalVicinity(0.01)
+        >>> law = dist.Beta(0.2, 0.2)
+        >>> model = assemble("manifold_probmix", network, likelihood, coefficient=law, vicinity=vicinity)
+        >>> model.encoder.event_shape
+        torch.Size([128])
+    """
+    if method.startswith("manifold") and len(network) < 3:
+        raise ValueError(f"network: expected one with a hidden layer for {method}, got {len(network)} layers")
+    if method == "erm":
+        return ERM(network, likelihood)
+    if method == "mixup":
+        return Mixup(network, likelihood, coefficient=coefficient)
+    if method == "manifold_mixup":
+        return ManifoldMixup(network[:2], network[2:], likelihood, coefficient=coefficient)
+    if method == "probmix":
+        return ProbMix(network, likelihood, coefficient=coefficient, vicinity=vicinity)
+    if method != "manifold_probmix":
+        raise ValueError(
+            f"method: expected erm, mixup, manifold_mixup, probmix or manifold_probmix, got {method!r}",
+        )
+    first = cast("nn.Linear", network[0])
+    variance_network = nn.Linear(first.in_features, first.out_features) if separate_variance else None
+    embedding = NormalEmbedding(network[:1], first.out_features, variance_network)
+    return ManifoldProbMix(embedding, network[1:], likelihood, coefficient=coefficient, vicinity=vicinity)
