@@ -16,7 +16,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.preprocessing import LabelEncoder, StandardScaler
 from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
+from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d, validate_data
 from torch import Tensor
 
 from pyro_probmix.distributions import linear_pool
@@ -146,7 +146,7 @@ class _ProbMixEstimator(BaseEstimator):
         return self._tensor(self.x_scaler_.transform(validate_data(self, X, reset=False, dtype=_DTYPES)))
 
     def _tensor(self, array: NDArray[Any]) -> Tensor:
-        return torch.as_tensor(np.ascontiguousarray(array), device=self.device)
+        return torch.as_tensor(np.require(array, requirements=["C", "W"]), device=self.device)
 
     @torch.no_grad()
     def _predictive(self, x: Tensor) -> Any:
@@ -170,6 +170,8 @@ class _ProbMixEstimator(BaseEstimator):
         check_consistent_length(X, y)
         total, first = 0.0, 0
         for p in self._blocks(X):
+            if y.shape[1:] != p.event_shape:
+                raise ValueError(f"y: expected shape {(len(y), *p.event_shape)}, as in fit, got {tuple(y.shape)}")
             last = first + p.batch_shape[0]
             total += float(p.log_prob(y[first:last]).sum())
             first = last
@@ -333,7 +335,7 @@ class ProbMixClassifier(ClassifierMixin, _ProbMixEstimator):
         In a grid search, ``scoring=ProbMixClassifier.log_likelihood`` chooses by it.
         """
         check_is_fitted(self, "models_")
-        y = np.asarray(y)
+        y = column_or_1d(y)
         positions = np.searchsorted(self.classes_, y).clip(max=len(self.classes_) - 1)
         found = self._log_likelihood(X, self._tensor(positions))
         return found if (self.classes_[positions] == y).all() else -math.inf

@@ -217,3 +217,22 @@ def test_labels_and_features_have_one_length(diabetes: Any) -> None:
     model = pm.ProbMixRegressor(**SMALL).fit(X, y)
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
         model.log_likelihood(X, y[:-1])
+
+
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_labels_that_would_broadcast_are_refused(outputs: int, diabetes: Any) -> None:
+    X, y = diabetes
+    one, several = y, np.stack([y] * outputs, -1)
+    model = pm.ProbMixRegressor("erm", **SMALL)
+    for fitted, other in ((one, several), (several, one)):
+        with pytest.raises(ValueError, match=r"y: expected shape .* as in fit"):
+            model.fit(X, fitted).log_likelihood(X, other)
+
+
+def test_labels_of_one_column_are_labels(iris: Any) -> None:
+    X, y = iris
+    model = pm.ProbMixClassifier("erm", **SMALL).fit(X, y)
+    column = pandas.DataFrame({"label": y})
+    assert model.log_likelihood(X, column) == pytest.approx(model.log_likelihood(X, y))
+    regressor = pm.ProbMixRegressor("erm", **SMALL).fit(X, y.astype(float))
+    assert np.isfinite(regressor.log_likelihood(X, pandas.Series(y.astype(float))))  # which is read-only

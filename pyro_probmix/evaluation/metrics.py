@@ -12,6 +12,7 @@ from torch.distributions import constraints
 from pyro_probmix.distributions import LinearPool
 from pyro_probmix.mixing.batches import fill_missing, name_rows
 from pyro_probmix.models.methods import CIRCULAR, of_one
+from pyro_probmix.nn._precision import without_autocast
 
 __all__ = ["evaluate"]
 
@@ -50,7 +51,7 @@ def evaluate(p: Any, y: Tensor) -> dict[str, float]:
     p, seen = _unmasked(p)
     if y.numel() == 0 or not bool(seen.any()):
         raise ValueError("y: expected at least one label, got none")
-    with torch.no_grad():
+    with torch.no_grad(), without_autocast(y):
         if not bool(seen.all()):
             y = fill_missing(y, seen.to(y.device))
         _check_support(p, y)

@@ -86,6 +86,12 @@ def check_positive_integer(name: str, value: SupportsIndex) -> int:
     return operator.index(value)
 
 
+def check_batch(batch: Any) -> None:
+    """Refuse what is no :class:`PairBatch`."""
+    if not isinstance(batch, PairBatch):
+        raise TypeError(f"batch: expected a PairBatch, got {type(batch).__name__}")
+
+
 def check_weight(weight: Tensor | None, size: int) -> None:
     """Refuse weights of nodes that have not one number a node; values are not looked at."""
     if weight is not None and weight.shape != (size,):
@@ -120,7 +126,7 @@ def fill_missing(y: Tensor, mask: Tensor) -> Tensor:
     return torch.where(mask.reshape(mask.shape + (1,) * (y.dim() - mask.dim())), y, legal)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)  # not frozen: Lightning converts what is in it to another precision
 class PairBatch:
     """B nodes and, for each of them, the position within the batch of the node it is mixed with.
 
@@ -240,6 +246,9 @@ class PairLoader:
         weight: Tensor | None = None,
         mask: Tensor | None = None,
     ) -> None:
+        for name, value in (("weight", weight), ("mask", mask)):
+            if value is not None and not isinstance(value, Tensor):
+                raise TypeError(f"{name}: expected a tensor, got {type(value).__name__}")
         check_mask(mask, len(x), y)
         if y is not None and mask is not None:
             y = fill_missing(y, mask)

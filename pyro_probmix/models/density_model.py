@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from pyro_probmix.distributions import linear_pool
 from pyro_probmix.distributions._rows import take
 from pyro_probmix.mixing import PairBatch
+from pyro_probmix.mixing.batches import check_batch
 from pyro_probmix.models.fusion import Labels, Mixing
 from pyro_probmix.models.lazy import LazyDistribution, from_noise, rsample
 from pyro_probmix.models.mix import MixMessenger
@@ -143,6 +144,7 @@ class DensityModel(Owned):
         Returns:
             y, of shape ``(B,) + event_shape``.
         """
+        check_batch(batch)
         if not latent_only:
             self._check(batch)
         drawn = drawn_by_guide()
@@ -220,6 +222,7 @@ class DensityModel(Owned):
                 or ``objective`` is unknown, ``labels="exact"`` is asked of an objective that draws labels, or a
                 tensor's shape is none of these.
         """
+        check_batch(batch)
         if num_samples < 1:
             raise ValueError(f"num_samples: expected at least 1, got {num_samples}")
         if batch.y is None:

@@ -14,9 +14,11 @@ from pyro.poutine.util import site_is_factor, site_is_subsample
 from torch import Tensor, nn
 
 from pyro_probmix.mixing import DiracVicinity, GaussJacobi, PairBatch, Vicinity
+from pyro_probmix.mixing.batches import check_batch
 from pyro_probmix.mixing.vicinity import Fusion
 from pyro_probmix.models.fusion import Labels, Mixing, Per
 from pyro_probmix.models.lazy import Unscored
+from pyro_probmix.models.statements import drawn_by_guide
 
 __all__ = ["COEFFICIENT_SITE", "MixMessenger", "MixedModel", "mix"]
 
@@ -61,6 +63,13 @@ class MixMessenger(Messenger):
         if self.coefficient is None:
             outside = other_plates + ((self.plate,) if self.mixing.per == "batch" else ())
             enumerated = isinstance(self.law, GaussJacobi)
+            drawn = drawn_by_guide().get(COEFFICIENT_SITE)
+            if drawn is not None and not enumerated and getattr(drawn["fn"], "_mask", None) is not False:
+                raise ValueError(
+                    f"guide: expected one that draws {COEFFICIENT_SITE!r} as the model does, such as its .guide or "
+                    f"pm.mix(guide, ...), got one that draws it from {type(drawn['fn']).__name__}; an autoguide is "
+                    "made of the model without mix, and mixed then"
+                )
             law = self.law if enumerated else Unscored(self.law)
             infer: Any = {"enumerate": "parallel"} if enumerated else {}
             with block_messengers(lambda m: isinstance(m, PlateMessenger) and m.name in outside):
@@ -85,6 +94,8 @@ class MixMessenger(Messenger):
         coefficient = self.draw(tuple(plate for plate in plates if plate != self.plate))
         if (name != self.mixing.at and not observed) or (observed and self.latent_only):
             return
+        if deterministic and f"{name}_observed" in self.seen:
+            raise ValueError(f"at: expected '{name}_observed', as Pyro names what obs_mask leaves of it, got {name!r}")
         if deterministic:
             self._interpolate(msg, dim, coefficient)
             return
@@ -147,6 +158,7 @@ class MixedModel(nn.Module):
 
     def forward(self, batch: PairBatch, *args: Any, **kwargs: Any) -> Any:
         """Runs the model as ``fn(batch.x, batch.y, *args, **kwargs)`` with its batch mixed."""
+        check_batch(batch)
         messenger = MixMessenger(self.mixing, batch, self.plate, self.latent_only)
         if self.latent_only:
             with pyro.poutine.block(hide_fn=lambda msg: msg["type"] == "sample" and msg["is_observed"]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -28,7 +29,7 @@ def seeded(seed: int | None, device: torch.device) -> Iterator[None]:
     if seed is None:
         yield
         return
-    cuda = device.type == "cuda"
+    seed, cuda = operator.index(seed), device.type == "cuda"
     with torch.random.fork_rng(devices=[device] if cuda else []):
         # torch.manual_seed would seed every device, those that are not put back too.
         torch.default_generator.manual_seed(seed)

@@ -15,9 +15,7 @@ def full_precision(output: Tensor) -> Tensor:
 
     Rounding it has been done; the variances and precisions made of it would leave the range of float16.
     """
-    if output.dtype in (torch.float16, torch.bfloat16) and torch.is_autocast_enabled(output.device.type):
-        return output.float()
-    return output
+    return output.float() if output.dtype in (torch.float16, torch.bfloat16) and _autocasts(output) else output
 
 
 def without_autocast(like: Tensor) -> AbstractContextManager[None]:
@@ -26,5 +24,9 @@ def without_autocast(like: Tensor) -> AbstractContextManager[None]:
     Args:
         like: a tensor of the device whose autocast is held off.
     """
+    return torch.autocast(like.device.type, enabled=False) if _autocasts(like) else nullcontext()
+
+
+def _autocasts(like: Tensor) -> bool:
     device = like.device.type
-    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
+    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)

@@ -8,12 +8,13 @@ import torch
 from pyro.distributions import validation_enabled
 from torch import Tensor
 from torch.distributions import constraints
+from torch.nn.parameter import is_lazy
 
 from pyro_probmix.mixing.batches import check_finite, name_rows
 from pyro_probmix.models import DensityModel, seeded
 from pyro_probmix.models.methods import of_one
 
-__all__ = ["check_labels", "check_learning_rate", "check_rows", "check_validation"]
+__all__ = ["check_labels", "check_learning_rate", "check_rows", "check_validation", "make_lazy_layers"]
 
 
 def check_learning_rate(value: float) -> None:
@@ -33,11 +34,17 @@ def check_validation(x: Tensor, y: Tensor, model: DensityModel) -> None:
     check_labels("validation y", y, model)
 
 
-def check_rows(name: str, x: Tensor, model: DensityModel) -> None:
-    """Refuse inputs that the model's networks do not take, by one row of them."""
+def make_lazy_layers(x: Tensor, model: DensityModel, seed: int) -> None:
+    """Have lazy layers make their parameters from ``seed``, by one row of the inputs."""
+    if any(is_lazy(tensor) for tensor in (*model.parameters(), *model.buffers())):
+        check_rows("x", x, model, seed)
+
+
+def check_rows(name: str, x: Tensor, model: DensityModel, seed: int = 0) -> None:
+    """Refuse inputs that the model's networks do not take, by one row of them; what is drawn is from ``seed``."""
     modes = [(module, module.training) for module in model.modules()]
     try:
-        with torch.no_grad(), seeded(0, x.device), validation_enabled(False):
+        with torch.no_grad(), seeded(seed, x.device), validation_enabled(False):
             model.eval().predictive(x[:1], num_samples=1)
     except RuntimeError as error:
         raise ValueError(

@@ -32,7 +32,7 @@ class GuardedSteps:
         self.optimizer, self.max_skipped = optimizer, max_skipped
         names = {id(p): f"the gradient of {name}" for name, p in model.named_parameters()}
         self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        self._names = [names[id(p)] for p in self.parameters]
+        self._names = [names.get(id(p), "a gradient of no parameter of the model") for p in self.parameters]
         self._buffers = [(m, name) for m in model.modules() for name, b in m._buffers.items() if b is not None]
         self._kept: list[Tensor | None] = []
         self.deferred = device.type == "cuda" and all(group.get("fused") for group in optimizer.param_groups)

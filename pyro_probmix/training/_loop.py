@@ -77,7 +77,8 @@ class Training:
         self.losses = torch.zeros(2, plan.epochs, device=device, dtype=dtype)
         self.best_loss = torch.full((), math.inf, device=device, dtype=dtype)
         self.best_epoch = torch.zeros((), device=device, dtype=torch.int64)
-        self.best = {} if validation is None else {name: t.clone() for name, t in model.state_dict().items()}
+        state = {} if validation is None else model.state_dict()
+        self.best = {name: t.clone() for name, t in state.items() if isinstance(t, Tensor)}
 
     def run(self) -> History:
         plan = self.plan
@@ -204,6 +205,8 @@ class Training:
         if checkpoint.scaler is not None:
             self.scaler.load_state_dict(checkpoint.scaler)
         self.done = checkpoint.epoch
+        if self.plan.coefficient is not None:
+            self.model.coefficient = self.plan.coefficient(self.done - 1)
         self.loader.epoch = checkpoint.sampler["epoch"]
         if isinstance(self.loader.graph, EmbeddingGraph):
             self.loader.graph.neighbors = checkpoint.sampler["neighbors"]

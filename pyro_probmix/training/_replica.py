@@ -13,7 +13,13 @@ from torch import Tensor
 from pyro_probmix.distributions import LogSpaceBeta
 from pyro_probmix.mixing import CompleteGraph, EmbeddingGraph, PairBatch, PairLoader, SamplingGraph
 from pyro_probmix.models import DensityModel, seeded
-from pyro_probmix.training._checks import check_labels, check_learning_rate, check_rows, check_validation
+from pyro_probmix.training._checks import (
+    check_labels,
+    check_learning_rate,
+    check_rows,
+    check_validation,
+    make_lazy_layers,
+)
 from pyro_probmix.training._stack import StackCache, check_stackable, configuration, pad, saved_bytes
 from pyro_probmix.training.history import VALIDATION_SAMPLES, History
 
@@ -87,6 +93,7 @@ class Replica:
             model = make_model(r)
         if not isinstance(model, DensityModel):
             raise TypeError(f"make_model: expected a model such as ProbMix, got {type(model).__name__}")
+        make_lazy_layers(x, model, fit_seed)
         check_stackable(model)
         check_labels("y", y, model)
         if validation is not None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from itertools import zip_longest
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,6 +24,8 @@ def describe(value: Any) -> Any:
         >>> describe(dist.Beta(0.2, 0.2))
         {'class': 'Beta', 'concentration1': [0.20000000298023224], 'concentration0': [0.20000000298023224]}
     """
+    if isinstance(value, np.generic):
+        value = value.item()
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, Tensor):

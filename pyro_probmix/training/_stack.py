@@ -113,7 +113,14 @@ class ModelStack:
             return functional_call(self._call, {**parameters, **rest}, (function,), own)
 
         with pyro.get_param_store().scope():  # Pyro modules find no parameter of an earlier call there
-            return vmap(one, randomness="different")(flat, rest, arguments)
+            try:
+                return vmap(one, randomness="different")(flat, rest, arguments)
+            except RuntimeError as error:
+                if "vmap" not in str(error):
+                    raise
+                expected = "networks and a likelihood that torch.func.vmap can follow"
+                got = f"{self._call.model.likelihood}: {error}"
+                raise ValueError(f"make_model: expected {expected}, got {got}") from error
 
     def keep(self, rows: Tensor) -> None:
         """Go on with these rows alone, given by their numbers."""

@@ -18,7 +18,13 @@ from pyro_probmix.mixing import CompleteGraph, EmbeddingGraph, PairLoader, Sampl
 from pyro_probmix.mixing.batches import check_positive_integer
 from pyro_probmix.models import DensityModel, seeded
 from pyro_probmix.models.plain import OBJECTIVES, Objective
-from pyro_probmix.training._checks import check_labels, check_learning_rate, check_rows, check_validation
+from pyro_probmix.training._checks import (
+    check_labels,
+    check_learning_rate,
+    check_rows,
+    check_validation,
+    make_lazy_layers,
+)
 from pyro_probmix.training._loop import Plan, Training
 from pyro_probmix.training._settings import describe, describe_network
 from pyro_probmix.training.checkpoints import load_checkpoint
@@ -143,9 +149,11 @@ def fit(
     device = parameters[0].device if parameters else data[0].device
     x, y = _on_device(data, device)
     graph = CompleteGraph(len(x)) if graph is None else graph
-    weight, mask = (None if t is None else t.to(x.device) for t in (weight, mask))
+    weight, mask = (t.to(x.device) if isinstance(t, Tensor) else t for t in (weight, mask))
     loader = PairLoader(x, y, graph, batch_size, weight=weight, mask=mask)
     check_labels("y", y if loader.y is None else loader.y, model)
+    with pyro.get_param_store().scope():
+        make_lazy_layers(x[:1].to(device), model, seed)
     if validation is not None:
         check_validation(*validation, model)
         validation = (validation[0].to(device), validation[1].to(device))
@@ -226,7 +234,7 @@ def _settings(
         del graph["neighbors"]  # they follow the model
     named = ("num_samples", "objective", "max_grad_norm", "precision", "compile", "max_skipped")
     return {
-        "seed": seed,
+        "seed": describe(seed),
         "batch_size": loader.batch_size,
         **{name: describe(getattr(plan, name)) for name in named},
         "optimizer": [type(optimizer).__name__, *describe(groups)],

@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from pyro_probmix.mixing import CompleteGraph, PairBatch, PairLoader, SamplingGraph
 from pyro_probmix.mixing.batches import check_positive_integer
 from pyro_probmix.models import DensityModel
+from pyro_probmix.nn._precision import without_autocast
 from pyro_probmix.training._checks import check_labels, check_learning_rate, check_validation
 from pyro_probmix.training.history import VALIDATION_SAMPLES
 
@@ -100,7 +101,9 @@ class ProbMixModule(LightningModule):
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> None:
         x, y = batch
-        loss = -self.model.predictive(x, num_samples=VALIDATION_SAMPLES).log_prob(y).mean()
+        p = self.model.predictive(x, num_samples=VALIDATION_SAMPLES)
+        with without_autocast(y):
+            loss = -p.log_prob(y).mean()
         self.log("val_loss", loss, on_epoch=True, batch_size=len(x), sync_dist=True, prog_bar=True)
 
     def configure_optimizers(self) -> Any:

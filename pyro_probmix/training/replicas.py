@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 import pyro
 import torch
 from pyro.distributions import validation_enabled
@@ -167,7 +168,7 @@ def fit_replicas(
         raise ValueError("data: expected one replica at least, got none")
     if num_workers:
         check_positive_integer("num_workers", num_workers)
-    rates = list(learning_rate) if isinstance(learning_rate, Sequence) else [learning_rate] * len(data)
+    rates: list[float] = np.atleast_1d(learning_rate).tolist() * (len(data) if np.ndim(learning_rate) == 0 else 1)
     graphs = list(graph) if isinstance(graph, Sequence) else [graph] * len(data)
     held_out: list[Data | None] = [None] * len(data) if validation is None else list(validation)
     for name, values in (("learning_rate", rates), ("graph", graphs), ("validation", held_out)):

@@ -642,3 +642,38 @@ def test_maximum_a_posteriori_guide() -> None:
     guide = pm.mix(AutoDelta(poutine.block(model, expose=["weight"])), at="y", coefficient=BETA)
     trace = poutine.trace(guide).get_trace(make_batch())
     assert trace.nodes["mixing_coefficient"]["value"].shape == (6,)
+
+
+@pytest.mark.parametrize("make_guide", [AutoDelta, AutoNormal])
+def test_a_guide_with_a_law_of_its_own_for_lambda_is_refused(make_guide: Any) -> None:
+    """It would be fitted to the data, under no prior."""
+    mixed = pm.mix(normal_model, at="y", coefficient=BETA)
+    with pytest.raises(ValueError, match=r"guide: expected one that draws 'mixing_coefficient' as the model does"):
+        Trace_ELBO().loss(mixed, make_guide(mixed), make_batch())
+
+
+def test_the_observed_part_of_a_site_is_fused_by_its_own_name() -> None:
+    def model(x: Tensor, y: Tensor, masked: bool) -> None:
+        mask = {"obs_mask": torch.ones(len(x), dtype=torch.bool)} if masked else {}
+        with pyro.plate("data", len(x)):
+            pyro.sample("y", dist.Normal(x[:, 0], 1.0), obs=y, **mask)
+
+    batch = make_batch()
+    with pytest.raises(ValueError, match=r"at: expected .y_observed., .* got .y."):
+        poutine.trace(pm.mix(model, at="y", coefficient=BETA)).get_trace(batch, True)
+    law = dist.Delta(torch.tensor(0.3, dtype=torch.float64))
+    found = []
+    for at, masked in (("y", False), ("y_observed", True)):
+        trace = poutine.trace(pm.mix(model, at=at, coefficient=law)).get_trace(batch, masked)
+        trace.compute_log_prob()
+        found.append(trace.nodes[at]["log_prob"])
+    torch.testing.assert_close(*found)
+
+
+@pytest.mark.parametrize("ready", [True, False])
+def test_what_is_no_batch_is_refused(ready: bool) -> None:
+    batch = make_batch()
+    model = make_model("ProbMix") if ready else pm.mix(normal_model, at="y", coefficient=BETA)
+    for call in (model, model.guide, *([model.risk] if ready else [])):
+        with pytest.raises(TypeError, match="batch: expected a PairBatch, got tuple"):
+            call((batch.x, batch.y))

@@ -364,3 +364,12 @@ def test_an_embedding_has_a_dimension(make: Any) -> None:
 
 def test_an_initial_scale_that_is_not_used_is_not_looked_at() -> None:
     assert NormalEmbedding(nn.Linear(3, 4), 4, scale=2.0, min_scale=1.0)(torch.zeros(2, 3)).stddev.unique() == 2.0
+
+
+@pytest.mark.parametrize("rank", [None, 2])
+def test_a_device_that_knows_no_autocast(rank: int | None) -> None:
+    encoder = nn.Linear(3, 4, device="meta")
+    embedding = NormalEmbedding(encoder, 4) if rank is None else LowRankNormalEmbedding(encoder, 4, rank)
+    with pyro.validation_enabled(False):
+        q = embedding.to("meta")(torch.zeros(5, 3, device="meta"))
+    assert q.batch_shape + q.event_shape == (5, 4)

@@ -383,3 +383,35 @@ def test_integer_labels_of_a_bernoulli(dtype: torch.dtype) -> None:
         fit(model, (X, y.to(dtype)))
     with pytest.raises(ValueError, match=r"^validation y: expected labels 0\.0 and 1\.0"):
         fit(model, (X, y.double()), validation=(X, y.to(dtype)))
+
+
+class Remembering(nn.Linear):
+    """A network whose state is not all tensors."""
+
+    def get_extra_state(self) -> dict[str, int]:
+        return {"version": 1}
+
+    def set_extra_state(self, state: dict[str, int]) -> None:
+        self.version = state["version"]
+
+
+def test_state_that_is_no_tensor_stays() -> None:
+    x, y = data()
+    model = make(network=Remembering(2, 2).double())
+    fit(model, (x, y), validation=(x, y), epochs=3)
+    assert model.state_dict()["decoder._extra_state"] == {"version": 1}
+
+
+def test_a_gradient_of_another_module_is_told_of_as_such() -> None:
+    other = nn.Parameter(torch.zeros(()))
+    other.grad = torch.tensor(math.nan)
+    optimizer = torch.optim.Adam([other])
+    optimizer.zero_grad = lambda set_to_none=True: None
+    with pytest.raises(ValueError, match="epoch 0, batch 0: a gradient of no parameter of the model"):
+        fit(make(), data(), epochs=1, optimizer=lambda parameters: optimizer)
+
+
+@pytest.mark.parametrize("name", ["weight", "mask"])
+def test_arrays_are_no_tensors(name: str) -> None:
+    with pytest.raises(TypeError, match=f"{name}: expected a tensor, got ndarray"):
+        fit(make(), data(), epochs=1, **{name: np.ones(N, dtype=bool)})

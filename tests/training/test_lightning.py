@@ -115,6 +115,41 @@ def test_one_process_trains_as_by_hand(method: str, graph: Any) -> None:
     torch.testing.assert_close(trainer.callback_metrics["val_loss"].double(), loss, rtol=1e-6, atol=0)
 
 
+@pytest.mark.parametrize("precision", ["64-true", "bf16-true"])
+def test_the_precision_of_a_trainer_is_that_of_the_batches(precision: Any) -> None:
+    model = make_model().float()
+    x, y = (tensor.float() for tensor in make_data())
+    seen = set()
+    model.decoder.register_forward_pre_hook(lambda module, inputs: seen.add(inputs[0].dtype))
+    before = [parameter.clone() for parameter in model.parameters()]
+    trainer = make_trainer(precision=precision)
+    trainer.fit(ProbMixModule(model, learning_rate=0.05), PairDataModule(x, y, batch_size=4, validation=(x, y)))
+    assert seen == {torch.float64 if precision == "64-true" else torch.bfloat16}
+    assert trainer.callback_metrics["val_loss"].isfinite()
+    assert not any(torch.equal(b, p.to(b)) for b, p in zip(before, model.parameters(), strict=True))
+
+
+def test_validation_scores_in_full_precision_under_autocast() -> None:
+    factor = torch.tensor([[1.0, 0.0], [0.3, 0.8], [-0.5, 0.2]])
+    likelihood = pm.nn.DistributionLikelihood(
+        dist.LowRankMultivariateNormal, 3, parameters=("loc",), cov_factor=factor, cov_diag=torch.full((3,), 4e-4)
+    )
+    network = torch.nn.Linear(2, 3)
+    torch.nn.init.zeros_(network.weight)
+    torch.nn.init.zeros_(network.bias)  # which half precision does not round
+    model = pm.ProbMix(network, likelihood, coefficient=dist.Beta(0.4, 0.4), vicinity=pm.DiracVicinity())
+    x, y = torch.randn(9, 2), torch.randn(9, 3, generator=torch.Generator().manual_seed(2))
+    losses = []
+    for precision in ("32-true", "bf16-mixed"):
+        data = PairDataModule(x, y, validation=(x, y))
+        (found,) = make_trainer(precision=precision).validate(ProbMixModule(model), data, verbose=False)
+        losses.append(found["val_loss"])
+    with torch.autocast("cpu", torch.bfloat16):
+        scores = pm.evaluate(model.predictive(x), y)
+    assert losses[1] == pytest.approx(losses[0], rel=1e-6)
+    assert scores["nll"] == pytest.approx(losses[0], rel=1e-6)
+
+
 DDP = """
 make_trainer(devices=2, strategy="ddp").fit(module, data)
 state = module.model.state_dict()

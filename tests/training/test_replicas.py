@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -344,6 +345,29 @@ def test_parametrized_networks() -> None:
     assert_as_fit(fit_replicas(make_model, own), make_model, own)
 
 
+@pytest.mark.parametrize("validated", [True, False])
+def test_lazy_layers_are_made_from_the_seed(validated: bool) -> None:
+    def make_model(r: int) -> Any:
+        network = nn.Sequential(nn.LazyLinear(4, dtype=torch.float64), nn.Tanh(), nn.LazyLinear(2, dtype=torch.float64))
+        return pm.ProbMix(network, pm.nn.NormalLikelihood())
+
+    own = [data()] * 2
+    held_out = [data(5)] * 2 if validated else None
+    replicas = fit_replicas(make_model, own, validation=held_out, epochs=1, learning_rate=1e-9)
+    one, other = (model.decoder[0].weight for model in replicas.models)
+    assert (one - other).abs().min() > 1e-6
+    assert_as_fit(replicas, make_model, own, held_out, epochs=1, learning_rate=1e-9)
+
+
+def test_rates_may_be_an_array() -> None:
+    own = [data(r) for r in range(2)]
+    rates = [0.02, 0.01]
+    for replicas in (
+        fit_replicas(maker(), own, learning_rate=kind(rates)) for kind in (np.array, torch.DoubleTensor, list)
+    ):
+        assert_as_fit(replicas, maker(), own, learning_rate=rates)
+
+
 # Bad input.
 
 X, Y = data()
@@ -403,6 +427,18 @@ def test_networks_that_cannot_be_stacked(prepare: Any, message: str) -> None:
 
     with pytest.raises(ValueError, match="make_model: expected .*" + message):
         fit_replicas(make_model, [(X, Y)] * 2, chunk_size=2)
+
+
+def test_a_likelihood_that_vmap_cannot_follow_is_named() -> None:
+    """PyTorch's log_prob of a Multinomial indexes by a mask."""
+
+    def make_model(r: int) -> Any:
+        likelihood = pm.nn.DistributionLikelihood(dist.Multinomial, 3, total_count=5)
+        return pm.ERM(nn.Linear(2, likelihood.num_outputs), likelihood)
+
+    own = (torch.zeros(4, 2), torch.tensor([5.0, 0, 0]).expand(4, 3))
+    with pytest.raises(ValueError, match=r"make_model: expected networks and a likelihood .* got .*Multinomial"):
+        fit_replicas(make_model, [own])
 
 
 def test_a_refusal_comes_before_any_training(monkeypatch: pytest.MonkeyPatch) -> None:

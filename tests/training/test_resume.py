@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -140,6 +141,30 @@ def test_resume_of_a_training_that_is_through(tmp_path: Path) -> None:
     history = fit(model, checkpoint_dir=tmp_path)
     assert fit(again, checkpoint_dir=tmp_path, resume=True) == history
     assert_equal(again, model)
+
+
+def test_the_law_of_lambda_is_the_last_where_nothing_is_left_to_train(tmp_path: Path) -> None:
+    def anneal(epoch: int) -> dist.Beta:
+        return dist.Beta(1.0 + epoch, 1.0 + epoch)
+
+    fit(make(), checkpoint_dir=tmp_path, coefficient=anneal)
+    again = make()
+    fit(again, checkpoint_dir=tmp_path, coefficient=anneal, resume=True)
+    assert float(again.coefficient.concentration1) == 4.0
+
+
+def test_numbers_of_numpy_are_numbers(tmp_path: Path) -> None:
+    numbers: dict[str, Any] = {
+        "learning_rate": np.float64(0.05),
+        "max_grad_norm": np.float32(1.5),
+        "seed": np.int64(3),
+        "scheduler": lambda optimizer: torch.optim.lr_scheduler.MultiStepLR(optimizer, [2], gamma=np.float64(0.5)),
+    }
+    model, through = make(), make()
+    fit(model, 2, checkpoint_dir=tmp_path, **numbers)
+    fit(model, 4, checkpoint_dir=tmp_path, resume=True, **numbers)
+    fit(through, 4, **numbers)
+    assert_equal(model, through)
 
 
 def test_resume_after_an_interrupt(tmp_path: Path) -> None:
