@@ -33,10 +33,11 @@ class Measure(ABC):
         high: upper end of the support, +∞ if there is none.
         points: landmarks, of shape batch + (number of points,).
         accuracy: relative error aimed at.
+        jumps: where f may jump between the ends, of shape batch + (number of jumps,); infinite where there is none.
     """
 
-    def __init__(self, low: Tensor, high: Tensor, points: Tensor, accuracy: float) -> None:
-        self.low, self.high, self.points, self.accuracy = low, high, points, accuracy
+    def __init__(self, low: Tensor, high: Tensor, points: Tensor, accuracy: float, jumps: Tensor) -> None:
+        self.low, self.high, self.points, self.accuracy, self.jumps = low, high, points, accuracy, jumps
 
     @abstractmethod
     def terms(self, log_f: LogFunction, power: int = 0) -> tuple[Tensor, Tensor]:
@@ -69,8 +70,8 @@ class Measure(ABC):
 class Lebesgue(Measure):
     """Integrals over an interval, by quadrature."""
 
-    def __init__(self, low: Tensor, high: Tensor, points: Tensor, accuracy: float) -> None:
-        super().__init__(low, high, points, accuracy)
+    def __init__(self, low: Tensor, high: Tensor, points: Tensor, accuracy: float, jumps: Tensor) -> None:
+        super().__init__(low, high, points, accuracy, jumps)
         self._grids: dict[int, Grid] = {}
 
     def grid(self, log_f: LogFunction, power: int = 0) -> Grid:
@@ -131,27 +132,36 @@ class Lebesgue(Measure):
         return ~self.grid(log_f, power).divergent.any(0)
 
     def _moved(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Points that move with the ends of the support, as gradients see it, and the logarithm of the stretch."""
-        if not (self.low.requires_grad or self.high.requires_grad):
+        """Points that move with the ends of the support and the jumps within, as gradients see it, and log stretches.
+
+        Between two of them the move is linear, beyond the last it is theirs.
+        """
+        edges = torch.cat([self.low.unsqueeze(0), self.high.unsqueeze(0), self.jumps.movedim(-1, 0)])
+        if not edges.requires_grad:
             return y, y.new_zeros(())
-        (low, from_low), (high, from_high) = (
-            (end.detach(), torch.where(end.isfinite(), end, 0) - torch.where(end.isfinite(), end, 0).detach())
-            for end in (self.low, self.high)
+        at, order = edges.detach().masked_fill(~edges.detach().isfinite(), math.inf).sort(0)
+        moves = torch.where(at.isfinite(), edges.gather(0, order), 0)
+        moves = moves - moves.detach()
+        left = _search(at.expand((-1,) + y.shape[1:]), y.detach())
+        right = (left + 1).clamp(max=len(at) - 1)
+        (first, from_first), (last, from_last) = (
+            (at.expand((-1,) + y.shape[1:]).gather(0, k), moves.expand((-1,) + y.shape[1:]).gather(0, k))
+            for k in (left, right)
         )
-        bounded = low.isfinite() & high.isfinite()
-        width = torch.where(bounded, high - low, 1)
-        share = torch.where(bounded, (y - torch.where(bounded, low, 0)) / width, high.isfinite())
-        stretch = torch.where(bounded, (from_high - from_low) / width, 0).log1p()
-        return y + (1 - share) * from_low + share * from_high, stretch
+        between = (y >= first) & last.isfinite() & (last > first)
+        width = torch.where(between, last - first, 1)
+        share = torch.where(between, (y - first) / width, 0)
+        stretch = torch.where(between, (from_last - from_first) / width, 0).log1p()
+        return y + (1 - share) * from_first + share * from_last, stretch
 
     def _below_panels(self, log_f: LogFunction) -> tuple[Tensor, Tensor, Tensor]:
-        """The mass below each panel, that of all panels and ends, and the logarithm of what all are relative to."""
+        """The mass below each panel and all of them, that of all and the ends, and the logarithm of their unit."""
         _, terms = self.terms(log_f)
         peak = terms.detach().amax(0)
         inner, ends = self.grid(log_f).by_panel((terms - peak).exp())
         masses = inner.sum(1)
         below = ends[0] + torch.cat([torch.zeros_like(masses[:1]), masses.cumsum(0)])
-        return below[:-1], below[-1] + ends[1], peak
+        return below, below[-1] + ends[1], peak
 
     def _partial(self, log_f: LogFunction, panel: Panels, stop: Tensor, peak: Tensor) -> Tensor:
         """The mass of the panel up to ``stop``."""
@@ -164,12 +174,13 @@ class Lebesgue(Measure):
         below, total, peak = self._below_panels(log_f)
         starts = panels.locate(panels.start)[0].expand((-1,) + value.shape[1:])
         panel, index = _take(panels, _search(starts, value.detach()))
-        before = below.expand(starts.shape).gather(0, index)
+        before, after = (part.expand(starts.shape).gather(0, index) for part in (below[:-1], below[1:]))
         mass = before + self._partial(log_f, panel, panel.coordinate(value), peak)
         edge = starts.gather(0, index)
         moved = self._moved(edge)[0] - edge
         if moved.requires_grad:  # the edge below moves with the support
             mass = mass - (log_f(edge) - peak).exp().detach() * moved
+            mass = torch.where(value >= panel.locate(panel.stop)[0], after, mass)  # and the one above
         share = (mass / total).clamp(0, 1)
         return torch.where(value <= self.low, 0, torch.where(value >= self.high, 1, share))
 
@@ -191,6 +202,7 @@ class Lebesgue(Measure):
         panels = self.grid(log_f).panels
         below, total, peak = self._below_panels(log_f)
         wanted = share * total
+        below = below[:-1]
         panel, index = _take(panels, _search(below.expand((-1,) + share.shape[1:]), wanted))
         wanted = wanted - below.expand((-1,) + share.shape[1:]).gather(0, index)
         # Newton's steps in the coordinate of the panel, halving where they leave what is known of the root.

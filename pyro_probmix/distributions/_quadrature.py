@@ -34,6 +34,7 @@ SPLIT_INTO = 4
 BLOCK = 2**12  # panels that are looked at together
 NEGLIGIBLE = -100.0  # nodes whose share of the integral has a lower logarithm do not count
 SMALLEST = -600.0  # logarithms that are held there keep clear of subnormal numbers, which are slow
+STEEP = 5.0  # how far logarithms at neighbouring nodes may be apart without a look at what is between
 FARTHEST = 170.0  # logarithm of the distances where tails are cut: that of numbers whose squares are numbers, too
 FLATTEST_TAIL = 1e-3  # slopes of a tail, in log-log scale, that are nearer to that of 1/y are taken for it
 
@@ -208,7 +209,7 @@ def adapted_grid(log_f: LogFunction, panels: Panels, accuracy: float) -> Grid:
         accuracy: relative error aimed at.
     """
     batch = panels.start.shape[1:]
-    size = batch.numel()
+    size = torch.Size(batch).numel()  # Pyro's analysis of dependencies leaves a tuple of it
     row = torch.arange(size, device=panels.start.device)
     cells = _cells(log_f, panels.map(lambda field: field.reshape(len(field), -1)), row)
     finished = []
@@ -267,6 +268,7 @@ def _block(log_f: LogFunction, panels: Panels, row: Tensor) -> _Cells:
     values = log_f(y.flatten(0, 1), row).reshape(y.shape)
     terms = values + log_weights
     top = terms.amax(1)
+    nothing = top == -math.inf
     top = torch.where(top.isfinite(), top, 0)
     kronrod, gauss = (c.to(values.device).reshape(1, -1, 1) for c in (KRONROD, GAUSS))
     terms = (terms - top.unsqueeze(1)).clamp(min=SMALLEST).exp()
@@ -279,8 +281,10 @@ def _block(log_f: LogFunction, panels: Panels, row: Tensor) -> _Cells:
     start, stop = panels.locate(panels.start)[0], panels.locate(panels.stop)[0]
     # Whether there are numbers too few between the ends.
     fixed = (stop - start).abs() <= 50 * torch.finfo(y.dtype).eps * torch.maximum(start.abs(), stop.abs())
-    log_error, log_hidden = (t.masked_fill(fixed, -math.inf) for t in (top + error.log(), _log_hidden(y, values)))
-    return _Cells(panels, row.expand_as(mass), values.movedim(1, 0), top + mass.log(), log_error, log_hidden)
+    log_hidden = torch.maximum(_log_hidden(y, values), _log_hidden_at_ends(log_f, row, start, stop, y, values))
+    log_error, log_hidden = (t.masked_fill(fixed, -math.inf) for t in (top + error.log(), log_hidden))
+    log_mass = (top + mass.log()).masked_fill(nothing, -math.inf)
+    return _Cells(panels, row.expand_as(mass), values.movedim(1, 0), log_mass, log_error, log_hidden)
 
 
 def _log_hidden(y: Tensor, values: Tensor) -> Tensor:
@@ -298,9 +302,28 @@ def _log_hidden(y: Tensor, values: Tensor) -> Tensor:
     bound = torch.minimum(left + before.clamp(min=0) * step, right - after.clamp(max=0) * step)
     room = (step > 0) & (bound - torch.maximum(left, right) > 1)
     log_peak = (bound + step_or_one.log()).masked_fill(~room, -math.inf)
+    log_peak = torch.maximum(log_peak, _log_steep(step, left, right))
     none = torch.full_like(flat, -math.inf)
     either = torch.maximum(torch.cat([log_peak, none]), torch.cat([none, log_peak]))
     return either.unflatten(0, (-1, len(POINTS))).amax(1)
+
+
+def _log_hidden_at_ends(
+    log_f: LogFunction, row: Tensor, start: Tensor, stop: Tensor, y: Tensor, values: Tensor
+) -> Tensor:
+    """For each panel of a group, the logarithm of what may be between its ends and the nodes next to them."""
+    ends = torch.stack([start, stop])
+    at_ends = log_f(ends.flatten(0, 1), row).reshape(ends.shape)
+    first, last = ((y[:, k] - end).abs() for k, end in ((0, start), (-1, stop)))
+    return torch.maximum(_log_steep(first, at_ends[0], values[:, 0]), _log_steep(last, at_ends[1], values[:, -1]))
+
+
+def _log_steep(step: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    """The logarithm of the integral of an exponential between two points, where it falls too steeply to be seen."""
+    left, right = left.clamp(min=-1e100), right.clamp(min=-1e100)
+    largest, change = torch.maximum(left, right), (left - right).abs()
+    steep = (step > 0) & (change > STEEP) & largest.isfinite()
+    return (largest + torch.where(steep, step / change, 1).log()).masked_fill(~steep, -math.inf)
 
 
 def _concatenate(parts: list[Panels]) -> Panels:

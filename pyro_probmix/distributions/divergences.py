@@ -51,7 +51,8 @@ def renyi_divergence(p: Distribution, q: Distribution, alpha: float | Tensor) ->
     Raises:
         TypeError: if p and q are not of one exponential family.
         ValueError: if ``alpha`` is not positive, or above 1 and so large that the integral has no closed form
-            as the pool leaves its domain; the values of tensors are checked where p or q validates.
+            as the pool leaves its domain; the values of tensors are checked where p or q validates. Where supports do
+            not overlap, or q misses some of p's and α > 1, the divergence is infinite.
 
     Example:
         >>> renyi_divergence(dist.Normal(0.0, 1.0), dist.Normal(2.0, 1.0), 0.5)
@@ -97,7 +98,8 @@ def bhattacharyya_distance(p: Distribution, q: Distribution) -> Tensor:
         >>> bhattacharyya_distance(dist.Normal(0.0, 1.0), dist.Normal(2.0, 1.0))
         tensor(0.5000)
     """
-    return LogLinearPool([p, q], [0.5, 0.5]).log_normalizer
+    p, q, _ = _pair(p, q)
+    return _log_normalizer(p, q, 0.5)
 
 
 def chernoff_coefficient(p: Distribution, q: Distribution, alpha: float | Tensor) -> Tensor:
@@ -260,12 +262,22 @@ def _check_order(p: Any, q: Any, alpha: float | Tensor) -> None:
 def _log_normalizer(p: Any, q: Any, alpha: float | Tensor) -> Tensor:
     """ξ = −log ∫ p^α q^(1−α)."""
     simplex = not isinstance(alpha, Tensor) and alpha <= 1
-    return LogLinearPool([p, q], [alpha, 1 - alpha], simplex=simplex).log_normalizer
+    try:
+        return LogLinearPool([p, q], [alpha, 1 - alpha], simplex=simplex).log_normalizer
+    except ValueError as error:
+        misses = kl_divergence(p, q) == math.inf
+        if not bool(misses.any()):
+            raise ValueError(
+                f"alpha: expected an order for which p^α q^(1−α) is a {type(p).__name__}, got {alpha}: {error}"
+            ) from error
+    # Where supports do not overlap the integral is 0; above 1 it is infinite where q misses some of p.
+    xi = LogLinearPool([p, q], [alpha, 1 - alpha], validate_args=False, simplex=simplex).log_normalizer
+    return torch.where(misses & (torch.as_tensor(alpha, device=xi.device) > 1), -math.inf, xi)
 
 
-def _log_ratio(p: Any, q: Any, alpha: float | Tensor) -> Tensor:
+def _log_ratio(p: Any, q: Any, alpha: float | Tensor, validate_args: bool | None = None) -> Tensor:
     """E[log p/q] under the pool p^α q^(1−α)."""
-    between = LogLinearPool([p, q], [alpha, 1 - alpha], simplex=False)
+    between = LogLinearPool([p, q], [alpha, 1 - alpha], validate_args, simplex=False)
     return exponential_family(p).expected_log_ratio(plain(between), p, q)
 
 
@@ -289,7 +301,7 @@ def _chernoff_order(p: Any, q: Any) -> Tensor:
     slope_low, slope_high = kl_divergence(q, p).expand(shape), -kl_divergence(p, q).expand(shape)
     alpha = torch.full_like(low, 0.5)
     for step in range(CHERNOFF_STEPS):
-        slope = -_log_ratio(p, q, alpha)
+        slope = -_log_ratio(p, q, alpha, validate_args=False)  # orders in (0, 1), supports that may not overlap
         rises = slope > 0
         low, slope_low = torch.where(rises, alpha, low), torch.where(rises, slope, slope_low)
         high, slope_high = torch.where(rises, high, alpha), torch.where(rises, slope_high, slope)

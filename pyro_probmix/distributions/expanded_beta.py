@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import Any
 
 import torch
@@ -55,9 +56,9 @@ class ExpandedBeta(TorchDistribution):
         high: float | Tensor,
         validate_args: bool | None = None,
     ) -> None:
-        self.concentration1, self.concentration0, self.low, self.high = broadcast_all(
-            concentration1, concentration0, low, high
-        )
+        parameters = broadcast_all(concentration1, concentration0, low, high)
+        dtype = reduce(torch.promote_types, [t.dtype for t in parameters])
+        self.concentration1, self.concentration0, self.low, self.high = (t.to(dtype) for t in parameters)
         self._beta = LogSpaceBeta(self.concentration1, self.concentration0, validate_args=False)
         super().__init__(self._beta.batch_shape, validate_args=validate_args)
         if self._validate_args and not bool((self.low < self.high).all()):

@@ -121,11 +121,13 @@ class ExponentialFamily:
     def same(self, p: Distribution, q: Distribution) -> str | None:
         """What ``q`` would need to be of the very family of ``p``, or None if it is.
 
-        The values of tensors are compared only where ``p`` or ``q`` validates: under vmap they cannot be read.
+        The values of tensors are compared where ``p`` or ``q`` validates and, on a CPU, wherever they can be read: not
+        under vmap, nor where they would be waited for.
         """
         for name in self.fixed:
             first, second = getattr(p, name), getattr(q, name)
-            if isinstance(first, Tensor) and isinstance(second, Tensor) and not (validates(p) or validates(q)):
+            tensors = [value for value in (first, second) if isinstance(value, Tensor)]
+            if len(tensors) == 2 and not (validates(p) or validates(q) or all(map(_at_hand, tensors))):
                 continue
             a, b = torch.as_tensor(first), torch.as_tensor(second)
             if not broadcast_equal(a, b):
@@ -278,6 +280,11 @@ def restore_members(
         nothing = value - value.detach()  # but a gradient
         restored.append(exact + nothing.masked_fill(nothing.isnan(), 0))
     return tuple(restored)
+
+
+def _at_hand(tensor: Tensor) -> bool:
+    """Whether the values of ``tensor`` can be read without waiting."""
+    return tensor.device.type == "cpu" and not torch.compiler.is_compiling() and has_memory(tensor)
 
 
 def broadcast_equal(a: Tensor, b: Tensor) -> bool:

@@ -62,6 +62,8 @@ class LinearPool(TorchDistribution):
             check_support(members)
         if validate_args is None:
             validate_args = any(map(validates, members))
+        if self._batched is not None and validate_args and not _alike(self._batched.support, -1):
+            raise ValueError(f"components: expected one support, got {self._batched.support} that differ")
         self._members = members
         weights = [1 / size] * size if weights is None else weights
         split = split_weights(weights, size, batch_shape, reference_tensor(members), validate_args)
@@ -175,7 +177,8 @@ class LinearPool(TorchDistribution):
         """
         dim = -1 - len(self.event_shape)
         categorical = torch.distributions.Categorical(probs=self.weights, validate_args=False)
-        chosen = categorical.sample(sample_shape)
+        shape = sample_shape + self.batch_shape  # PyTorch chooses none of no number
+        chosen = categorical.sample(sample_shape) if shape.numel() else self._weights.new_zeros(shape, dtype=torch.long)
         if self._batched is not None:
             values = draw(self._batched.expand(self.weights.shape), sample_shape)
         else:
@@ -211,6 +214,17 @@ class LinearPool(TorchDistribution):
 
     def __repr__(self) -> str:
         return f"LinearPool(batch_shape: {tuple(self.batch_shape)}, components: {self._weights.shape[-1]})"
+
+
+def _alike(support: Any, dim: int) -> bool:
+    """Whether the components, which ``dim`` counts in the bounds of their support, have one support."""
+    for value in vars(support).values():
+        if isinstance(value, constraints.Constraint):
+            if not _alike(value, dim - getattr(support, "reinterpreted_batch_ndims", 0)):
+                return False
+        elif isinstance(value, Tensor) and value.dim() >= -dim and not bool((value == value.narrow(dim, 0, 1)).all()):
+            return False
+    return True
 
 
 def _of_one_component(support: Any, dim: int) -> Any:

@@ -95,8 +95,9 @@ class NumericalDistribution(TorchDistribution):
         low, high = (self._stack(list(ends)).expand(shape) for ends in zip(*self._ends, strict=True))
         points = [self._landmarks[0].flatten(-2)] if self._batched else self._landmarks
         points = [p.expand(self.batch_shape + p.shape[-1:]) for p in points]
-        edges = torch.cat([low, high], -1).detach()
-        edges = torch.where(edges.isfinite(), edges, points[0][..., :1])
+        ends = torch.cat([low, high], -1)
+        counts = (self._weights != 0).repeat((1,) * (self._weights.dim() - 1) + (2,))
+        edges = torch.where(ends.isfinite(), ends, points[0][..., :1]).detach()
         low, high = self.combined_bounds(low, high, self._weights.detach())
         discrete = bool(self._members[0].support.is_discrete)
         empty = ~(low <= high) if discrete else ~(low < high)
@@ -104,7 +105,9 @@ class NumericalDistribution(TorchDistribution):
             at = f" at batch index {empty.nonzero().tolist()[:5]}" if empty.dim() else ""
             raise ValueError(f"components: expected a common support, got none{at}")
         measure = Counting if discrete else Lebesgue
-        self._measure = measure(low, high, torch.cat([*points, edges], -1), accuracy)
+        inside = counts & (ends > low.unsqueeze(-1)) & (ends < high.unsqueeze(-1))
+        jumps = torch.where(inside, ends, math.inf)
+        self._measure = measure(low, high, torch.cat([*points, edges], -1), accuracy, jumps)
 
     # What a subclass says.
 
@@ -159,6 +162,8 @@ class NumericalDistribution(TorchDistribution):
         bounded = bool(high.isfinite().any())
         if isinstance(self._measure, Counting):
             return constraints.integer_interval(low, high) if bounded else type(constraints.nonnegative_integer)(low)
+        if bounded and bool((low == -math.inf).all()):
+            return constraints.less_than(high)
         if bounded:
             return constraints.interval(low, high)
         return constraints.greater_than_eq(low) if bool(low.isfinite().any()) else constraints.real

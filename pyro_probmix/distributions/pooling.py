@@ -39,7 +39,8 @@ class LogLinearPool(TorchDistribution):
 
     The components are members of one exponential family, and so is the pool, with natural parameters
     :math:`\tilde\eta = \sum_k w_k \eta_k`. It behaves as :attr:`fused` does, that member, and remembers what
-    it was pooled from.
+    it was pooled from. Where Pyro makes a distribution anew from the class of a site, as ``compute_marginals`` of
+    ``TraceEnum_ELBO`` does, give the site :attr:`fused`.
 
     Args:
         components: distributions of one family with equal event shapes and broadcasting batch shapes; or one

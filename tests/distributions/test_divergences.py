@@ -233,7 +233,7 @@ def test_renyi_is_differentiable_in_both_arguments_and_the_order(name: str, alph
 
 
 def test_order_beyond_the_domain_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"domain of Normal, got scale outside"):
+    with pytest.raises(ValueError, match=r"alpha: expected an order .* got 2.0: .* got scale outside"):
         renyi_divergence(dist.Normal(0.0, 2.0), dist.Normal(0.0, 1.0), 2.0)
 
 
@@ -361,3 +361,21 @@ def test_entropy_of_counts_in_half_precision(p: Any) -> None:
 
 def test_no_failure_to_wait_for() -> None:
     assert entropy(dist.NegativeBinomial(torch.tensor([0.0, 3.0]), torch.tensor(0.3)))[0] == 0
+
+
+APART = (dist.Uniform(0.0, torch.tensor([1.0, 2.5])), dist.Uniform(2.0, 3.0))
+
+
+@pytest.mark.parametrize("validate", [True, False])
+def test_laws_that_do_not_overlap_are_infinitely_far_apart(validate: bool) -> None:
+    """In the row where they do not, with the rows beside it as they are."""
+    p, q = (dist.Uniform(u.low, u.high, validate_args=validate) for u in APART)
+    overlap = 0.5 / math.sqrt(2.5)
+    found = bhattacharyya_distance(p, q), renyi_divergence(p, q, 0.5), chernoff_coefficient(p, q, 0.5)
+    expected = -math.log(overlap), -2 * math.log(overlap), overlap
+    for value, row, end in zip(found, expected, (math.inf, math.inf, 0.0), strict=True):
+        assert value.tolist() == pytest.approx([end, row])
+    assert chernoff_information(p, q).tolist() == pytest.approx([math.inf, -math.log(0.2)])
+    inner, outer = (dist.Uniform(0.0, high, validate_args=validate) for high in (1.0, 2.0))
+    assert renyi_divergence(outer, inner, 2.0) == math.inf
+    assert renyi_divergence(inner, outer, 2.0) == pytest.approx(math.log(2))

@@ -123,3 +123,10 @@ def test_refusals(arguments: tuple[float, ...], message: str) -> None:
 
 def test_integer_concentrations() -> None:
     assert ExpandedBeta.variance_preserving(torch.tensor(2)).sample().is_floating_point()
+
+
+def test_single_and_double_precision_mix() -> None:
+    single, double = torch.tensor(2.0), torch.tensor([-0.1, 1.1], dtype=torch.float64)
+    draw = ExpandedBeta(single, single, *double).sample((5,))
+    assert draw.dtype == torch.float64
+    assert ((draw >= -0.1) & (draw <= 1.1)).all()

@@ -10,6 +10,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 from torch import Tensor
+from torch.distributions import kl_divergence
 
 from pyro_probmix.distributions import LogLinearPool, cross_entropy, index_select, log_base_measure, log_linear_pool
 
@@ -48,9 +49,16 @@ ROWS: dict[str, tuple[Callable[[Any], Any], tuple[Any, Any], str]] = {
 }
 
 
+@pytest.mark.parametrize("validate", [True, False])
 @pytest.mark.parametrize("name", ROWS)
-def test_what_is_fixed_must_agree(name: str) -> None:
-    make, (one, other), message = ROWS[name]
+def test_what_is_fixed_must_agree(name: str, validate: bool) -> None:
+    make, values, message = ROWS[name]
+    with pyro.validation_enabled(validate):
+        check_what_is_fixed(make, values, message)
+
+
+def check_what_is_fixed(make: Callable[[Any], Any], values: tuple[Any, Any], message: str) -> None:
+    one, other = values
     with pytest.raises(ValueError, match=rf"components: expected {message}"):
         log_linear_pool([make(one), make(other)], [0.5, 0.5])
     with pytest.raises(ValueError, match=r"p, q: expected"):
@@ -129,3 +137,10 @@ def test_expected_base_measures_of_counts(n: float, mean: float) -> None:
     torch.testing.assert_close(cross_entropy(p, p), -(log_mass.exp() * log_mass).sum(), rtol=1e-9, atol=1e-9)
     binomial = dist.Binomial(int(mean) + 1, probs=torch.tensor(0.3, dtype=torch.float64))
     torch.testing.assert_close(cross_entropy(binomial, binomial), binomial.entropy(), rtol=1e-9, atol=1e-9)
+
+
+def test_the_divergence_of_unequal_locations_is_that_of_pytorch() -> None:
+    with pyro.validation_enabled(False):
+        p, q = dist.Laplace(0.0, 1.0), dist.Laplace(5.0, 1.0)
+        pool = LogLinearPool([p, p], [0.5, 0.5])
+        torch.testing.assert_close(kl_divergence(pool, q), kl_divergence(p, q))

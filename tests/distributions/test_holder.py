@@ -115,3 +115,35 @@ def test_refusals() -> None:
         pool(float("inf"))
     with pytest.raises(ValueError, match="weights: expected non-negative numbers"):
         HolderPool([dist.Normal(0.0, 1.0), dist.Cauchy(0.0, 1.0)], [1.5, -0.5], 1.0)
+
+
+@pytest.mark.parametrize("other", ["Uniform", "Normal"])
+@pytest.mark.parametrize("exponent", [1e-5, 0.5, 1.0, 3.0, -1.0])
+def test_ends_of_components_move_with_their_parameters(exponent: float, other: str) -> None:
+    """The density jumps there, also within the support."""
+    one, six = torch.tensor([1.0, 6.0], dtype=torch.float64)
+    second = dist.Uniform(one, six) if other == "Uniform" else dist.Normal(one, one)
+    weights = torch.tensor([0.35, 0.65], dtype=torch.float64)
+
+    def quantities(low: Tensor, high: Tensor) -> tuple[Tensor, ...]:
+        pool = HolderPool([dist.Uniform(low, high), second], weights, exponent, accuracy=1e-12, validate_args=False)
+        values = torch.tensor([1.6, 2.5, 3.5], dtype=torch.float64)
+        return (
+            pool.log_normalizer,
+            pool.mean,
+            pool.variance,
+            pool.entropy(),
+            pool.cdf(values),
+            pool.log_prob(values[:2]),
+        )
+
+    ends = [torch.tensor(v, dtype=torch.float64, requires_grad=True) for v in (0.2, 3.0)]
+    assert torch.autograd.gradcheck(quantities, ends, eps=1e-5, atol=1e-6, rtol=1e-5)
+
+
+def test_a_component_of_weight_zero_moves_nothing() -> None:
+    high = torch.tensor(3.0, dtype=torch.float64, requires_grad=True)
+    double = torch.zeros((), dtype=torch.float64)
+    pool = HolderPool([dist.Uniform(double, high), dist.Normal(double, double + 1)], [0.0, 1.0], 1.0)
+    (gradient,) = torch.autograd.grad(pool.mean + pool.log_normalizer, high, allow_unused=True)
+    assert gradient is None or gradient.abs() < 1e-12

@@ -323,3 +323,22 @@ def test_the_support_of_a_batched_form_has_the_pools_batch() -> None:
     assert pool.support.check(torch.tensor([5.0, 5.0, 5.0])).tolist() == [True, False, True]
     eventful = LinearPool(dist.Uniform(torch.zeros(3, 2, 4), 1.0).to_event(1))
     assert eventful.support.check(torch.full((3, 4), 0.5)).tolist() == [True] * 3
+
+
+@pytest.mark.parametrize(
+    "components",
+    [
+        dist.Uniform(torch.tensor([0.0, 5.0]), torch.tensor([1.0, 6.0])),
+        dist.Pareto(torch.tensor([1.0, 2.0]), 1.0),
+        dist.Binomial(torch.tensor([2.0, 9.0]), 0.5),
+        dist.Uniform(torch.zeros(3, 2, 2), torch.tensor([[1.0, 1.0], [1.0, 2.0]])).to_event(1).expand([3, 2]),
+    ],
+    ids=["Uniform", "Pareto", "Binomial", "vectors"],
+)
+def test_a_batched_form_has_one_support(components: Any) -> None:
+    with pytest.raises(ValueError, match="components: expected one support, got"):
+        LinearPool(components)
+
+
+def test_no_draws_are_none() -> None:
+    assert LinearPool([dist.Normal(torch.zeros(3), 1.0)] * 2).sample((0, 2)).shape == (0, 2, 3)

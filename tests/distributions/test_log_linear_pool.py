@@ -388,3 +388,13 @@ def test_transforms_of_fewer_dimensions_than_the_event() -> None:
     base = dist.Normal(torch.arange(5.0).reshape(5, 1, 1, 1).expand(5, 4, 2, 3), 1.0).to_event(3)
     p = dist.TransformedDistribution(base, [dist.transforms.AffineTransform(torch.ones(2, 3), 2.0)])
     assert index_select(p, 0, torch.tensor([4, 1])).base_dist.mean[:, 0, 0, 0].tolist() == [4, 1]
+
+
+def test_the_entropy_of_a_pool_of_multinomials_has_its_gradient() -> None:
+    logits = torch.tensor([0.3, -1.0, 2.0], dtype=torch.float64, requires_grad=True)
+    even = dist.Multinomial(4, logits=torch.zeros(3, dtype=torch.float64))
+    pooled = log_linear_pool([dist.Multinomial(4, logits=logits), even], [0.7, 0.3])
+    gradients = [
+        torch.autograd.grad(p.entropy(), logits)[0] for p in (pooled, dist.Multinomial(4, logits=0.7 * logits))
+    ]
+    torch.testing.assert_close(*gradients)

@@ -17,7 +17,9 @@ import scipy.integrate
 import scipy.stats
 import torch
 from pyro.infer import SVI, Trace_ELBO
+from pyro.infer.inspect import get_dependencies
 from torch import Tensor
+from torch.distributions import AffineTransform, biject_to
 
 from pyro_probmix.distributions import LinearPool, LogLinearPool, NumericalPool, _measures, entropy, log_linear_pool
 from tests.cases import CASES
@@ -493,3 +495,62 @@ def test_quantiles_at_the_ends_with_a_gradient() -> None:
 def test_an_empty_batch_is_refused() -> None:
     with pytest.raises(ValueError, match=r"components: expected a batch of one at least, got batch shape \(0,\)"):
         NumericalPool([dist.Normal(torch.zeros(0), 1.0), dist.Laplace(0.0, 1.0)], [0.5, 0.5])
+
+
+SHARP = {
+    "Normal": (make(dist.Normal, 0.0, 0.01), make(dist.Normal, 1.0, 0.01)),
+    "Gamma": (make(dist.Gamma, 1e3, 1.0), make(dist.Gamma, 1e4, 1.0)),
+    "LogNormal": (make(dist.LogNormal, 0.0, 0.01), make(dist.LogNormal, 1.0, 0.01)),
+    "VonMises": (make(dist.VonMises, 0.0, 1e3), make(dist.VonMises, 3.0, 1e3)),
+    "Exponential": (make(dist.Exponential, 1.0), make(dist.Exponential, 1e6)),
+}
+
+
+@pytest.mark.parametrize("weight", [0.4, 0.95])
+@pytest.mark.parametrize("name", SHARP)
+def test_an_integral_of_next_to_nothing_is_found(name: str, weight: float) -> None:
+    """The components hardly overlap, and the product of their densities is far below the smallest number."""
+    components, weights = list(SHARP[name]), [weight, 1 - weight]
+    numerical, closed = NumericalPool(components, weights), LogLinearPool(components, weights)
+    tolerance = 1e-6 if name == "VonMises" else 1e-8  # that of PyTorch's Bessel functions
+    torch.testing.assert_close(numerical.log_normalizer, closed.log_normalizer, rtol=tolerance, atol=tolerance)
+    y = closed.mean
+    torch.testing.assert_close(numerical.log_prob(y), closed.log_prob(y), rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("weight", [0.1, 0.35])
+@pytest.mark.parametrize("name", ["Exponential", "Weibull", "Gamma", "InverseGamma"])
+def test_mass_at_the_edge_of_a_panel_is_seen(name: str, weight: float) -> None:
+    """Of a tail that falls within the first step of a long panel, all nodes are where nothing is left."""
+    laws = {
+        "Exponential": (make(dist.Exponential, 1.0), st.expon()),
+        "Weibull": (make(dist.Weibull, 1.105, 0.855), st.weibull_min(0.855, scale=1.105)),
+        "Gamma": (make(dist.Gamma, 1.7, 1.3), st.gamma(1.7, scale=1 / 1.3)),
+        "InverseGamma": (make(dist.InverseGamma, 3.0, 2.0), st.invgamma(3.0, scale=2.0)),
+    }
+    p, reference = laws[name]
+    pool = NumericalPool([p, make(dist.LogNormal, -0.1, 1.0)], [weight, 1 - weight])
+    t = np.linspace(-60, 60, 400_001)  # a trapezoid in log y, which nothing is hidden from
+    y = np.exp(t)
+    log_f = weight * reference.logpdf(y) + (1 - weight) * st.lognorm(1.0, scale=math.exp(-0.1)).logpdf(y) + t
+    mass = np.exp(log_f)
+    mass /= mass.sum()
+    mean = (mass * y).sum()
+    assert float(pool.mean) == pytest.approx(mean, rel=1e-8)
+    assert float(pool.variance) == pytest.approx((mass * (y - mean) ** 2).sum(), rel=1e-7)
+
+
+def test_a_half_line_that_ends_above() -> None:
+    mirrored = dist.TransformedDistribution(make(dist.Exponential, 1.0), [AffineTransform(2.0, -1.0)])
+    pool = NumericalPool([mirrored, make(dist.Normal, 0.0, 1.0)], [0.5, 0.5])
+    y = biject_to(pool.support)(torch.tensor([-3.0, 0.3, 5.0], dtype=torch.float64))
+    assert (y < 2).all()
+    assert pool.log_prob(y).isfinite().all()
+
+
+def test_pyro_finds_what_depends_on_a_pool() -> None:
+    def model() -> None:
+        z = pyro.sample("z", NumericalPool([make(dist.Normal, 0.0, 1.0), make(dist.Laplace, 0.0, 1.0)], [0.5, 0.5]))
+        pyro.sample("y", dist.Normal(z, 1.0), obs=torch.zeros(()))
+
+    assert get_dependencies(model)["prior_dependencies"]["y"] == {"y": set(), "z": set()}

@@ -318,7 +318,7 @@ REFUSALS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "divergence of two families": (
         lambda: bhattacharyya_distance(P, dist.Gamma(1.0, 1.0)),
         TypeError,
-        r"expected one family, got Normal and, at index 1, Gamma",
+        r"p, q: expected one family, got Normal and Gamma",
     ),
     "cross-entropy of two families": (
         lambda: cross_entropy(P, dist.Gamma(1.0, 1.0)),

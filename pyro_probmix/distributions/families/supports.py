@@ -45,7 +45,9 @@ class UniformFamily(ExponentialFamily):
         return self.parameters(p)
 
     def normalizer(self, p: Distribution, *parameters: Tensor) -> Tensor:
-        return (parameters[1] - parameters[0]).log()
+        width = parameters[1] - parameters[0]
+        empty = width <= 0  # of a pool of such that do not overlap
+        return torch.where(empty, 1, width).log().masked_fill(empty, -math.inf)
 
     def statistics(self, p: Distribution, y: Tensor) -> tuple[Tensor, ...]:
         return ()
@@ -71,7 +73,8 @@ class UniformFamily(ExponentialFamily):
     ) -> tuple[Tensor, ...]:
         low, high = self.pool(p, parameters, weights)
         for w, (other_low, other_high) in zip(weights, parameters, strict=True):
-            low = low.masked_fill((w < 0) & ((other_low > low) | (other_high < high)), math.nan)
+            missed = (w < 0) & ((other_low > low) | (other_high < high))  # there the product is infinite
+            low, high = low.masked_fill(missed, -math.inf), high.masked_fill(missed, math.inf)
         return low, high
 
     def outside(self, p: Distribution, parameters: Sequence[Tensor]) -> str | None:

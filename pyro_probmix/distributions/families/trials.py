@@ -86,6 +86,10 @@ class MultinomialFamily(CategoricalFamily):
     def build(self, p: Any, parameters: Sequence[Tensor], **fixed: Any) -> Any:
         member = ExponentialFamily.build(self, p, [parameters[0].detach()], **fixed)
         member._categorical = _categorical(torch.distributions.Categorical, parameters[0], p._validate_args)
+        # Of which PyTorch makes the entropy.
+        member._binomial = torch.distributions.Binomial(
+            member.total_count, probs=member._categorical.probs, validate_args=False
+        )
         return member
 
     def same(self, p: Any, q: Any) -> str | None:
