@@ -104,7 +104,8 @@ class _ProbMixEstimator(BaseEstimator):
 
         def make_model(r: int) -> DensityModel:
             network = MLP(X.shape[1], self.hidden_features, likelihood.num_outputs)
-            model = assemble(self.method, network, copy.deepcopy(likelihood), coefficient=law, vicinity=vicinity)
+            width, own = next(iter(self.hidden_features), 0), copy.deepcopy(likelihood)
+            model = assemble(self.method, network, width, own, coefficient=law, vicinity=vicinity)
             return model.to(device=x.device, dtype=x.dtype)
 
         folds = list(self._folds(len(X)))

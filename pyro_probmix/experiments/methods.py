@@ -68,6 +68,7 @@ class Method:
         return assemble(
             self.model,
             network,
+            settings.hidden_features[0],
             likelihood,
             coefficient=law,
             vicinity=vicinity,

@@ -17,6 +17,7 @@ __all__ = ["assemble"]
 def assemble(
     method: str,
     network: nn.Sequential,
+    embedding_dim: int,
     likelihood: nn.Module,
     *,
     coefficient: Any,
@@ -31,12 +32,14 @@ def assemble(
 
     Args:
         method: ``"erm"``, ``"mixup"``, ``"manifold_mixup"``, ``"probmix"`` or ``"manifold_probmix"``.
-        network: an :class:`~pyro_probmix.nn.MLP`, with a hidden layer for a manifold method.
+        network: an :class:`~pyro_probmix.nn.MLP`, with a hidden layer for a manifold method; or other layers, an
+            encoder and its activation first.
+        embedding_dim: width of the first layer.
         likelihood: from the network's output to a distribution over y.
         coefficient: distribution of λ; not used by ``"erm"``.
         vicinity: of the labels of the two probabilistic methods; the others keep their own, the limit at β = 0.
         separate_variance: the variance of a Normal embedding has a layer of its own (M-ProbMix* of Table 1), instead
-            of one behind its mean.
+            of one behind its mean; the first layer is a ``Linear`` then.
 
     Raises:
         ValueError: if the method is unknown, or a manifold method's network has no hidden layer.
@@ -45,7 +48,7 @@ def assemble(
         >>> likelihood = pm.nn.NormalLikelihood()
         >>> network, vicinity = pm.nn.MLP(13, [128, 32], likelihood.num_outputs), pm.NormalVicinity(0.01)
         >>> law = dist.Beta(0.2, 0.2)
-        >>> model = assemble("manifold_probmix", network, likelihood, coefficient=law, vicinity=vicinity)
+        >>> model = assemble("manifold_probmix", network, 128, likelihood, coefficient=law, vicinity=vicinity)
         >>> model.encoder.event_shape
         torch.Size([128])
     """
@@ -63,7 +66,8 @@ def assemble(
         raise ValueError(
             f"method: expected erm, mixup, manifold_mixup, probmix or manifold_probmix, got {method!r}",
         )
-    first = cast("nn.Linear", network[0])
-    variance_network = nn.Linear(first.in_features, first.out_features) if separate_variance else None
-    embedding = NormalEmbedding(network[:1], first.out_features, variance_network)
+    variance_network = None
+    if separate_variance:
+        variance_network = nn.Linear(cast("nn.Linear", network[0]).in_features, embedding_dim)
+    embedding = NormalEmbedding(network[:1], embedding_dim, variance_network)
     return ManifoldProbMix(embedding, network[1:], likelihood, coefficient=coefficient, vicinity=vicinity)
