@@ -33,7 +33,8 @@ class NumericalDistribution(TorchDistribution):
 
     A subclass says by :meth:`combine` what the unnormalised density f is. The rest follows by quadrature in
     float64, over panels that are split until the accuracy is reached, for the whole batch at once; on the
-    integers, by summation. All of it is differentiable in the components' parameters and in the weights.
+    integers, by summation. All of it is differentiable in the components' parameters and in the weights, but for
+    edges inside a component, such as those of a mixture of Uniforms, whose move no gradient sees.
     """
 
     arg_constraints: dict[str, constraints.Constraint] = {}

@@ -44,6 +44,8 @@ def assemble(
     Raises:
         ValueError: if the method is unknown, or a manifold method's network has no hidden layer.
 
+    Source: El-Laham et al. (2025), section 6.2.
+
     Example:
         >>> likelihood = pm.nn.NormalLikelihood()
         >>> network, vicinity = pm.nn.MLP(13, [128, 32], likelihood.num_outputs), pm.NormalVicinity(0.01)
@@ -63,9 +65,7 @@ def assemble(
     if method == "probmix":
         return ProbMix(network, likelihood, coefficient=coefficient, vicinity=vicinity)
     if method != "manifold_probmix":
-        raise ValueError(
-            f"method: expected erm, mixup, manifold_mixup, probmix or manifold_probmix, got {method!r}",
-        )
+        raise ValueError(f"method: expected erm, mixup, manifold_mixup, probmix or manifold_probmix, got {method!r}")
     variance_network = None
     if separate_variance:
         variance_network = nn.Linear(cast("nn.Linear", network[0]).in_features, embedding_dim)
