@@ -20,7 +20,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, c
 from torch import Tensor
 
 from pyro_probmix.distributions import linear_pool
-from pyro_probmix.mixing import LabelVicinity, NearestNeighborGraph, NormalVicinity, Vicinity
+from pyro_probmix.mixing import NearestNeighborGraph
 from pyro_probmix.mixing.batches import check_positive_integer
 from pyro_probmix.models import DensityModel, assemble, seeded
 from pyro_probmix.nn import MLP, CategoricalLikelihood, Likelihood, NormalLikelihood
@@ -95,7 +95,7 @@ class _ProbMixEstimator(BaseEstimator):
         smallest = 3 if self.validation_fraction else 2
         return validate_data(self, X, y, dtype=_DTYPES, ensure_min_samples=smallest, **options)
 
-    def _train(self, X: NDArray[Any], y: NDArray[Any], likelihood: Likelihood, vicinity: Vicinity) -> None:
+    def _train(self, X: NDArray[Any], y: NDArray[Any], likelihood: Likelihood) -> None:
         rng = check_random_state(self.random_state)
         seed, order = int(rng.randint(2**31 - 1)), rng.permutation(len(X))
         scaler = StandardScaler().fit(X)
@@ -105,7 +105,7 @@ class _ProbMixEstimator(BaseEstimator):
         def make_model(r: int) -> DensityModel:
             network = MLP(X.shape[1], self.hidden_features, likelihood.num_outputs)
             width, own = next(iter(self.hidden_features), 0), copy.deepcopy(likelihood)
-            model = assemble(self.method, network, width, own, coefficient=law, vicinity=vicinity)
+            model = assemble(self.method, network, width, own, coefficient=law, beta=self.beta)
             return model.to(device=x.device, dtype=x.dtype)
 
         folds = list(self._folds(len(X)))
@@ -243,7 +243,7 @@ class ProbMixRegressor(RegressorMixin, _ProbMixEstimator):
         shape, columns = y.shape[1:], y.reshape(len(y), -1).astype(X.dtype)
         scaler = StandardScaler().fit(columns)
         scaled = scaler.transform(columns).reshape(y.shape)
-        self._train(X, scaled, NormalLikelihood(shape), NormalVicinity(self.beta))
+        self._train(X, scaled, NormalLikelihood(shape))
         shift, scale = (torch.as_tensor(t.reshape(shape)) for t in (scaler.mean_, scaler.scale_))
         for model in self.models_:
             parameter = next(model.parameters())
@@ -311,8 +311,7 @@ class ProbMixClassifier(ClassifierMixin, _ProbMixEstimator):
         num_classes = len(encoder.classes_)
         if num_classes < 2:
             raise ValueError(f"y: expected at least two classes, got one class, {encoder.classes_[0]!r}")
-        vicinity = LabelVicinity(self.beta, num_classes, fusion="log-linear" if self.beta > 0 else "linear")
-        self._train(X, encoder.transform(y), CategoricalLikelihood(num_classes), vicinity)
+        self._train(X, encoder.transform(y), CategoricalLikelihood(num_classes))
         self.classes_ = encoder.classes_
         return self
 

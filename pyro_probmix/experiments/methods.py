@@ -10,14 +10,7 @@ from torch import Tensor
 
 from pyro_probmix.datasets import Dataset
 from pyro_probmix.experiments.protocol import ExperimentSettings
-from pyro_probmix.mixing import (
-    CompleteGraph,
-    LabelVicinity,
-    NearestNeighborGraph,
-    NormalVicinity,
-    SamplingGraph,
-    Vicinity,
-)
+from pyro_probmix.mixing import CompleteGraph, NearestNeighborGraph, SamplingGraph
 from pyro_probmix.models import DensityModel, assemble
 from pyro_probmix.nn import CategoricalLikelihood, Likelihood, NormalLikelihood
 
@@ -48,21 +41,14 @@ class Method:
         return f"Local {self.name}" if self.local else self.name
 
     def make_model(self, data: Dataset, settings: ExperimentSettings) -> DensityModel:
-        """A freshly initialised model for a data set, drawn from torch's default generator.
-
-        Labels of a classification are pooled log-linearly for β > 0, as in the paper, and linearly for β = 0. The
-        vicinity is that of the probabilistic methods; the others keep their own, the limit at β = 0.
-        """
+        """A freshly initialised model for a data set, drawn from torch's default generator."""
         if self.separate_variance:
             first, second = settings.hidden_features
             settings = replace(settings, hidden_features=(first // 2, second))
         if data.task == "regression":
             likelihood: Likelihood = NormalLikelihood()
-            vicinity: Vicinity = NormalVicinity(settings.beta)
         else:
-            classes = data.num_classes
-            likelihood = CategoricalLikelihood(classes)
-            vicinity = LabelVicinity(settings.beta, classes, fusion="log-linear" if settings.beta > 0 else "linear")
+            likelihood = CategoricalLikelihood(data.num_classes)
         network = settings.make_network(data.num_features, likelihood.num_outputs)
         law = dist.Beta(settings.alpha, settings.alpha)
         return assemble(
@@ -71,7 +57,7 @@ class Method:
             settings.hidden_features[0],
             likelihood,
             coefficient=law,
-            vicinity=vicinity,
+            beta=settings.beta,
             separate_variance=self.separate_variance,
         )
 

@@ -6,10 +6,10 @@ from typing import Any, cast
 
 from torch import nn
 
-from pyro_probmix.mixing import Vicinity
+from pyro_probmix.mixing import LabelVicinity, NormalVicinity, Vicinity
 from pyro_probmix.models.density_model import DensityModel
 from pyro_probmix.models.methods import ERM, ManifoldMixup, ManifoldProbMix, Mixup, ProbMix
-from pyro_probmix.nn import NormalEmbedding
+from pyro_probmix.nn import CategoricalLikelihood, NormalEmbedding
 
 __all__ = ["assemble"]
 
@@ -21,7 +21,7 @@ def assemble(
     likelihood: nn.Module,
     *,
     coefficient: Any,
-    vicinity: Vicinity,
+    beta: float,
     separate_variance: bool = False,
 ) -> DensityModel:
     """The model of a method, made of one network.
@@ -35,27 +35,30 @@ def assemble(
         network: an :class:`~pyro_probmix.nn.MLP`, with a hidden layer for a manifold method; or other layers, an
             encoder and its activation first.
         embedding_dim: width of the first layer.
-        likelihood: from the network's output to a distribution over y.
+        likelihood: from the network's output to a distribution over y, real or of classes.
         coefficient: distribution of λ; not used by ``"erm"``.
-        vicinity: of the labels of the two probabilistic methods; the others keep their own, the limit at β = 0.
+        beta: β ≥ 0 of the labels' vicinity in the two probabilistic methods: its variance about a real label, or what
+            is added to the probability of each class of a :class:`~pyro_probmix.nn.CategoricalLikelihood`, whose
+            labels are pooled log-linearly for β > 0 and linearly for β = 0. The other methods have the limit at β = 0.
         separate_variance: the variance of a Normal embedding has a layer of its own (M-ProbMix* of Table 1), instead
             of one behind its mean; the first layer is a ``Linear`` then.
 
     Raises:
-        ValueError: if the method is unknown, or a manifold method's network has no hidden layer.
+        ValueError: if the method is unknown, a manifold method's network has no hidden layer, or ``beta`` is out of
+            range.
 
     Source: El-Laham et al. (2025), section 6.2.
 
     Example:
         >>> likelihood = pm.nn.NormalLikelihood()
-        >>> network, vicinity = pm.nn.MLP(13, [128, 32], likelihood.num_outputs), pm.NormalVicinity(0.01)
-        >>> law = dist.Beta(0.2, 0.2)
-        >>> model = assemble("manifold_probmix", network, 128, likelihood, coefficient=law, vicinity=vicinity)
+        >>> network, law = pm.nn.MLP(13, [128, 32], likelihood.num_outputs), dist.Beta(0.2, 0.2)
+        >>> model = assemble("manifold_probmix", network, 128, likelihood, coefficient=law, beta=0.01)
         >>> model.encoder.event_shape
         torch.Size([128])
     """
     if method.startswith("manifold") and len(network) < 3:
         raise ValueError(f"network: expected one with a hidden layer for {method}, got {len(network)} layers")
+    vicinity = _vicinity(beta, likelihood)
     if method == "erm":
         return ERM(network, likelihood)
     if method == "mixup":
@@ -71,3 +74,9 @@ def assemble(
         variance_network = nn.Linear(cast("nn.Linear", network[0]).in_features, embedding_dim)
     embedding = NormalEmbedding(network[:1], embedding_dim, variance_network)
     return ManifoldProbMix(embedding, network[1:], likelihood, coefficient=coefficient, vicinity=vicinity)
+
+
+def _vicinity(beta: float, likelihood: nn.Module) -> Vicinity:
+    if isinstance(likelihood, CategoricalLikelihood):
+        return LabelVicinity(beta, likelihood.num_classes, fusion="log-linear" if beta > 0 else "linear")
+    return NormalVicinity(beta)
