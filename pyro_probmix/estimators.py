@@ -322,12 +322,12 @@ class ProbMixClassifier(ClassifierMixin, _ProbMixEstimator):
 
     def predict_proba(self, X: Any) -> NDArray[Any]:
         """The probabilities of the classes, in the order of ``classes_``, of shape ``(n, num_classes)``."""
-        found = [p.log_prob(p.enumerate_support(expand=False)).exp().mT for p in self._blocks(X)]
-        return torch.cat(found).cpu().numpy()
+        return np.exp(self.predict_log_proba(X))
 
     def predict_log_proba(self, X: Any) -> NDArray[Any]:
-        """Their logarithms."""
-        return np.log(self.predict_proba(X))
+        """Their logarithms, finite where the probability itself would be too small for a number."""
+        found = [p.log_prob(p.enumerate_support(expand=False)).mT for p in self._blocks(X)]
+        return torch.cat(found).cpu().numpy()
 
     def log_likelihood(self, X: Any, y: Any) -> float:
         """The mean log-probability of the labels, in nats; −∞ where one is no class of the training labels.

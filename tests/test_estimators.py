@@ -90,6 +90,9 @@ def test_probabilities_are_of_the_classes_in_their_order(iris: Any) -> None:
     probabilities = model.predict_proba(X)
     np.testing.assert_allclose(probabilities.sum(-1), 1)
     np.testing.assert_allclose(model.predict_log_proba(X), np.log(probabilities))
+    far = model.predict_log_proba(1e4 * X)
+    assert far.min() < -800
+    assert np.isfinite(far).all(), "there the probability itself is zero"
     assert (model.predict(X) == model.classes_[probabilities.argmax(-1)]).all()
     assert model.score(X, names) > 0.8
     rows = np.searchsorted(model.classes_, names)
