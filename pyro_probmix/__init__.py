@@ -18,7 +18,7 @@ from pyro_probmix.distributions import (
     log_linear_pool,
     renyi_divergence,
 )
-from pyro_probmix.estimators import ProbMixClassifier, ProbMixRegressor
+from pyro_probmix.estimators import ProbMixClassifier, ProbMixRegressor, log_likelihood_scorer
 from pyro_probmix.evaluation import evaluate, to_inference_data
 from pyro_probmix.mixing import (
     CompleteGraph,
@@ -76,6 +76,7 @@ __all__ = [
     "fit_replicas",
     "kl_divergence",
     "linear_pool",
+    "log_likelihood_scorer",
     "log_linear_pool",
     "mix",
     "mixing",

@@ -16,7 +16,7 @@ try:
     from rich.console import Console
 
     from pyro_probmix._version import __version__
-    from pyro_probmix.datasets import NAMES, Task, load
+    from pyro_probmix.datasets import NAMES, UCI, Task, load
     from pyro_probmix.experiments import (
         ABLATIONS,
         FIGURE,
@@ -110,6 +110,8 @@ def compare(
     }
     with _plain_errors():
         chosen = select_methods(methods)
+        if data is not None and name not in UCI:
+            raise ValueError(f"data hold the UCI sets; {name} is not read from there")
         dataset = load(name, data, target=target, task=cast("Task | None", task))
         changes: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
         settings = replace(settings_for(dataset), **changes)

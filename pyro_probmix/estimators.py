@@ -6,6 +6,7 @@ import copy
 import functools
 import math
 from collections.abc import Iterator, Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import pyro.distributions as dist
 import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import LabelEncoder, StandardScaler
 from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
@@ -22,11 +24,11 @@ from torch import Tensor
 from pyro_probmix.distributions import linear_pool
 from pyro_probmix.mixing import NearestNeighborGraph
 from pyro_probmix.mixing.batches import check_positive_integer
-from pyro_probmix.models import DensityModel, assemble, seeded
+from pyro_probmix.models import DensityModel, assemble
 from pyro_probmix.nn import MLP, CategoricalLikelihood, Likelihood, NormalLikelihood
 from pyro_probmix.training import fit_replicas
 
-__all__ = ["ProbMixClassifier", "ProbMixRegressor"]
+__all__ = ["ProbMixClassifier", "ProbMixRegressor", "log_likelihood_scorer"]
 
 _DTYPES = (np.float64, np.float32)
 _NUMBERS_AT_ONCE = 2**24
@@ -88,10 +90,14 @@ class _ProbMixEstimator(BaseEstimator):
     def _check(self, X: Any, y: Any, **options: Any) -> tuple[NDArray[Any], NDArray[Any]]:
         check_positive_integer("num_members", self.num_members)
         check_positive_integer("num_samples", self.num_samples)
-        if not 0 < self.alpha < math.inf:
+        if not (isinstance(self.alpha, Real) and 0 < self.alpha < math.inf):
             raise ValueError(f"alpha: expected a positive number, got {self.alpha}")
-        if not 0 <= self.validation_fraction < 1:
+        if not (isinstance(self.validation_fraction, Real) and 0 <= self.validation_fraction < 1):
             raise ValueError(f"validation_fraction: expected a number in [0, 1), got {self.validation_fraction}")
+        try:
+            torch.empty(0, device=self.device)
+        except (RuntimeError, AssertionError, TypeError) as error:
+            raise ValueError(f"device: expected one that is here, such as cpu, got {self.device!r}: {error}") from error
         smallest = 3 if self.validation_fraction else 2
         return validate_data(self, X, y, dtype=_DTYPES, ensure_min_samples=smallest, **options)
 
@@ -99,7 +105,7 @@ class _ProbMixEstimator(BaseEstimator):
         rng = check_random_state(self.random_state)
         seed, order = int(rng.randint(2**31 - 1)), rng.permutation(len(X))
         scaler = StandardScaler().fit(X)
-        x, labels = self._tensor(scaler.transform(X)[order]), self._tensor(y[order])
+        x, labels = (_tensor(rows[order], self.device) for rows in (scaler.transform(X), y))
         law = dist.Beta(float(self.alpha), float(self.alpha))
 
         def make_model(r: int) -> DensityModel:
@@ -137,6 +143,11 @@ class _ProbMixEstimator(BaseEstimator):
     def _folds(self, size: int) -> Iterator[NDArray[np.int64]]:
         """The rows that each member holds back, other rows for each as long as there are."""
         held_out = max(1, round(self.validation_fraction * size)) if self.validation_fraction else 0
+        if held_out == size:
+            raise ValueError(
+                f"validation_fraction: expected one that leaves rows to train on, got {self.validation_fraction} "
+                f"of {size} rows"
+            )
         folds = size // held_out if held_out else 1
         for member in range(self.num_members):
             first = member % folds * held_out
@@ -144,39 +155,72 @@ class _ProbMixEstimator(BaseEstimator):
 
     def _features(self, X: Any) -> Tensor:
         check_is_fitted(self, "models_")
-        return self._tensor(self.x_scaler_.transform(validate_data(self, X, reset=False, dtype=_DTYPES)))
-
-    def _tensor(self, array: NDArray[Any]) -> Tensor:
-        return torch.as_tensor(np.require(array, requirements=["C", "W"]), device=self.device)
+        check_positive_integer("num_samples", self.num_samples)
+        X = validate_data(self, X, reset=False, dtype=_DTYPES)
+        parameter = next(self.models_[0].parameters())
+        return _tensor(self.x_scaler_.transform(X), parameter.device).to(parameter.dtype)
 
     @torch.no_grad()
     def _predictive(self, x: Tensor) -> Any:
-        x = x.to(next(self.models_[0].parameters()).dtype)
         members = [model.predictive(x, self.num_samples, noise=self._noise(model, x)) for model in self.models_]
         return members[0] if len(members) == 1 else linear_pool(members)
 
     def _noise(self, model: DensityModel, x: Tensor) -> Tensor | None:
         """The same for each row: what is predicted of one does not depend on the others."""
-        with seeded(0, x.device):
-            noise = model.draw_noise(x[:1], (self.num_samples, 1))
+        generator = torch.Generator(x.device).manual_seed(0)  # of its own: threads may predict at once
+        noise = model.draw_noise(x[:1], (self.num_samples, 1), generator)
         return None if noise is None else noise.expand(-1, len(x), -1)
 
     def _blocks(self, X: Any) -> Iterator[Any]:
         """The predictive densities, of as many rows at a time as memory allows."""
-        width = self.num_samples * self.num_members * max(self.hidden_features, default=1)
-        for x in self._features(X).split(max(1, _NUMBERS_AT_ONCE // width)):
+        features = self._features(X)
+        widest = max(parameter.shape[0] for parameter in self.models_[0].parameters() if parameter.dim())
+        width = self.num_samples * len(self.models_) * widest
+        for x in features.split(max(1, _NUMBERS_AT_ONCE // width)):
             yield self._predictive(x)
 
-    def _log_likelihood(self, X: Any, y: Tensor) -> float:
+    def _log_likelihood(self, X: Any, y: NDArray[Any]) -> float:
         check_consistent_length(X, y)
         total, first = 0.0, 0
         for p in self._blocks(X):
             if y.shape[1:] != p.event_shape:
-                raise ValueError(f"y: expected shape {(len(y), *p.event_shape)}, as in fit, got {tuple(y.shape)}")
+                raise ValueError(f"y: expected shape {(len(y), *p.event_shape)}, as in fit, got {y.shape}")
             last = first + p.batch_shape[0]
-            total += float(p.log_prob(y[first:last]).sum())
+            device = next(self.models_[0].parameters()).device
+            total += float(p.log_prob(_tensor(y[first:last], device)).sum())
             first = last
         return total / len(y)
+
+
+def log_likelihood_scorer(estimator: Any, X: Any, y: Any) -> float:
+    r"""The mean log predictive density :math:`\frac1n \sum_i \log p(y_i|x_i)`, in nats, as a scorer of scikit-learn.
+
+    Args:
+        estimator: a fitted :class:`ProbMixRegressor` or :class:`ProbMixClassifier`, or a pipeline that ends in one.
+        X: features, of shape ``(n, d)``.
+        y: targets in their units, or labels, as in ``fit``.
+
+    Raises:
+        TypeError: if the estimator predicts no density.
+
+    Example:
+        >>> from sklearn.datasets import load_diabetes
+        >>> from sklearn.model_selection import GridSearchCV
+        >>> model = pm.ProbMixRegressor(epochs=5, random_state=0)
+        >>> search = GridSearchCV(model, {"beta": [1e-3, 1e-2]}, scoring=pm.log_likelihood_scorer, cv=2)
+        >>> search.fit(*load_diabetes(return_X_y=True)).best_params_.keys()
+        dict_keys(['beta'])
+    """
+    if isinstance(estimator, Pipeline):
+        for _, step in estimator.steps[:-1]:
+            X = X if step in (None, "passthrough") else step.transform(X)
+        return log_likelihood_scorer(estimator.steps[-1][1], X, y)
+    if not isinstance(estimator, _ProbMixEstimator):
+        raise TypeError(
+            "estimator: expected a ProbMixRegressor, a ProbMixClassifier or a pipeline that ends in one, "
+            f"got {type(estimator).__name__}"
+        )
+    return estimator.log_likelihood(X, y)
 
 
 class ProbMixRegressor(RegressorMixin, _ProbMixEstimator):
@@ -209,7 +253,8 @@ class ProbMixRegressor(RegressorMixin, _ProbMixEstimator):
         verbose: whether a progress bar is shown.
 
     Attributes:
-        models_: the members, ordinary models from scaled features to a density of y in its units.
+        models_: the members, ordinary models from scaled features to a density of y in its units, in double precision.
+            They predict: what they were trained with, β among it, is of scaled targets.
         histories_: the losses of each member, in nats of the scaled target.
         x_scaler_: from features to scaled ones.
         n_features_in_: number of features.
@@ -240,14 +285,13 @@ class ProbMixRegressor(RegressorMixin, _ProbMixEstimator):
                 are held back), a setting is out of range, or a loss stops being finite.
         """
         X, y = self._check(X, y, multi_output=True, y_numeric=True)
-        shape, columns = y.shape[1:], y.reshape(len(y), -1).astype(X.dtype)
+        shape, columns = y.shape[1:], y.reshape(len(y), -1).astype(np.float64)
         scaler = StandardScaler().fit(columns)
-        scaled = scaler.transform(columns).reshape(y.shape)
+        scaled = scaler.transform(columns).reshape(y.shape).astype(X.dtype)
         self._train(X, scaled, NormalLikelihood(shape))
         shift, scale = (torch.as_tensor(t.reshape(shape)) for t in (scaler.mean_, scaler.scale_))
         for model in self.models_:
-            parameter = next(model.parameters())
-            model.likelihood = _OwnUnits(shift, scale).to(device=parameter.device, dtype=parameter.dtype)
+            model.likelihood = _OwnUnits(shift, scale).to(next(model.parameters()).device)
         return self
 
     def predict(self, X: Any, return_std: bool = False) -> Any:
@@ -259,9 +303,9 @@ class ProbMixRegressor(RegressorMixin, _ProbMixEstimator):
     def log_likelihood(self, X: Any, y: Any) -> float:
         """The mean log predictive density of y, in nats of its units.
 
-        In a grid search, ``scoring=ProbMixRegressor.log_likelihood`` chooses by it.
+        In a grid search, ``scoring=log_likelihood_scorer`` chooses by it.
         """
-        return self._log_likelihood(X, self._tensor(np.asarray(y, float)))
+        return self._log_likelihood(X, np.asarray(y, float))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -332,17 +376,17 @@ class ProbMixClassifier(ClassifierMixin, _ProbMixEstimator):
     def log_likelihood(self, X: Any, y: Any) -> float:
         """The mean log-probability of the labels, in nats; −∞ where one is no class of the training labels.
 
-        In a grid search, ``scoring=ProbMixClassifier.log_likelihood`` chooses by it.
+        In a grid search, ``scoring=log_likelihood_scorer`` chooses by it.
         """
         check_is_fitted(self, "models_")
         y = column_or_1d(y)
         positions = np.searchsorted(self.classes_, y).clip(max=len(self.classes_) - 1)
-        found = self._log_likelihood(X, self._tensor(positions))
+        found = self._log_likelihood(X, positions)
         return found if (self.classes_[positions] == y).all() else -math.inf
 
 
 class _OwnUnits(NormalLikelihood):
-    """A Normal likelihood of scaled targets, of the targets in their own units."""
+    """A Normal likelihood of scaled targets, of the targets in their own units: in the precision of the units."""
 
     y_shift: Tensor
     y_scale: Tensor
@@ -353,4 +397,10 @@ class _OwnUnits(NormalLikelihood):
         self.register_buffer("y_scale", scale)
 
     def _normal(self, loc: Tensor, scale: Tensor | float) -> Any:
-        return super()._normal(loc * self.y_scale + self.y_shift, scale * self.y_scale)
+        precision = self.y_scale.dtype  # a tensor of no dimension would take that of the network
+        scale = scale.to(precision) if isinstance(scale, Tensor) else scale
+        return super()._normal(loc.to(precision) * self.y_scale + self.y_shift, scale * self.y_scale)
+
+
+def _tensor(array: NDArray[Any], device: Any) -> Tensor:
+    return torch.as_tensor(np.require(array, requirements=["C", "W"]), device=device)

@@ -76,6 +76,7 @@ def test_real_data_from_a_folder(data_dir, tmp_path):
 
 
 MISTAKES = {
+    "data of a toy": (["toy-regression", "--data", "x"], ["data hold the UCI sets", "toy-regression"]),
     "data set": (["toy-regresion"], ["unknown data set 'toy-regresion'", *NAMES]),
     "method": (["--methods", "erm,mixop"], ["unknown methods: mixop", *METHODS]),
     "data folder": (
@@ -84,8 +85,8 @@ MISTAKES = {
     ),
     "csv": (["nowhere.csv", "--target", "y"], ["there is no file nowhere.csv"]),
     "target": (["my.csv"], ["--target"]),
-    "alpha": (["--alpha", "0"], ["alpha must be positive; got 0"]),
-    "beta": (["--beta", "-1"], ["beta must not be negative; got -1"]),
+    "alpha": (["--alpha", "0"], ["alpha must be positive and finite; got 0"]),
+    "beta": (["--beta", "-1"], ["beta must be at least 0 and finite; got -1"]),
     "neighbours": (["--num-neighbors", "100"], ["num_neighbors must be below the 80 training rows"]),
     "splits": (["--splits", "0"], ["splits must be at least 1"]),
     "epochs": (["--epochs", "0"], ["epochs must be at least 1"]),

@@ -11,7 +11,10 @@ import torch
 from sklearn.base import clone
 from sklearn.datasets import load_diabetes, load_iris
 from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import pyro_probmix as pm
@@ -115,7 +118,15 @@ def test_several_outputs_have_their_own_units() -> None:
 def test_features_decide_the_precision(dtype: Any, diabetes: Any) -> None:
     X, y = diabetes
     model = pm.ProbMixRegressor(**SMALL).fit(X.astype(dtype), y)
-    assert model.predict(X.astype(dtype)).dtype == model.predict(X).dtype == dtype
+    assert next(model.models_[0].parameters()).dtype == torch.from_numpy(X.astype(dtype)).dtype
+    np.testing.assert_allclose(model.predict(X.astype(dtype)), model.predict(X), rtol=1e-5)
+
+
+def test_targets_keep_their_digits_beside_features_in_single_precision(diabetes: Any) -> None:
+    X, y = diabetes
+    near, far = (pm.ProbMixRegressor(**SMALL).fit(X.astype(np.float32), y + shift) for shift in (0, 2**31))
+    np.testing.assert_allclose(far.predict(X) - 2**31, near.predict(X), rtol=1e-3)
+    assert far.log_likelihood(X, y + 2**31) == pytest.approx(near.log_likelihood(X, y), rel=1e-4)
 
 
 def test_features_are_found_by_name(diabetes: Any) -> None:
@@ -175,11 +186,30 @@ def test_a_fixed_random_state_repeats_a_fit_and_disturbs_none(diabetes: Any) -> 
 def test_a_grid_search_chooses_by_log_likelihood(diabetes: Any) -> None:
     X, y = diabetes
     grid = {"method": ["erm", "probmix"], "beta": [0.0, 0.1]}
-    search = GridSearchCV(pm.ProbMixRegressor(**SMALL), grid, scoring=pm.ProbMixRegressor.log_likelihood, cv=2)
+    search = GridSearchCV(pm.ProbMixRegressor(**SMALL), grid, scoring=pm.log_likelihood_scorer, cv=2)
     search.fit(X, y)
     found = search.cv_results_["mean_test_score"]
     assert search.best_score_ == max(found)
     assert np.isfinite(found).all()
+    steps = Pipeline([("scale", StandardScaler()), ("none", "passthrough"), ("model", pm.ProbMixRegressor(**SMALL))])
+    behind = {f"model__{name}": values for name, values in grid.items()}
+    search = GridSearchCV(steps, behind, scoring=pm.log_likelihood_scorer, cv=2, error_score="raise").fit(X, y)
+    np.testing.assert_allclose(search.cv_results_["mean_test_score"], found, rtol=1e-5)  # features are scaled anyway
+
+
+def test_the_scorer_names_what_predicts_no_density(diabetes: Any) -> None:
+    with pytest.raises(TypeError, match=r"estimator: expected a ProbMixRegressor.* got LinearRegression"):
+        pm.log_likelihood_scorer(make_pipeline(StandardScaler(), LinearRegression()).fit(*diabetes), *diabetes)
+
+
+def test_fitted_members_predict_whatever_the_settings_are_now(iris: Any) -> None:
+    X, y = iris
+    model = pm.ProbMixClassifier("erm", num_members=2, **SMALL).fit(X, y)
+    expected = model.predict_proba(X)
+    model.set_params(num_members=0, hidden_features=None, device="nowhere")
+    np.testing.assert_array_equal(model.predict_proba(X), expected)
+    with pytest.raises(ValueError, match="num_samples: expected"):
+        model.set_params(num_samples=0).predict(X)
 
 
 # What is refused.
@@ -188,13 +218,18 @@ def test_a_grid_search_chooses_by_log_likelihood(diabetes: Any) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"method": "mixop"}, "method: expected erm, mixup, .* got 'mixop'"),
+        ({"method": "mixop"}, "method: expected one of erm, mixup, .* got 'mixop'"),
         ({"hidden_features": ()}, "network: expected one with a hidden layer for manifold_probmix"),
         ({"alpha": 0}, "alpha: expected a positive number, got 0"),
         ({"beta": -1}, "beta: expected"),
         ({"num_members": 0}, "num_members: expected"),
         ({"num_samples": 0}, "num_samples: expected"),
         ({"validation_fraction": 1.0}, r"validation_fraction: expected a number in \[0, 1\), got 1.0"),
+        ({"validation_fraction": None}, r"validation_fraction: expected a number in \[0, 1\), got None"),
+        ({"validation_fraction": 0.999}, "validation_fraction: expected one that leaves rows to train on, got 0.999"),
+        ({"method": None}, "method: expected one of erm, .* got None"),
+        ({"alpha": None}, "alpha: expected a positive number, got None"),
+        ({"device": "nowhere"}, "device: expected one that is here, such as cpu, got 'nowhere'"),
         ({"num_neighbors": 500}, "num_neighbors: expected"),
         ({"epochs": 0}, "epochs: expected"),
     ],

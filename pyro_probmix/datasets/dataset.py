@@ -8,9 +8,10 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Dataset", "Task"]
+__all__ = ["Dataset", "Splitting", "Task"]
 
 Task = Literal["regression", "classification"]
+Splitting = Literal["random", "drawn", "last"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,9 +26,12 @@ class Dataset:
         task: ``"regression"`` or ``"classification"``.
         feature_names: one name per column of ``x``; empty if the source has none.
         class_names: one name per class; empty for a regression.
+        splitting: how experiments divide it into training and test rows: ``"random"``; ``"drawn"``, a toy problem,
+            anew each time; or ``"last"``, a stock, whose last days are tested on.
 
     Raises:
-        ValueError: if the shapes or the task do not fit, or a value is NaN or infinite (the rows are named).
+        ValueError: if the shapes or the task do not fit, the splitting is unknown, or a value is NaN or infinite (the
+            rows are named).
 
     >>> x, y = np.zeros((3, 2)), np.array([0, 1, 1])
     >>> data = Dataset("tiny", x, y, "classification", class_names=("a", "b"))
@@ -41,10 +45,13 @@ class Dataset:
     task: Task
     feature_names: tuple[str, ...] = ()
     class_names: tuple[str, ...] = ()
+    splitting: Splitting = "random"
 
     def __post_init__(self) -> None:
         if self.task not in get_args(Task):
             raise ValueError(f"task must be one of {', '.join(get_args(Task))}; got {self.task!r}")
+        if self.splitting not in get_args(Splitting):
+            raise ValueError(f"splitting must be one of {', '.join(get_args(Splitting))}; got {self.splitting!r}")
         if self.x.ndim != 2 or self.y.shape != self.x.shape[:1]:
             raise ValueError(f"{self.name}: x must be (n, d) and y (n,); got {self.x.shape} and {self.y.shape}")
         if self.feature_names and len(self.feature_names) != self.num_features:

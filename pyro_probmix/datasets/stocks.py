@@ -112,7 +112,7 @@ def load_stock(ticker: str, data_dir: str | Path | None = None) -> Dataset:
     starts = range(len(prices) - WINDOW - HORIZON + 1)
     x = np.stack([prices[start : start + WINDOW].ravel() for start in starts])
     y = np.array([prices[start + WINDOW - 1 + HORIZON, -1] for start in starts])
-    return Dataset(ticker, x, y, "regression")
+    return Dataset(ticker, x, y, "regression", splitting="last")
 
 
 def stock_split(n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

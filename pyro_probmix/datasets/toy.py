@@ -46,7 +46,7 @@ def toy_regression(n: int = 100, seed: int = 0, subset: Subset = "train") -> Dat
     rng = _generator(n, seed, subset)
     x = rng.uniform(*TOY_REGIONS[subset], size=(n, 1))
     y = x[:, 0] ** 3 + rng.normal(scale=3.0, size=n)
-    return Dataset("toy-regression", x, y, "regression", feature_names=("x",))
+    return Dataset("toy-regression", x, y, "regression", feature_names=("x",), splitting="drawn")
 
 
 def toy_classification(n: int = 100, seed: int = 0, subset: Subset = "train") -> Dataset:
@@ -80,7 +80,7 @@ def toy_classification(n: int = 100, seed: int = 0, subset: Subset = "train") ->
     ring = np.take(TOY_RADII, y)[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
     x = ring + rng.normal(scale=0.3, size=(n, 2))
     class_names = tuple(f"ring {radius}" for radius in TOY_RADII)
-    return Dataset("toy-classification", x, y, "classification", ("x1", "x2"), class_names)
+    return Dataset("toy-classification", x, y, "classification", ("x1", "x2"), class_names, "drawn")
 
 
 def _generator(n: int, seed: int, subset: Subset) -> np.random.Generator:

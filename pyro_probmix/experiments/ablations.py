@@ -14,9 +14,9 @@ from rich.table import Table
 from pyro_probmix.datasets import TOYS, load
 from pyro_probmix.experiments.compare import compare
 from pyro_probmix.experiments.figures import draw, draw_ablation, draw_densities
-from pyro_probmix.experiments.files import write_text
+from pyro_probmix.experiments.files import check_writable, write_text
 from pyro_probmix.experiments.methods import METHODS, select_methods
-from pyro_probmix.experiments.paper import Cells, Claim
+from pyro_probmix.experiments.paper import Cells, Claim, claim
 from pyro_probmix.experiments.protocol import settings_for
 from pyro_probmix.experiments.results import Comparison
 from pyro_probmix.experiments.store import CellStore, Compute, PaperSettings, with_changes
@@ -77,10 +77,8 @@ class Ablation:
                 if len(found) == len(COLUMNS):
                     compared = {method: found[method] for method in (*self.best, *self.others)}
                     verdicts[setting] = _best(compared, metric) in self.best
-            holds = tuple(setting for setting, verdict in verdicts.items() if verdict)
-            fails = tuple(setting for setting in verdicts if setting not in holds)
             what = f"the best mean {metric}" if whole else f"a better mean {metric} than {others}"
-            claims.append(Claim(f"settings where {names} has {what}", holds, fails))
+            claims.append(claim(f"settings where {names} has {what}", verdicts))
         return claims
 
     def markdown(self, cells: Cells, notes: str) -> str:
@@ -92,7 +90,7 @@ class Ablation:
             for setting, texts in self._rows(cells, metric, "**"):
                 lines.append(f"| {setting} | {' | '.join(texts)} |")
         lines += ["", "The best mean of a row is bold.", "", notes, "", "What holds:", ""]
-        return "\n".join([*lines, *(f"- {claim}" for claim in self.claims(cells))]) + "\n"
+        return "\n".join([*lines, *(f"- {found}" for found in self.claims(cells))]) + "\n"
 
     def terminal(self, cells: Cells) -> list[Table]:
         """The means for a terminal, a table a metric."""
@@ -192,6 +190,7 @@ def draw_picture(name: str, *, out: str | Path, seed: int = 0, progress: bool = 
     toy, write = PICTURES[name]
     data, path = load(toy), Path(out) / f"{name}.png"
     settings = replace(ablation_settings(toy)["alpha=0.1, beta=0.01"], **{"splits": 1, **changes})
+    check_writable(path.parent)
     comparison = compare(data, COLUMNS, settings, seed=seed, progress=progress)
     path.parent.mkdir(parents=True, exist_ok=True)
     write(comparison, path)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pyro_probmix.datasets import TOY_REGIONS, TOYS, Dataset
+from pyro_probmix.datasets import TOY_REGIONS, Dataset
 from pyro_probmix.distributions import linear_pool
 from pyro_probmix.evaluation import evaluate
 from pyro_probmix.experiments.methods import METHODS
@@ -119,7 +119,7 @@ def run_cell(cell: Cell) -> CellResult:
             raise ValueError(f"{cell.method} on split {cell.split + 1}: {error}") from error
         with torch.no_grad():
             metrics = score([model], split, settings, cell.data)
-            drawn = cell.data.name in TOYS and cell.split == 0
+            drawn = cell.data.splitting == "drawn" and cell.split == 0
             picture = _picture(model, split, settings, cell.data) if drawn else None
     return CellResult(cell.method, cell.split, metrics, picture)
 
@@ -142,7 +142,7 @@ def score(models: Sequence[Any], split: Split, settings: ExperimentSettings, dat
     if data.task == "classification":
         return {"nll": found["nll"], "accuracy": found["accuracy"]}
     metrics = {"nll": found["nll"] + math.log(split.y_scale), "rmse": found["rmse"] * split.y_scale}
-    return metrics | ({"mse": metrics["rmse"] ** 2} if data.name in TOYS else {})
+    return metrics | ({"mse": metrics["rmse"] ** 2} if data.splitting == "drawn" else {})
 
 
 def _picture(model: Any, split: Split, settings: ExperimentSettings, data: Dataset) -> Picture:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from matplotlib.patches import Patch
 
 from pyro_probmix.datasets import TOY_REGIONS
 from pyro_probmix.experiments.cells import HEIGHTS, Picture
+from pyro_probmix.experiments.files import write_bytes
 from pyro_probmix.experiments.methods import METHODS
 from pyro_probmix.experiments.paper import Cells, PaperTable
 from pyro_probmix.experiments.results import Comparison
@@ -42,7 +44,7 @@ def draw(comparison: Comparison, path: Path) -> None:
     """
     panels = _PANELS[comparison.data.task]
     figure = _toy_figure(comparison, *panels) if comparison.pictures else _split_figure(comparison)
-    figure.savefig(path, dpi=_DPI)
+    _save(figure, path, _DPI)
 
 
 def draw_densities(comparison: Comparison, path: Path) -> None:
@@ -50,7 +52,7 @@ def draw_densities(comparison: Comparison, path: Path) -> None:
 
     Source: El-Laham et al. (2025), figure 3.
     """
-    _toy_figure(comparison, _density_panel, _density_legend).savefig(path, dpi=_DPI)
+    _save(_toy_figure(comparison, _density_panel, _density_legend), path, _DPI)
 
 
 def draw_table(table: PaperTable, cells: Cells, path: Path) -> None:
@@ -94,7 +96,7 @@ def draw_table(table: PaperTable, cells: Cells, path: Path) -> None:
             Line2D([], [], color=_GREY, linestyle="--", linewidth=1, label="best published of other methods")
         )
     figure.legend(handles=handles, loc="outside lower center", ncols=min(columns, 3), frameon=False, fontsize=8)
-    figure.savefig(path, dpi=100)
+    _save(figure, path, 100)
 
 
 def draw_ablation(cells: Cells, metrics: tuple[str, ...], title: str, path: Path) -> None:
@@ -120,7 +122,13 @@ def draw_ablation(cells: Cells, metrics: tuple[str, ...], title: str, path: Path
         axes[row, 0].set_ylabel(metric, fontsize=8)
     axes[0, 0].invert_yaxis()
     figure.suptitle(f"{title}: test set, the best median in red", fontsize=10)
-    figure.savefig(path, dpi=100)
+    _save(figure, path, 100)
+
+
+def _save(figure: Figure, path: Path, dpi: int) -> None:
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=dpi)
+    write_bytes(path, content.getvalue())
 
 
 def _toy_figure(

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import platform
+import tempfile
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from pyro_probmix._version import __version__
 
-__all__ = ["versions", "write_json", "write_text"]
+__all__ = ["check_writable", "versions", "write_bytes", "write_json", "write_text"]
 
 
 def versions() -> dict[str, str]:
@@ -20,16 +21,54 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), "pyro-probmix": __version__, **packages}
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file; a kill while writing leaves the file as it was."""
+def check_writable(folder: Path) -> None:
+    """Fail before hours of training, not after them, where a folder cannot be made or written to.
+
+    Raises:
+        OSError: if so; nothing has been made.
+    """
+    while not folder.exists():
+        folder = folder.parent
+    with tempfile.TemporaryFile(dir=folder):
+        pass
+
+
+def write_bytes(path: Path, content: bytes, new: bool = False) -> None:
+    """Write a file; a kill while writing leaves the file as it was.
+
+    Args:
+        path: of the file.
+        content: what is written.
+        new: leave a file alone that is there already, even since a moment ago.
+
+    Raises:
+        FileExistsError: if the file is there and has to be new.
+    """
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
+        temporary.write_bytes(content)
+        if new:
+            _link(temporary, path)
+        else:
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON as :func:`write_text` does."""
-    write_text(path, json.dumps(content, indent=1) + "\n")
+def _link(source: Path, path: Path) -> None:
+    try:
+        os.link(source, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links
+        os.replace(source, path)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write text as :func:`write_bytes` does."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, content: Any, new: bool = False) -> None:
+    """Write JSON as :func:`write_bytes` does."""
+    write_bytes(path, (json.dumps(content, indent=1) + "\n").encode(), new)

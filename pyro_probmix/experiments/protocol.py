@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
-from pyro_probmix.datasets import STOCKS, TOYS, UCI, Dataset, stock_split, uci_splits
+from pyro_probmix.datasets import TOYS, UCI, Dataset, stock_split, uci_splits
 from pyro_probmix.nn import MLP
 
 __all__ = ["LARGE", "ExperimentSettings", "Split", "make_split", "settings_for"]
@@ -42,7 +43,7 @@ class ExperimentSettings:
     >>> ExperimentSettings(alpha=0.0)
     Traceback (most recent call last):
         ...
-    ValueError: alpha must be positive; got 0.0
+    ValueError: alpha must be positive and finite; got 0.0
     """
 
     hidden_features: tuple[int, int] = (128, 32)
@@ -66,10 +67,10 @@ class ExperimentSettings:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}")
         for name in ("learning_rate", "alpha"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive; got {getattr(self, name)}")
-        if not self.beta >= 0:
-            raise ValueError(f"beta must not be negative; got {self.beta}")
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be positive and finite; got {getattr(self, name)}")
+        if not 0 <= self.beta < math.inf:
+            raise ValueError(f"beta must be at least 0 and finite; got {self.beta}")
         if self.batch_size is not None and self.batch_size < 2:
             raise ValueError(f"batch_size must be at least 2, or None for all rows; got {self.batch_size}")
         if not 0 <= self.validation_fraction < 1:
@@ -90,7 +91,7 @@ def settings_for(data: Dataset) -> ExperimentSettings:
     >>> settings_for(load("toy-regression")).epochs, settings_for(load("iris")).splits
     (500, 5)
     """
-    if data.name in TOYS:
+    if data.splitting == "drawn":
         return ExperimentSettings(
             hidden_features=(128, 64),
             splits=5,
@@ -180,7 +181,7 @@ def make_split(
         ValueError: if the data set has too few rows for three non-empty parts, or for that many folds.
     """
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0, index)))
-    train, test = _toy_draw(data, rng) if data.name in TOYS else _rows(data, index)
+    train, test = _toy_draw(data, rng) if data.splitting == "drawn" else _rows(data, index)
     num_validation = round(validation_fraction * len(train))
     if num_validation == len(train) or (num_validation == 0) != (validation_fraction == 0):
         raise ValueError(f"{data.name}: {len(train)} training rows are too few to hold back {validation_fraction:.0%}")
@@ -210,5 +211,5 @@ def _toy_draw(data: Dataset, rng: np.random.Generator) -> tuple[Dataset, Dataset
 
 
 def _rows(data: Dataset, index: int) -> tuple[Dataset, Dataset]:
-    train, test = stock_split(len(data)) if data.name in STOCKS else uci_splits(len(data), index + 1)[index]
+    train, test = stock_split(len(data)) if data.splitting == "last" else uci_splits(len(data), index + 1)[index]
     return replace(data, x=data.x[train], y=data.y[train]), replace(data, x=data.x[test], y=data.y[test])

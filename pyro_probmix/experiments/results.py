@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from rich import box
 from rich.table import Table
 
-from pyro_probmix.datasets import TOYS, Dataset
+from pyro_probmix.datasets import Dataset
 from pyro_probmix.experiments.cells import CellResult, Picture
 from pyro_probmix.experiments.files import versions, write_json
 from pyro_probmix.experiments.methods import METHODS
@@ -49,7 +49,7 @@ class Comparison:
         """Names of the metrics: ``nll`` in nats, ``rmse`` in target units, ``accuracy`` from 0 to 1."""
         if self.data.task == "classification":
             return "nll", "accuracy"
-        return ("nll", "rmse", "mse") if self.data.name in TOYS else ("nll", "rmse")
+        return ("nll", "rmse", "mse") if self.data.splitting == "drawn" else ("nll", "rmse")
 
     @property
     def pictures(self) -> dict[str, Picture]:
@@ -94,7 +94,7 @@ class Comparison:
 
     def table(self) -> Table:
         """Mean ± sample standard deviation over the splits, the best mean of a metric in bold."""
-        draws = f"{self.settings.splits} {'draws' if self.data.name in TOYS else 'splits'}"
+        draws = f"{self.settings.splits} {'draws' if self.data.splitting == 'drawn' else 'splits'}"
         title = f"{self.data.name}: test set, mean ± standard deviation over {draws}"
         table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
         for heading in ("method", "fuses", "partners"):

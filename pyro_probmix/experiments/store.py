@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import time
@@ -15,7 +16,7 @@ import torch
 
 from pyro_probmix.datasets import Dataset
 from pyro_probmix.experiments.cells import score
-from pyro_probmix.experiments.files import versions, write_json
+from pyro_probmix.experiments.files import check_writable, versions, write_json
 from pyro_probmix.experiments.methods import METHODS
 from pyro_probmix.experiments.paper import Cells
 from pyro_probmix.experiments.protocol import ExperimentSettings, Split, make_split
@@ -100,7 +101,11 @@ class CellStore:
         return None if found is None else found["metrics"]
 
     def save(self, dataset: str, method: str, metrics: dict[str, list[float]], seconds: float) -> None:
-        """Keep a cell, and write the file of all cells anew."""
+        """Keep a cell, and write the file of all cells anew; a cell that another process has kept since stays.
+
+        Raises:
+            ValueError: if that cell is of other settings.
+        """
         run = {
             "versions": versions(),
             "device": self.compute.device,
@@ -110,7 +115,8 @@ class CellStore:
         path = self._path(dataset, method)
         path.parent.mkdir(parents=True, exist_ok=True)
         cell = {"dataset": dataset, "method": method, "settings": self._settings(dataset)}
-        write_json(path, {**cell, "run": run, "metrics": metrics})
+        with contextlib.suppress(FileExistsError):
+            write_json(path, {**cell, "run": run, "metrics": metrics}, new=True)
         self.collect()
 
     def fill(
@@ -125,8 +131,10 @@ class CellStore:
         Raises:
             ValueError: if a cell of the folder, in a row of the table, has been computed with other settings; nothing
                 is trained then.
+            OSError: if the folder cannot be written to; nothing is trained then.
         """
         self._finished()
+        check_writable(self.folder)
         for name, dataset in data.items():
             for method in methods:
                 metrics, start = self.load(name, method), time.perf_counter()
@@ -290,7 +298,7 @@ def train_splits(
         batch_size=settings.batch_size,
         learning_rate=settings.learning_rate,
         validation_every=settings.validation_every,
-        patience=settings.patience,
+        patience=settings.patience if held_out else None,
         seed=seed,
         progress=progress,
         num_workers=0 if compute.jobs == 1 else compute.jobs,

@@ -13,6 +13,8 @@ from pyro_probmix.nn import CategoricalLikelihood, NormalEmbedding
 
 __all__ = ["assemble"]
 
+_METHODS = "erm", "mixup", "manifold_mixup", "probmix", "manifold_probmix"
+
 
 def assemble(
     method: str,
@@ -41,11 +43,11 @@ def assemble(
             is added to the probability of each class of a :class:`~pyro_probmix.nn.CategoricalLikelihood`, whose
             labels are pooled log-linearly for β > 0 and linearly for β = 0. The other methods have the limit at β = 0.
         separate_variance: the variance of a Normal embedding has a layer of its own (M-ProbMix* of Table 1), instead
-            of one behind its mean; the first layer is a ``Linear`` then.
+            of one behind its mean; the first layer is a ``Linear`` then. For ``"manifold_probmix"`` alone.
 
     Raises:
-        ValueError: if the method is unknown, a manifold method's network has no hidden layer, or ``beta`` is out of
-            range.
+        ValueError: if the method is unknown or has no variance to separate, a manifold method's network has no hidden
+            layer, ``embedding_dim`` is not the width of a ``Linear`` first layer, or ``beta`` is out of range.
 
     Source: El-Laham et al. (2025), section 6.2.
 
@@ -56,8 +58,16 @@ def assemble(
         >>> model.encoder.event_shape
         torch.Size([128])
     """
-    if method.startswith("manifold") and len(network) < 3:
-        raise ValueError(f"network: expected one with a hidden layer for {method}, got {len(network)} layers")
+    if method not in _METHODS:
+        raise ValueError(f"method: expected one of {', '.join(_METHODS)}, got {method!r}")
+    if separate_variance and method != "manifold_probmix":
+        raise ValueError(f"separate_variance: expected False for {method}, whose embedding has no variance, got True")
+    if method.startswith("manifold"):
+        if len(network) < 3:
+            raise ValueError(f"network: expected one with a hidden layer for {method}, got {len(network)} layers")
+        width = getattr(network[0], "out_features", embedding_dim)
+        if width != embedding_dim:
+            raise ValueError(f"embedding_dim: expected {width}, the width of the first layer, got {embedding_dim}")
     vicinity = _vicinity(beta, likelihood)
     if method == "erm":
         return ERM(network, likelihood)
@@ -67,8 +77,6 @@ def assemble(
         return ManifoldMixup(network[:2], network[2:], likelihood, coefficient=coefficient)
     if method == "probmix":
         return ProbMix(network, likelihood, coefficient=coefficient, vicinity=vicinity)
-    if method != "manifold_probmix":
-        raise ValueError(f"method: expected erm, mixup, manifold_mixup, probmix or manifold_probmix, got {method!r}")
     variance_network = None
     if separate_variance:
         variance_network = nn.Linear(cast("nn.Linear", network[0]).in_features, embedding_dim)

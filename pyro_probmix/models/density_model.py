@@ -291,12 +291,13 @@ class DensityModel(Owned):
             del draws["coefficient"]  # not random
         return draws
 
-    def draw_noise(self, x: Tensor, shape: tuple[int, ...]) -> Tensor | None:
+    def draw_noise(self, x: Tensor, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor | None:
         """Standard normal numbers for the embedding of ``x``.
 
         Args:
             x: inputs, of shape ``(N, ...)``.
             shape: of the draws, ``(N,)`` or ``(S, N)``.
+            generator: where they come from, on the device of ``x``; default: the global random state.
 
         Returns:
             Numbers of shape ``shape + event_shape``; None for a model that takes none.
@@ -305,7 +306,7 @@ class DensityModel(Owned):
         if not isinstance(encoder, NormalEmbedding) or self.propagate == "mean":
             return None
         dtype = _first_dtype(encoder) or x.dtype
-        return torch.randn(*shape, *encoder.event_shape, dtype=dtype, device=x.device)
+        return torch.randn(*shape, *encoder.event_shape, generator=generator, dtype=dtype, device=x.device)
 
     def predictive(self, x: Tensor, num_samples: int = 100, seed: int | None = 0, noise: Tensor | None = None) -> Any:
         """The predictive density p(y|x) as a Pyro distribution of batch shape ``(N,)``.

@@ -76,6 +76,7 @@ BAD_DATA = {
     "nan target": ((X, np.array([0, 1, np.nan]), "regression"), r"rows \[2\]"),
     "task": ((X, Y, "ranking"), "task must be one of"),
     "names": ((X, Y, "regression", ("a",)), "1 feature_names for 2 columns"),
+    "splitting": ((X, Y, "regression", (), (), "first"), "splitting must be one of random, drawn, last; got 'first'"),
     "float labels": ((X, Y, "classification", (), ("a", "b")), "labels y must be integers"),
     "label range": ((X, np.array([0, 1, 2]), "classification", (), ("a", "b")), r"got 0\.\.2"),
 }

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pyro.distributions as dist
 import pytest
 import torch
 
 import pyro_probmix as pm
 from pyro_probmix.datasets import load
 from pyro_probmix.experiments import METHODS, ExperimentSettings, select_methods
+from pyro_probmix.models import assemble
 
 MODELS = {
     "erm": pm.ERM,
@@ -62,3 +64,20 @@ def test_methods_are_selected_in_the_order_of_the_tables():
 def test_unknown_methods_list_the_legal_ones(names, got):
     with pytest.raises(ValueError, match=f"unknown methods: {got}; expected some of {', '.join(METHODS)}"):
         select_methods(names)
+
+
+@pytest.mark.parametrize(
+    ("method", "change", "message"),
+    [
+        ("manifold_mixop", {}, "method: expected one of erm, .*, got 'manifold_mixop'"),
+        ("probmix", {"separate_variance": True}, "separate_variance: expected False for probmix"),
+        ("manifold_probmix", {"embedding_dim": 7}, "embedding_dim: expected 8, the width of the first layer, got 7"),
+        ("erm", {"beta": -1.0}, "beta: expected"),
+    ],
+)
+def test_what_cannot_be_assembled_is_refused(method, change, message):
+    likelihood = pm.nn.NormalLikelihood()
+    network = pm.nn.MLP(2, [8], likelihood.num_outputs)
+    options = {"embedding_dim": 8, "coefficient": dist.Beta(0.2, 0.2), "beta": 0.01} | change
+    with pytest.raises(ValueError, match=message):
+        assemble(method, network, likelihood=likelihood, **options)

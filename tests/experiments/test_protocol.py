@@ -118,6 +118,17 @@ def test_without_held_out_rows_the_last_epoch_is_kept(compared, monkeypatch):
     assert (history.best_epoch, len(history.train_loss)) == (2, 3)
 
 
+def test_a_name_makes_no_toy_and_no_stock():
+    """Rows of a user that share a name with ours are split as any others."""
+    x = np.arange(40.0)[:, None]
+    for name in ("toy-regression", "GME"):
+        data = Dataset(name, x, x[:, 0] ** 2, "regression")
+        first, second = (make_split(data, index, seed=0, standardise=False) for index in range(2))
+        assert set(first.test[0].flatten().tolist()) < set(x.flatten().tolist())
+        assert not torch.equal(first.test[0], second.test[0])
+        assert settings_for(data).hidden_features == (128, 32)
+
+
 def test_too_few_rows_are_refused():
     tiny = Dataset("tiny", np.arange(3.0)[:, None], np.arange(3.0), "regression")
     with pytest.raises(ValueError, match="tiny: 2 training rows are too few to hold back 20%"):
@@ -144,7 +155,7 @@ REFUSED = {
     "num_samples": (0, "num_samples must be at least 1"),
     "learning_rate": (float("nan"), "learning_rate must be positive"),
     "alpha": (0.0, "alpha must be positive"),
-    "beta": (-0.1, "beta must not be negative"),
+    "beta": (float("inf"), "beta must be at least 0 and finite; got inf"),
     "batch_size": (1, "batch_size must be at least 2"),
     "validation_fraction": (1.0, r"validation_fraction must be in \[0, 1\)"),
 }

@@ -7,7 +7,7 @@ import json
 import math
 import shutil
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,9 +25,10 @@ from pyro_probmix.experiments import (
     select_table,
 )
 from pyro_probmix.experiments import store as module
-from pyro_probmix.experiments.ablations import ablation_settings
+from pyro_probmix.experiments.ablations import ablation_settings, draw_picture
 from pyro_probmix.experiments.protocol import make_split
 from pyro_probmix.experiments.reproduce import stock_settings
+from pyro_probmix.experiments.store import PaperSettings
 from pyro_probmix.experiments.tuned import tuned_settings
 from pyro_probmix.training import _compiled
 
@@ -144,6 +145,29 @@ def test_what_is_finished_is_not_overwritten(alone, change, told, data_dir, tmp_
         run("table1", data_dir, tmp_path, **change)
     assert len(counted) == 2
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == before
+
+
+def test_the_first_of_two_processes_keeps_a_cell(tmp_path):
+    """Both have seen an empty folder; the later one loses its cell, or is told of other settings."""
+    store = module.CellStore(tmp_path, "name", {"yacht": PaperSettings()}, {"yacht": "sum"}, 0, module.Compute())
+    store.save("yacht", "erm", {"nll": [1.0]}, 1.0)
+    store.save("yacht", "erm", {"nll": [2.0]}, 1.0)
+    assert store.load("yacht", "erm") == {"nll": [1.0]}
+    with pytest.raises(ValueError, match=r"of other settings \(seed 0, not 1\)"):
+        replace(store, seed=1).save("yacht", "erm", {"nll": [3.0]}, 1.0)
+    assert store.collect() == {"yacht": {"erm": {"nll": [1.0]}}}
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_a_folder_that_cannot_be_is_noticed_before_training(data_dir, tmp_path, counted):
+    (tmp_path / "file").touch()
+    for out in (tmp_path / "file", tmp_path / "file" / "in" / "it"):
+        with pytest.raises(OSError, match="file"):
+            run("table1", data_dir, out)
+        with pytest.raises(OSError, match="file"):
+            draw_picture("figure2", out=out)
+    assert not counted
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_published_results_are_finished_cells(data_dir, tmp_path, counted):
