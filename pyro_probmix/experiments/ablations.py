@@ -243,9 +243,13 @@ def ablate(
     data = TOYS[ablation.toy]()
     store = CellStore(folder, name, settings, dict.fromkeys(settings, ablation.toy), seed, compute)
     cells = store.fill(dict.fromkeys(settings, data), methods, report, progress)
-    write_text(folder / f"{name}.md", ablation.markdown(cells, with_changes(_NOTES, changes, seed)))
-    draw_ablation(cells, ablation.metrics, f"{ablation.toy}, as Figures {ablation.figures}", folder / f"{name}.png")
-    return ablation, cells
+    title = f"{ablation.toy}, as Figures {ablation.figures}"
+
+    def write(cells: Cells) -> None:
+        write_text(folder / f"{name}.md", ablation.markdown(cells, with_changes(_NOTES, changes, seed)))
+        draw_ablation(cells, ablation.metrics, title, folder / f"{name}.png")
+
+    return ablation, store.publish(cells, write)
 
 
 def _best(means: dict[str, float], metric: str) -> str:

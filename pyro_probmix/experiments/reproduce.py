@@ -274,6 +274,9 @@ def reproduce(
     store = make_store(folder, table.results, settings, sources, seed, compute)
     cells = store.fill(loaded, chosen, report, progress)
     notes = with_changes(_NOTES[table.results], changes, seed)
-    write_text(folder / f"{table.name}.md", table.markdown(cells, notes))
-    draw_table(table, cells, folder / f"{table.name}.png")
-    return table, cells
+
+    def write(cells: Cells) -> None:
+        write_text(folder / f"{table.name}.md", table.markdown(cells, notes))
+        draw_table(table, cells, folder / f"{table.name}.png")
+
+    return table, store.publish(cells, write)

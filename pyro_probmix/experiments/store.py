@@ -165,6 +165,23 @@ class CellStore:
                 return _part(records, "metrics")
             records = now  # another process has finished a cell, and may have written its file before ours
 
+    def publish(self, cells: Cells, write: Callable[[Cells], None]) -> Cells:
+        """Write what is made of all cells, and anew where another process has finished one meanwhile.
+
+        Args:
+            cells: those of :meth:`fill`.
+            write: writes it.
+
+        Returns:
+            The cells that it was made of in the end.
+        """
+        while True:
+            write(cells)
+            now = self.collect()
+            if now == cells:
+                return cells
+            cells = now
+
     def _finished(self) -> _Records:
         records: _Records = {}
         results = self._results()

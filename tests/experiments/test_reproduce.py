@@ -159,6 +159,19 @@ def test_the_first_of_two_processes_keeps_a_cell(tmp_path):
     assert not list(tmp_path.rglob("*.tmp"))
 
 
+def test_a_table_has_the_cells_that_another_process_finished_while_it_was_written(tmp_path):
+    store = module.CellStore(tmp_path, "name", {"yacht": PaperSettings()}, {"yacht": "sum"}, 0, module.Compute())
+    store.save("yacht", "erm", {"nll": [1.0]}, 1.0)
+    shown = []
+
+    def write(cells):
+        shown.append(list(cells["yacht"]))
+        store.save("yacht", "mixup", {"nll": [2.0]}, 1.0)
+
+    assert list(store.publish(store.collect(), write)["yacht"]) == ["erm", "mixup"]
+    assert shown == [["erm"], ["erm", "mixup"]]
+
+
 def test_a_folder_that_cannot_be_is_noticed_before_training(data_dir, tmp_path, counted):
     (tmp_path / "file").touch()
     for out in (tmp_path / "file", tmp_path / "file" / "in" / "it"):
