@@ -27,6 +27,7 @@ from pyro_probmix.mixing.batches import check_positive_integer
 from pyro_probmix.models import DensityModel, assemble
 from pyro_probmix.nn import MLP, CategoricalLikelihood, Likelihood, NormalLikelihood
 from pyro_probmix.training import fit_replicas
+from pyro_probmix.training._checks import check_device
 
 __all__ = ["ProbMixClassifier", "ProbMixRegressor", "log_likelihood_scorer"]
 
@@ -94,10 +95,7 @@ class _ProbMixEstimator(BaseEstimator):
             raise ValueError(f"alpha: expected a positive number, got {self.alpha}")
         if not (isinstance(self.validation_fraction, Real) and 0 <= self.validation_fraction < 1):
             raise ValueError(f"validation_fraction: expected a number in [0, 1), got {self.validation_fraction}")
-        try:
-            torch.empty(0, device=self.device)
-        except (RuntimeError, AssertionError, TypeError) as error:
-            raise ValueError(f"device: expected one that is here, such as cpu, got {self.device!r}: {error}") from error
+        check_device(self.device)
         smallest = 3 if self.validation_fraction else 2
         return validate_data(self, X, y, dtype=_DTYPES, ensure_min_samples=smallest, **options)
 

@@ -21,6 +21,7 @@ from pyro_probmix.experiments.methods import METHODS
 from pyro_probmix.experiments.paper import Cells
 from pyro_probmix.experiments.protocol import ExperimentSettings, Split, make_split
 from pyro_probmix.training import Replicas, fit_replicas
+from pyro_probmix.training._checks import check_device
 
 __all__ = ["CellStore", "Compute", "PaperSettings", "scores", "train_cell", "train_splits", "with_changes"]
 
@@ -58,10 +59,7 @@ class Compute:
     def __post_init__(self) -> None:
         if self.jobs < 1:
             raise ValueError(f"jobs must be at least 1; got {self.jobs}")
-        try:
-            torch.empty(0, device=self.device)
-        except (RuntimeError, AssertionError) as error:
-            raise ValueError(f"device: expected one that is here, such as cpu, got {self.device!r}: {error}") from error
+        check_device(self.device)
 
 
 @dataclass(frozen=True)

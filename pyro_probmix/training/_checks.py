@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from pyro.distributions import validation_enabled
@@ -14,7 +15,15 @@ from pyro_probmix.mixing.batches import check_finite, name_rows
 from pyro_probmix.models import DensityModel, seeded
 from pyro_probmix.models.methods import of_one
 
-__all__ = ["check_labels", "check_learning_rate", "check_rows", "check_validation", "make_lazy_layers"]
+__all__ = ["check_device", "check_labels", "check_learning_rate", "check_rows", "check_validation", "make_lazy_layers"]
+
+
+def check_device(device: Any) -> None:
+    """Refuse a device that is not here."""
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        raise ValueError(f"device: expected one that is here, such as cpu, got {device!r}: {error}") from error
 
 
 def check_learning_rate(value: float) -> None:
