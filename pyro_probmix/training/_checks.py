@@ -15,7 +15,15 @@ from pyro_probmix.mixing.batches import check_finite, name_rows
 from pyro_probmix.models import DensityModel, seeded
 from pyro_probmix.models.methods import of_one
 
-__all__ = ["check_device", "check_labels", "check_learning_rate", "check_rows", "check_validation", "make_lazy_layers"]
+__all__ = [
+    "check_decay",
+    "check_device",
+    "check_labels",
+    "check_learning_rate",
+    "check_rows",
+    "check_validation",
+    "make_lazy_layers",
+]
 
 
 def check_device(device: Any) -> None:
@@ -30,6 +38,12 @@ def check_learning_rate(value: float) -> None:
     """Refuse a step size that is not positive and finite."""
     if not 0 < value < math.inf:
         raise ValueError(f"learning_rate: expected a positive number, got {value}")
+
+
+def check_decay(value: float | None) -> None:
+    """Refuse a decay that is not between 0 and 1."""
+    if value is not None and not 0 < value < 1:
+        raise ValueError(f"ema_decay: expected a number between 0 and 1, got {value}")
 
 
 def check_validation(x: Tensor, y: Tensor, model: DensityModel) -> None:

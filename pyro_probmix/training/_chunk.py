@@ -20,17 +20,17 @@ from pyro_probmix.training._replica import Batches, RandomState, Replica, held_o
 from pyro_probmix.training._stack import ModelStack
 from pyro_probmix.training.history import VALIDATION_SAMPLES, History
 
-__all__ = ["Chunk", "Settings", "train_chunks"]
+__all__ = ["Chunk", "Settings", "num_epochs", "train_chunks"]
 
 
 @dataclass(frozen=True)
 class Settings:
     """What the replicas of a call have in common."""
 
-    epochs: int
     num_samples: int
     patience: float
     validation_every: int
+    ema_decay: float | None = None
     compile: bool = False
 
 
@@ -41,20 +41,28 @@ class Chunk:
         self.replicas, self.settings, self.device = list(replicas), settings, replicas[0].device
         models = [replica.model for replica in replicas]
         rates = [replica.learning_rate for replica in replicas]
-        self._models = ModelStack(models, rates, settings.num_samples, VALIDATION_SAMPLES, settings.compile)
+        self._models = ModelStack(
+            models, rates, settings.num_samples, VALIDATION_SAMPLES, settings.compile, settings.ema_decay
+        )
         # What the networks draw themselves they draw side by side, apart from what each replica draws.
         network_seed = np.random.SeedSequence([replica.seed for replica in replicas]).generate_state(1).item()
         self._network_state = RandomState(network_seed, self.device)
         self._batches = Batches(self.replicas, settings.num_samples)
         self._held_out = held_out_data(self.replicas)
         size, dtype = len(self.replicas), torch.promote_types(self._models.flat.dtype, torch.float32)
-        self._losses = torch.zeros(size, 2, settings.epochs, device=self.device, dtype=dtype)
+        self._end = torch.tensor([replica.epochs for replica in self.replicas], device=self.device)
+        self._losses = torch.zeros(size, 2, self.epochs, device=self.device, dtype=dtype)
         self._failed = torch.zeros(size, device=self.device, dtype=torch.bool)
-        self._stopped = torch.full((size,), settings.epochs, device=self.device)
+        self._stopped = self._end.clone()
         self._best_loss = torch.full((size,), math.inf, device=self.device, dtype=dtype)
         self._best_epoch = torch.zeros(size, device=self.device, dtype=torch.int64)
         self._best = self._models.flat.clone()
         self._num_gone_failed = 0
+
+    @property
+    def epochs(self) -> int:
+        """The most that a replica is trained."""
+        return num_epochs([self.replicas])
 
     @property
     def num_failed(self) -> int:
@@ -83,15 +91,18 @@ class Chunk:
 
     def validate(self, epoch: int) -> None:
         """The validation losses after an epoch, where there are validation data and this epoch is one of those."""
-        settings = self.settings
-        if not self._held_out or ((epoch + 1) % settings.validation_every and epoch + 1 < settings.epochs):
+        due = (epoch + 1) % self.settings.validation_every == 0
+        if not self._held_out or not (due or any(replica.epochs == epoch + 1 for replica in self.replicas)):
             return
         loss = self._losses[:, 1, epoch] = self._models.validation(self._held_out)
-        improved = (loss < self._best_loss) & (self._stopped > epoch)
+        judged = self._stopped > epoch
+        if not due:  # the last of some, and none of the others'
+            judged &= self._end == epoch + 1
+        improved = (loss < self._best_loss) & judged
         self._best_loss = torch.where(improved, loss, self._best_loss)
         self._best_epoch = torch.where(improved, epoch, self._best_epoch)
-        self._best = torch.where(improved.unsqueeze(1), self._models.flat, self._best)
-        settled = (epoch - self._best_epoch >= settings.patience) & (self._stopped > epoch)
+        self._best = torch.where(improved.unsqueeze(1), self._models.kept, self._best)
+        settled = (epoch - self._best_epoch >= self.settings.patience) & judged
         self._stopped = torch.where(settled, epoch + 1, self._stopped)
 
     def release(self, epoch: int) -> None:
@@ -108,7 +119,7 @@ class Chunk:
         self._models.keep(rows)
         self._batches = Batches(self.replicas, self.settings.num_samples)
         self._held_out = held_out_data(self.replicas)
-        for name in ("_losses", "_failed", "_stopped", "_best_loss", "_best_epoch", "_best"):
+        for name in ("_end", "_losses", "_failed", "_stopped", "_best_loss", "_best_epoch", "_best"):
             setattr(self, name, getattr(self, name)[rows])
 
     def finish(self) -> None:
@@ -117,26 +128,32 @@ class Chunk:
 
     def _write(self, chosen: Tensor) -> None:
         """The parameters of the chosen rows into their models, and what happened into their histories."""
-        failed, best_epoch, flat = self._failed, self._best_epoch, self._models.flat
+        failed, best_epoch, learnt = self._failed, self._best_epoch, self._models.kept
         blind = torch.zeros_like(failed)
         if self._held_out:
             blind = ~failed & ~self._best_loss.isfinite()
-            flat = torch.where((failed | blind).unsqueeze(1), flat, self._best)
+            learnt = self._best
         else:
             best_epoch = self._stopped - 1
         rows = chosen.nonzero().squeeze(1)
-        self._models.write(flat[rows], rows)
+        learnt = torch.where((failed | blind).unsqueeze(1), self._models.flat, learnt)
+        self._models.write(learnt[rows], rows)
         settings, columns = self.settings, (self._losses, failed, blind, self._stopped, best_epoch)
         for row, found, has_failed, is_blind, stop, best in zip(
             rows.tolist(), *(c[rows].tolist() for c in columns), strict=True
         ):
             replica, (train, validation) = self.replicas[row], found
             validated = list(range(settings.validation_every - 1, stop, settings.validation_every))
-            if stop == settings.epochs and stop % settings.validation_every:
+            if stop == replica.epochs and stop % settings.validation_every:
                 validated.append(stop - 1)
             kept = [] if replica.validation is None else [validation[e] for e in validated]
             replica.history = History(train[:stop], kept, max(0, stop - 1) if has_failed or is_blind else best)
             replica.failed = stop if has_failed else 0 if is_blind else None
+
+
+def num_epochs(chunks: Sequence[Sequence[Replica]]) -> int:
+    """How many epochs all chunks are trained, if none stops early."""
+    return sum(max(replica.epochs for replica in chunk) for chunk in chunks)
 
 
 def train_chunks(chunks: Sequence[Sequence[Replica]], settings: Settings, num_workers: int, bar: Any) -> None:
@@ -148,7 +165,7 @@ def train_chunks(chunks: Sequence[Sequence[Replica]], settings: Settings, num_wo
     if not num_workers:
         for number, chunk in enumerate(chunks):
             _train(chunk, settings, bar)
-            bar.update((number + 1) * settings.epochs - bar.n)
+            bar.update(num_epochs(chunks[: number + 1]) - bar.n)
         return
     if "fork" not in multiprocessing.get_all_start_methods():
         raise ValueError(f"num_workers: expected 0 where no process can be forked, got {num_workers}")
@@ -173,7 +190,7 @@ def train_chunks(chunks: Sequence[Sequence[Replica]], settings: Settings, num_wo
             states = torch.load(io.BytesIO(content), weights_only=True)
             for replica, state in zip(chunks[number], states, strict=True):
                 replica.learn(state)
-    bar.update(len(chunks) * settings.epochs - bar.n)  # a chunk may have stopped early
+    bar.update(num_epochs(chunks) - bar.n)  # a chunk may have stopped early
 
 
 @dataclass
@@ -217,7 +234,7 @@ def _train(replicas: Sequence[Replica], settings: Settings, bar: Any) -> None:
     with seeded(replicas[0].seed, replicas[0].device):
         chunk = Chunk(replicas, settings)
         interval = 1 if chunk.device.type == "cpu" else 50  # epochs after which the host asks who has stopped
-        for epoch in range(settings.epochs):
+        for epoch in range(chunk.epochs):
             chunk.train(epoch)
             chunk.validate(epoch)
             bar.update()

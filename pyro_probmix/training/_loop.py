@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 from pyro_probmix.mixing import EmbeddingGraph, PairBatch, PairLoader
 from pyro_probmix.models import DensityModel
 from pyro_probmix.models.plain import Objective
+from pyro_probmix.training._averaging import MovingAverage
 from pyro_probmix.training._guard import GuardedSteps
 from pyro_probmix.training.checkpoints import Checkpoint, random_state, save_checkpoint
 from pyro_probmix.training.history import VALIDATION_SAMPLES, History
@@ -36,6 +37,7 @@ class Plan:
     compile: bool
     coefficient: Callable[[int], Any] | None
     max_skipped: int
+    ema_decay: float | None
     path: Path | None
     checkpoint_every: int
     progress: bool
@@ -69,6 +71,7 @@ class Training:
         self.optimizer, self.scheduler, self.device = optimizer, scheduler, device
         self.interval = 1 if device.type == "cpu" else 50
         self.steps = GuardedSteps(model, optimizer, device, plan.max_skipped)
+        self.average = None if plan.ema_decay is None else MovingAverage(self.steps.parameters, plan.ema_decay)
         self.scaler = torch.amp.GradScaler(device.type, enabled=plan.precision is torch.float16)
         self._one = torch.ones((), device=device)
         self._risk = torch.compile(model.risk) if plan.compile else model.risk
@@ -120,6 +123,8 @@ class Training:
             scale = self.scaler.scale(self._one) if self.scaler.is_enabled() else None
             self.steps.step(finite, scale, epoch, number)
             self.scaler.update()
+            if self.average is not None:
+                self.average.update()
             total += torch.where(finite[0], loss.detach().to(total.dtype) * len(batch), 0)
             num_nodes += finite[0] * len(batch)
         self.losses[0, epoch] = total / num_nodes
@@ -136,7 +141,7 @@ class Training:
 
     def _validate(self, epoch: int, x: Tensor, y: Tensor) -> None:
         self.model.eval()
-        with torch.no_grad():
+        with torch.no_grad(), nullcontext() if self.average is None else self.average.applied():
             loss = -self.model.predictive(x, num_samples=VALIDATION_SAMPLES).log_prob(y).mean()
             self.losses[1, epoch] = loss
             improved = self.losses[1, epoch] < self.best_loss
@@ -161,6 +166,8 @@ class Training:
         train, validation = self.losses.tolist()
         skipped = int(self.steps.skipped)
         if self.validation is None:
+            if self.average is not None:
+                self.average.write()
             return History(train, [], self.done - 1, skipped)
         if not self.best_loss.isfinite():
             raise ValueError(f"validation: expected a finite loss in some epoch, got {validation[-1]} in the last")
@@ -178,6 +185,9 @@ class Training:
         if isinstance(self.loader.graph, EmbeddingGraph):
             sampler["neighbors"] = self.loader.graph.neighbors
         best = {"loss": self.best_loss, "epoch": self.best_epoch, "model": self.best}
+        history: dict[str, Any] = {"losses": self.losses[:, : self.done], "skipped": self.steps.skipped}
+        if self.average is not None:
+            history |= {"average": self.average.values, "count": self.average.count}
         return Checkpoint(
             epoch=self.done,
             model=self.model.state_dict(),
@@ -185,7 +195,7 @@ class Training:
             scheduler=None if self.scheduler is None else self.scheduler.state_dict(),
             scaler=self.scaler.state_dict() if self.scaler.is_enabled() else None,
             best=best if self.best else {},
-            history={"losses": self.losses[:, : self.done], "skipped": self.steps.skipped},
+            history=history,
             sampler=sampler,
             random=random_state(self.device),
             settings=self.plan.settings,
@@ -212,6 +222,9 @@ class Training:
             self.loader.graph.neighbors = checkpoint.sampler["neighbors"]
         self.losses[:, : self.done] = checkpoint.history["losses"].to(self.device)
         self.steps.skipped.copy_(checkpoint.history["skipped"])
+        if self.average is not None:
+            self.average.count = checkpoint.history["count"]
+            torch._foreach_copy_(self.average.values, checkpoint.history["average"])
         if self.best:
             self.best_loss.copy_(checkpoint.best["loss"])
             self.best_epoch.copy_(checkpoint.best["epoch"])

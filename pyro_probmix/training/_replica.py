@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pyro_probmix.distributions import LogSpaceBeta
 from pyro_probmix.mixing import CompleteGraph, EmbeddingGraph, PairBatch, PairLoader, SamplingGraph
+from pyro_probmix.mixing.batches import check_positive_integer
 from pyro_probmix.models import DensityModel, seeded
 from pyro_probmix.training._checks import (
     check_labels,
@@ -54,9 +55,15 @@ class Replica:
     """A model, its data and its random state; its history in the end."""
 
     def __init__(
-        self, model: DensityModel, loader: PairLoader, validation: Data | None, learning_rate: float, seed: int
+        self,
+        model: DensityModel,
+        loader: PairLoader,
+        validation: Data | None,
+        epochs: int,
+        learning_rate: float,
+        seed: int,
     ) -> None:
-        self.model, self.loader, self.validation = model, loader, validation
+        self.model, self.loader, self.validation, self.epochs = model, loader, validation, epochs
         self.learning_rate, self.seed, self.device = learning_rate, seed, loader.x.device
         self.history = History()
         self.failed: int | None = None
@@ -68,6 +75,7 @@ class Replica:
         make_model: Callable[[int], DensityModel],
         r: int,
         data: Data,
+        epochs: int,
         learning_rate: float,
         graph: Any,
         validation: Data | None,
@@ -75,6 +83,7 @@ class Replica:
         seed: int,
     ) -> Replica:
         """Replica r of a seed, its arguments checked."""
+        epochs = check_positive_integer("epochs", epochs)
         check_learning_rate(learning_rate)
         if isinstance(data, Tensor):
             raise TypeError("data: expected a sequence of (x, y), got a tensor in it")
@@ -99,7 +108,7 @@ class Replica:
         if validation is not None:
             check_validation(*validation, model)
             check_rows("validation x", validation[0], model)
-        return cls(model.train(), loader, validation, learning_rate, fit_seed)
+        return cls(model.train(), loader, validation, epochs, learning_rate, fit_seed)
 
     @property
     def kind(self) -> tuple:

@@ -32,6 +32,7 @@ class ModelStack:
         num_samples: K of eq. 16.
         validation_samples: embedding samples a point in the validation loss.
         compile: whether steps and losses are compiled once they have been asked for often.
+        ema_decay: of the :class:`~pyro_probmix.training._averaging.MovingAverage` of what is trained, if there is one.
 
     Attributes:
         flat: what is trained, a row a model, of shape ``(R, P)``.
@@ -44,6 +45,7 @@ class ModelStack:
         num_samples: int,
         validation_samples: int,
         compile: bool = False,
+        ema_decay: float | None = None,
     ) -> None:
         self._models = list(models)
         self._call = _Call(models[0], num_samples, validation_samples)
@@ -60,6 +62,8 @@ class ModelStack:
         dtype = torch.promote_types(self.flat.dtype, torch.float32)
         rates = torch.tensor(learning_rates, device=self.flat.device, dtype=dtype)
         self._optimizer = Adam(self.flat, rates.unsqueeze(1))
+        self._average = None if ema_decay is None else self.flat.to(dtype, copy=True)
+        self._least_weight, self._count = 1 - (ema_decay or 0.0), torch.zeros_like(rates)
         self._step: Callable[..., tuple[Tensor, Tensor]] = self._take_step
         self._validation: Callable[..., Tensor] = self._evaluate_validation
         if compile:
@@ -83,11 +87,21 @@ class ModelStack:
             The risk of each model before the step, of shape ``(R,)``, and which of them have moved.
         """
         state = {**self._optimizer.begin(moving.unsqueeze(1)), "moving": moving}
-        return self._step(self.flat, self._rest, arguments, state)
+        loss, moved = self._step(self.flat, self._rest, arguments, state)
+        if self._average is not None:
+            self._count += moved
+            weight = torch.where(moved, (1 / self._count).clamp_min(self._least_weight), 0)
+            self._average.lerp_(self.flat.to(weight.dtype), weight.unsqueeze(1))
+        return loss, moved
+
+    @property
+    def kept(self) -> Tensor:
+        """What is validated and becomes of the models: ``flat``, or its average."""
+        return self.flat if self._average is None else self._average.to(self.flat.dtype)
 
     def validation(self, blocks: Sequence[dict[str, Tensor]]) -> Tensor:
         """The validation loss of each model, of shape ``(R,)``: the sum over blocks of rows, which have weights."""
-        return torch.stack([self._validation(self.flat, self._rest, block) for block in blocks]).sum(0)
+        return torch.stack([self._validation(self.kept, self._rest, block) for block in blocks]).sum(0)
 
     def _take_step(
         self, flat: Tensor, rest: dict[str, Tensor], arguments: dict[str, Tensor], state: dict[str, Tensor]
@@ -127,6 +141,9 @@ class ModelStack:
         self._models = [self._models[row] for row in rows.tolist()]
         self.flat = self.flat[rows]
         self._rest = {name: tensor[rows] for name, tensor in self._rest.items()}
+        self._count = self._count[rows]
+        if self._average is not None:
+            self._average = self._average[rows]
         self._optimizer.keep(rows, self.flat)
 
     @torch.no_grad()

@@ -39,7 +39,8 @@ class Checkpoint:
         scheduler: ``scheduler.state_dict()``, or None.
         scaler: ``state_dict()`` of the loss scaling of float16, or None.
         best: best-so-far on validation data: its ``loss``, its ``epoch``, and the ``model`` it had.
-        history: losses of the epochs that are done.
+        history: losses of the epochs that are done, and the moving average of the parameters where one is kept, as the
+            ``average`` of ``count`` steps.
         sampler: its next ``epoch``, and the ``neighbors`` of a graph that finds them anew.
         random: random states, by device, as :func:`random_state` gives them.
         settings: what the training was asked for, as JSON has it; it is resumed with equal settings only.

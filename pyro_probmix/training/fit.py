@@ -19,6 +19,7 @@ from pyro_probmix.mixing.batches import check_positive_integer
 from pyro_probmix.models import DensityModel, seeded
 from pyro_probmix.models.plain import OBJECTIVES, Objective
 from pyro_probmix.training._checks import (
+    check_decay,
     check_labels,
     check_learning_rate,
     check_rows,
@@ -52,6 +53,7 @@ def fit(
     optimizer: Callable[[list[Tensor]], torch.optim.Optimizer] | None = None,
     scheduler: Callable[[torch.optim.Optimizer], Any] | None = None,
     max_grad_norm: float | None = None,
+    ema_decay: float | None = None,
     precision: torch.dtype | None = None,
     compile: bool = False,
     coefficient: Callable[[int], Any] | None = None,
@@ -90,6 +92,9 @@ def fit(
         scheduler: from the optimiser, its learning-rate schedule, stepped once an epoch; one that looks at a loss
             gets the validation loss if there is one.
         max_grad_norm: gradients are scaled down to this norm, positive; default: left as they are.
+        ema_decay: in (0, 1), to validate and keep the exponential moving average of the parameters instead of
+            themselves: the plain mean of the first 1 / (1 − ``ema_decay``) steps, of about as many of the last from
+            then on. Buffers are those of the last step. Default: no average.
         precision: ``torch.bfloat16`` or ``torch.float16`` to compute the risk under autocast, for float16 with a
             scaled loss; default: the parameters' own.
         compile: whether the risk is compiled by ``torch.compile``, which takes a C++ compiler.
@@ -130,6 +135,7 @@ def fit(
         raise ValueError(f"precision: expected torch.bfloat16, torch.float16 or None, got {precision}")
     if max_grad_norm is not None and not max_grad_norm > 0:
         raise ValueError(f"max_grad_norm: expected a positive number, got {max_grad_norm}")
+    check_decay(ema_decay)
     plan = Plan(
         epochs=check_positive_integer("epochs", epochs),
         num_samples=check_positive_integer("num_samples", num_samples),
@@ -139,6 +145,7 @@ def fit(
         compile=compile,
         coefficient=coefficient,
         max_skipped=check_positive_integer("max_skipped", max_skipped) if non_finite == "skip" else 0,
+        ema_decay=ema_decay,
         path=None if checkpoint_dir is None else Path(checkpoint_dir) / CHECKPOINT,
         checkpoint_every=check_positive_integer("checkpoint_every", checkpoint_every),
         progress=progress,
@@ -237,6 +244,7 @@ def _settings(
         "seed": describe(seed),
         "batch_size": loader.batch_size,
         **{name: describe(getattr(plan, name)) for name in named},
+        **({} if plan.ema_decay is None else {"ema_decay": describe(plan.ema_decay)}),
         "optimizer": [type(optimizer).__name__, *describe(groups)],
         "coefficient": describe(coefficient),
         "annealing": plan.coefficient is not None,

@@ -18,7 +18,8 @@ from pyro_probmix.distributions import linear_pool, log_linear_pool
 from pyro_probmix.mixing import PairBatch, SamplingGraph
 from pyro_probmix.mixing.batches import check_positive_integer
 from pyro_probmix.models import DensityModel, seeded
-from pyro_probmix.training._chunk import Settings, train_chunks
+from pyro_probmix.training._checks import check_decay
+from pyro_probmix.training._chunk import Settings, num_epochs, train_chunks
 from pyro_probmix.training._compiled import check_compiler
 from pyro_probmix.training._replica import Data, Replica
 from pyro_probmix.training._stack import saved_bytes
@@ -88,10 +89,11 @@ def fit_replicas(
     *,
     graph: Graphs | None = None,
     validation: Sequence[Data] | None = None,
-    epochs: int = 1000,
+    epochs: int | Sequence[int] = 1000,
     batch_size: int | None = None,
     learning_rate: float | Sequence[float] = 5e-3,
     num_samples: int = 1,
+    ema_decay: float | None = None,
     seed: int = 0,
     progress: bool = True,
     patience: int | None = None,
@@ -119,10 +121,11 @@ def fit_replicas(
         graph: which pairs are mixed: one graph for all, one each, or what makes it from the inputs, such as
             :class:`~pyro_probmix.NearestNeighborGraph`; default: :class:`~pyro_probmix.CompleteGraph`.
         validation: inputs and labels that choose the epoch of each replica; default: the last epoch is kept.
-        epochs: passes over the data, at least 1.
+        epochs: passes over the data, at least 1; for all or one each.
         batch_size: nodes a step; default: all of them.
         learning_rate: Adam's step size, positive; for all or one each.
         num_samples: K of eq. 16.
+        ema_decay: of the moving average of the parameters that is validated and kept, as for :func:`~pyro_probmix.fit`.
         seed: seed of all random numbers.
         progress: whether a progress bar is shown.
         patience: epochs without a better validation loss after which a replica stops; default: never.
@@ -153,11 +156,12 @@ def fit_replicas(
         LinearPool(batch_shape: (64,), components: 5)
     """
     data = list(data)
+    check_decay(ema_decay)
     settings = Settings(
-        epochs=check_positive_integer("epochs", epochs),
         num_samples=check_positive_integer("num_samples", num_samples),
         patience=math.inf if patience is None else check_positive_integer("patience", patience),
         validation_every=check_positive_integer("validation_every", validation_every),
+        ema_decay=ema_decay,
         compile=compile,
     )
     if patience is not None and validation is None:
@@ -168,17 +172,17 @@ def fit_replicas(
         raise ValueError("data: expected one replica at least, got none")
     if num_workers:
         check_positive_integer("num_workers", num_workers)
-    rates: list[float] = np.atleast_1d(learning_rate).tolist() * (len(data) if np.ndim(learning_rate) == 0 else 1)
+    ends, rates = _each(epochs, len(data)), _each(learning_rate, len(data))
     graphs = list(graph) if isinstance(graph, Sequence) else [graph] * len(data)
     held_out: list[Data | None] = [None] * len(data) if validation is None else list(validation)
-    for name, values in (("learning_rate", rates), ("graph", graphs), ("validation", held_out)):
+    for name, values in (("epochs", ends), ("learning_rate", rates), ("graph", graphs), ("validation", held_out)):
         if len(values) != len(data):
             raise ValueError(f"{name}: expected one for each of the {len(data)} replicas, got {len(values)}")
     replicas = []
     with pyro.get_param_store().scope():
-        for r, (own, rate, pairs, chosen) in enumerate(zip(data, rates, graphs, held_out, strict=True)):
+        for r, (own, end, rate, pairs, chosen) in enumerate(zip(data, ends, rates, graphs, held_out, strict=True)):
             try:
-                replicas.append(Replica.make(make_model, r, own, rate, pairs, chosen, batch_size, seed))
+                replicas.append(Replica.make(make_model, r, own, end, rate, pairs, chosen, batch_size, seed))
             except (TypeError, ValueError) as error:
                 kind = TypeError if isinstance(error, TypeError) else ValueError
                 raise kind(f"replica {r}: {error}") from error
@@ -189,7 +193,7 @@ def fit_replicas(
         with validation_enabled(False):
             chunks = list(_chunks(replicas, settings, chunk_size, num_workers))
             with tqdm(
-                total=len(chunks) * epochs,
+                total=num_epochs(chunks),
                 desc=f"{len(data)} replicas",
                 unit="epoch",
                 disable=not progress,
@@ -204,6 +208,12 @@ def fit_replicas(
         failed={r: epoch for r, epoch in enumerate(replica.failed for replica in replicas) if epoch is not None},
         seeds=[replica.seed for replica in replicas],
     )
+
+
+def _each(value: Any, size: int) -> list[Any]:
+    """A number for each replica, from one for all or one each, each of its own type."""
+    values = [value] * size if np.ndim(value) == 0 else list(value)
+    return [own.item() if isinstance(own, Tensor | np.generic) else own for own in values]
 
 
 def _check_apart(replicas: Sequence[Replica]) -> None:

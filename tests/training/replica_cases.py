@@ -53,10 +53,12 @@ def assert_as_fit(
     validation: Any = None,
     graphs: Any = None,
     learning_rate: Any = 0.02,
+    epochs: Any = 4,
     **arguments: Any,
 ) -> None:
     """Each replica is what ``pm.fit`` makes of it, in float64 up to rounding."""
     rates = learning_rate if isinstance(learning_rate, list) else [learning_rate] * len(data)
+    ends = epochs if isinstance(epochs, list) else [epochs] * len(data)
     for r, own in enumerate(data):
         model = initial(make_model, r)
         history = pm.fit(
@@ -66,7 +68,8 @@ def assert_as_fit(
             validation=None if validation is None else validation[r],
             learning_rate=rates[r],
             seed=replicas.seeds[r],
-            **{"epochs": 4, "progress": False} | arguments,
+            epochs=ends[r],
+            **{"progress": False} | arguments,
         )
         assert_same(replicas.models[r], model)
         assert replicas.histories[r].train_loss == pytest.approx(history.train_loss, rel=1e-9)

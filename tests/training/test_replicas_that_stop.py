@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import pyro_probmix as pm
 from pyro_probmix.training._stack import ModelStack
-from tests.training.replica_cases import assert_same, data, fit_replicas, initial, maker
+from tests.training.replica_cases import assert_as_fit, assert_same, data, fit_replicas, initial, maker
 
 
 class Failing(nn.Module):
@@ -143,3 +143,32 @@ def test_validation_every() -> None:
         assert history.validation_loss == [other.validation_loss[epoch] for epoch in (2, 5, 7)]
         best = min(range(3), key=history.validation_loss.__getitem__)
         assert history.best_epoch == (2, 5, 7)[best]
+
+
+@pytest.mark.parametrize("validated", [True, False])
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_number_of_epochs_each(num_workers: int, validated: bool) -> None:
+    """Each ends as it would alone, in whatever order they stop and also where the longest is in another chunk."""
+    own = [data(r, size) for r, size in enumerate((9, 12, 7, 11))]
+    held_out = [data(5)] * 4 if validated else None
+    epochs = [5, 1, 9, 2]
+    options: dict[str, Any] = {"epochs": epochs, "batch_size": 4}
+    replicas = fit_replicas(
+        maker("ManifoldProbMix"), own, validation=held_out, num_workers=num_workers, chunk_size=2, **options
+    )
+    assert [len(history.train_loss) for history in replicas.histories] == epochs
+    assert_as_fit(replicas, maker("ManifoldProbMix"), own, held_out, **options)
+
+
+def test_the_last_epoch_of_each_is_validated() -> None:
+    """Of the others it is none that counts: an epoch is chosen, and patience ends, at a validation of their own."""
+    own = [data(r) for r in range(3)]
+    options: dict[str, Any] = {"validation": own, "validation_every": 3}
+    together = fit_replicas(maker(), own, epochs=[8, 5, 10], patience=4, **options)
+    lengths = []
+    for r, epochs in enumerate((8, 5, 10)):
+        alone = fit_replicas(maker(), own, epochs=epochs, patience=4, **options)
+        assert together.histories[r] == alone.histories[r]
+        assert_same(together.models[r], alone.models[r], rtol=0)
+        lengths.append(len(together.histories[r].validation_loss))
+    assert lengths == [3, 2, 4]

@@ -89,6 +89,8 @@ CASES: dict[str, dict[str, Any]] = {
     "full batch": {"batch_size": None},
     "neighbours": {"graph": pm.NearestNeighborGraph(data()[0], num_neighbors=2)},
     "clipping": {"max_grad_norm": 0.1},
+    "average": {"ema_decay": 0.9},
+    "average, no validation": {"ema_decay": 0.9, "validation": None},
     "bfloat16": {"precision": torch.bfloat16},
     "samples": {"num_samples": 3, "objective": "log-expected"},
 }
@@ -245,6 +247,7 @@ OTHER: dict[str, tuple[dict[str, Any], str]] = {
     "num_samples": ({"num_samples": 2}, "num_samples: expected 1, .*, got 2"),
     "objective": ({"objective": "log-expected"}, "objective: expected expected-log, .*, got log-expected"),
     "max_grad_norm": ({"max_grad_norm": 1.0}, r"max_grad_norm: expected None, .*, got 1\.0"),
+    "ema_decay": ({"ema_decay": 0.9}, r"ema_decay: expected none, .*, got 0\.9"),
     "precision": ({"precision": torch.bfloat16}, r"precision: expected None, .*, got torch\.bfloat16"),
     "non_finite": ({"non_finite": "skip"}, "max_skipped: expected 0, .*, got 10"),
     "annealing": ({"coefficient": lambda epoch: dist.Beta(0.2, 0.2)}, "annealing: expected False, .*, got True"),
