@@ -300,8 +300,10 @@ def train_splits(
     seed: int,
     compute: Compute,
     progress: bool,
+    epochs: Sequence[int] | None = None,
+    ema_decay: float | None = None,
 ) -> Replicas:
-    """One method trained on splits, as replicas."""
+    """One method trained on splits, as replicas; for the epochs of the settings, or for a number of epochs each."""
     column, device = METHODS[method], splits[0].train[0].device
     held_out = [split.validation for split in splits if split.held_out is not None]
     return fit_replicas(
@@ -309,11 +311,12 @@ def train_splits(
         [split.train for split in splits],
         graph=functools.partial(column.graph, num_neighbors=settings.num_neighbors),
         validation=held_out or None,
-        epochs=settings.epochs,
+        epochs=settings.epochs if epochs is None else epochs,
         batch_size=settings.batch_size,
         learning_rate=settings.learning_rate,
         validation_every=settings.validation_every,
         patience=settings.patience if held_out else None,
+        ema_decay=ema_decay,
         seed=seed,
         progress=progress,
         num_workers=0 if compute.jobs == 1 else compute.jobs,

@@ -27,6 +27,8 @@ QUICK = {
     "num_samples": 3,
     "hidden_features": (8, 4),
     "members": 3,
+    "refit": False,
+    "ema_decay": None,
     "progress": False,
 }
 
@@ -96,6 +98,42 @@ def test_members_hold_back_different_rows(data_dir, tmp_path, monkeypatch):
         assert len({len(torch.cat([split.train[0], split.validation[0]])) for split in own}) == 1
 
 
+def test_what_is_chosen_is_trained_anew_on_all_rows(data_dir, tmp_path, monkeypatch):
+    """For the epochs chosen, a member for those that its own validation rows chose; what has been scored is that."""
+    calls, scored, train, score = [], [], module.train_splits, module.scores
+
+    def record(data, method, settings, splits, seed, compute, progress, epochs, ema_decay):
+        assert ema_decay == 0.9
+        replicas = train(data, method, settings, splits, seed, compute, progress, epochs, ema_decay)
+        calls.append((settings.learning_rate, splits, epochs, replicas))
+        return replicas
+
+    def keep(models, *rest):
+        scored.append(models)
+        return score(models, *rest)
+
+    monkeypatch.setattr(module, "train_splits", record)
+    monkeypatch.setattr(module, "scores", keep)
+    fast = replace(FAST, learning_rate=0.1)  # so that the last epoch is not the best
+    cells = run(data_dir, tmp_path, candidates=(LAZY, fast), refit=True, ema_decay=0.9, splits=3, epochs=8)
+    for (searched, again), models in zip((calls[1:3], calls[3:]), scored, strict=True):
+        rate, splits, epochs, replicas = again
+        assert (rate, searched[0]) == (0.1, 0.1)
+        assert epochs == [history.best_epoch + 1 for history in searched[3].histories]
+        assert [len(history.train_loss) for history in replicas.histories] == epochs
+        assert [model for members in models for model in members] == replicas.models
+        for split, other in zip(splits, searched[1], strict=True):
+            assert split.held_out is None
+            whole = torch.cat([other.train[0], other.validation[0]])
+            assert torch.equal(torch.sort(split.train[0].sum(1)).values, torch.sort(whole.sum(1)).values)
+            assert torch.equal(split.test[0], other.test[0])
+    assert len(set(calls[2][2]) | set(calls[4][2])) > 1
+    assert [len(members) for members in scored[1]] == [3, 3, 3]
+    first, other = (next(replicas.models[0].parameters()) for *_, replicas in (calls[2], calls[4]))
+    assert not torch.equal(first, other)
+    assert cells["ensemble"]["candidate"] == cells["manifold_probmix"]["candidate"] == [1, 1, 1]
+
+
 def test_folds_are_a_partition(data_dir):
     data = load_uci("wine-quality-red", data_dir)  # whose rows are no multiple of five
     splits = [make_split(data, 0, 0, 0.2, fold) for fold in range(5)]
@@ -123,6 +161,19 @@ def test_a_split_that_no_candidate_fits_is_named(data_dir, tmp_path, monkeypatch
     monkeypatch.setattr(module, "make_split", spoil)
     with pytest.raises(ValueError, match="erm on yacht: no candidate has a finite loss on splits 2"):
         run(data_dir, tmp_path, methods=("erm",))
+
+
+def test_a_split_that_cannot_be_trained_anew_is_named(data_dir, tmp_path, monkeypatch):
+    def spoil(data, index, seed, fraction, *rest):
+        split = make_split(data, index, seed, fraction, *rest)
+        if index == 1 and not fraction:
+            split.train[1].fill_(1e30)
+        return split
+
+    monkeypatch.setattr(module, "make_split", spoil)
+    with pytest.raises(ValueError, match=r"erm on yacht: the loss is not finite on splits \[2\]"):
+        run(data_dir, tmp_path, methods=("erm",), refit=True)
+    assert not list(tmp_path.rglob("erm.json"))
 
 
 @pytest.mark.parametrize(
