@@ -20,23 +20,26 @@ class MovingAverage:
     Args:
         parameters: what is averaged; their averages have single precision at least.
         decay: in (0, 1).
+        shape: of the counts of steps; it broadcasts with that of the parameters.
 
     Attributes:
         values: the averages, in the order of the parameters.
         count: steps so far.
     """
 
-    def __init__(self, parameters: Sequence[Tensor], decay: float) -> None:
-        self.parameters, self.decay, self.count = list(parameters), decay, 0
-        self.values = [p.clone() for p in self._own()]
+    def __init__(self, parameters: Sequence[Tensor], decay: float, shape: Sequence[int] = ()) -> None:
+        self.parameters, self.decay = list(parameters), decay
+        self.values = [p.detach().to(torch.promote_types(p.dtype, torch.float32), copy=True) for p in parameters]
+        first = self.values[0]
+        self.count = torch.zeros(tuple(shape), device=first.device, dtype=first.dtype)
 
-    def _own(self) -> list[Tensor]:
-        return [p.detach().to(torch.promote_types(p.dtype, torch.float32)) for p in self.parameters]
-
-    def update(self) -> None:
-        """To be called after a step."""
-        self.count += 1
-        torch._foreach_lerp_(self.values, self._own(), max(1 / self.count, 1 - self.decay))
+    @torch.no_grad()
+    def update(self, taken: Tensor) -> None:
+        """To be called after a step, with whether it was taken; no host waits for that."""
+        self.count += taken
+        weight = torch.where(taken, (1 / self.count).clamp_min(1 - self.decay), 0)
+        for value, parameter in zip(self.values, self.parameters, strict=True):
+            value.lerp_(parameter.to(value.dtype), weight.to(value.dtype))
 
     @torch.no_grad()
     def write(self) -> None:
@@ -47,9 +50,13 @@ class MovingAverage:
     def applied(self) -> Iterator[None]:
         """Inside, the parameters are their averages."""
         own = [p.detach().clone() for p in self.parameters]
-        self.write()
         try:
+            self.write()
             yield
         finally:
             with torch.no_grad():
                 torch._foreach_copy_(self.parameters, own)
+
+    def keep(self, rows: Tensor, kept: Tensor) -> None:
+        """Go on with these rows of the one parameter alone, which are in ``kept`` from now on."""
+        self.parameters, self.values, self.count = [kept], [self.values[0][rows]], self.count[rows]

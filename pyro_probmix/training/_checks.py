@@ -36,14 +36,21 @@ def check_device(device: Any) -> None:
 
 def check_learning_rate(value: float) -> None:
     """Refuse a step size that is not positive and finite."""
-    if not 0 < value < math.inf:
+    if not _between("learning_rate", "a positive number", value, math.inf):
         raise ValueError(f"learning_rate: expected a positive number, got {value}")
 
 
 def check_decay(value: float | None) -> None:
     """Refuse a decay that is not between 0 and 1."""
-    if value is not None and not 0 < value < 1:
+    if value is not None and not _between("ema_decay", "a number between 0 and 1", value, 1):
         raise ValueError(f"ema_decay: expected a number between 0 and 1, got {value}")
+
+
+def _between(name: str, expected: str, value: Any, upper: float) -> bool:
+    try:
+        return bool(0 < value < upper)
+    except (TypeError, ValueError, RuntimeError) as error:  # of no number, and of several
+        raise TypeError(f"{name}: expected {expected}, got {value!r}") from error
 
 
 def check_validation(x: Tensor, y: Tensor, model: DensityModel) -> None:

@@ -55,8 +55,8 @@ class GuardedSteps:
         gradients = [p.grad for p in self.parameters if p.grad is not None]
         return torch.stack([loss.detach(), *torch._foreach_norm(gradients, math.inf)]).isfinite()
 
-    def step(self, finite: Tensor, scale: Tensor | None, epoch: int, batch: int) -> None:
-        """Take the step or not.
+    def step(self, finite: Tensor, scale: Tensor | None, epoch: int, batch: int) -> Tensor:
+        """Take the step or not, and tell whether it was taken.
 
         Args:
             finite: of :meth:`look`.
@@ -67,10 +67,11 @@ class GuardedSteps:
         Raises:
             ValueError: if one step too many was left out.
         """
-        if not self.deferred and bool(finite.all()):
+        sound = finite.all()
+        if not self.deferred and bool(sound):
             self.optimizer.step()
-            return
-        bad = ~finite.all()
+            return sound
+        bad = ~sound
         fault = bad & ~self._failed
         if scale is not None:
             fault &= ~(finite[0] & (scale > 1))
@@ -91,6 +92,7 @@ class GuardedSteps:
             self.optimizer.step()
         else:
             self.check()
+        return ~stop
 
     def check(self) -> None:
         """Raises where a step too many was left out."""

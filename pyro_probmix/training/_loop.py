@@ -121,10 +121,10 @@ class Training:
             if self.plan.max_grad_norm is not None:
                 torch.nn.utils.clip_grad_norm_(self.steps.parameters, self.plan.max_grad_norm)
             scale = self.scaler.scale(self._one) if self.scaler.is_enabled() else None
-            self.steps.step(finite, scale, epoch, number)
+            taken = self.steps.step(finite, scale, epoch, number)
             self.scaler.update()
             if self.average is not None:
-                self.average.update()
+                self.average.update(taken)
             total += torch.where(finite[0], loss.detach().to(total.dtype) * len(batch), 0)
             num_nodes += finite[0] * len(batch)
         self.losses[0, epoch] = total / num_nodes
@@ -223,7 +223,7 @@ class Training:
         self.losses[:, : self.done] = checkpoint.history["losses"].to(self.device)
         self.steps.skipped.copy_(checkpoint.history["skipped"])
         if self.average is not None:
-            self.average.count = checkpoint.history["count"]
+            self.average.count.copy_(checkpoint.history["count"])
             torch._foreach_copy_(self.average.values, checkpoint.history["average"])
         if self.best:
             self.best_loss.copy_(checkpoint.best["loss"])

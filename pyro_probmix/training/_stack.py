@@ -18,6 +18,7 @@ from torch.func import functional_call, vmap
 from pyro_probmix.mixing import PairBatch
 from pyro_probmix.models import DensityModel
 from pyro_probmix.models.plain import weighted_mean
+from pyro_probmix.training._averaging import MovingAverage
 from pyro_probmix.training._compiled import Compiled
 
 __all__ = ["Adam", "ModelStack", "StackCache", "check_stackable", "configuration", "pad", "saved_bytes", "stack"]
@@ -32,7 +33,7 @@ class ModelStack:
         num_samples: K of eq. 16.
         validation_samples: embedding samples a point in the validation loss.
         compile: whether steps and losses are compiled once they have been asked for often.
-        ema_decay: of the :class:`~pyro_probmix.training._averaging.MovingAverage` of what is trained, if there is one.
+        ema_decay: of the :class:`MovingAverage` of what is trained, if there is one.
 
     Attributes:
         flat: what is trained, a row a model, of shape ``(R, P)``.
@@ -62,8 +63,7 @@ class ModelStack:
         dtype = torch.promote_types(self.flat.dtype, torch.float32)
         rates = torch.tensor(learning_rates, device=self.flat.device, dtype=dtype)
         self._optimizer = Adam(self.flat, rates.unsqueeze(1))
-        self._average = None if ema_decay is None else self.flat.to(dtype, copy=True)
-        self._least_weight, self._count = 1 - (ema_decay or 0.0), torch.zeros_like(rates)
+        self._average = None if ema_decay is None else MovingAverage([self.flat], ema_decay, (len(rows), 1))
         self._step: Callable[..., tuple[Tensor, Tensor]] = self._take_step
         self._validation: Callable[..., Tensor] = self._evaluate_validation
         if compile:
@@ -89,19 +89,18 @@ class ModelStack:
         state = {**self._optimizer.begin(moving.unsqueeze(1)), "moving": moving}
         loss, moved = self._step(self.flat, self._rest, arguments, state)
         if self._average is not None:
-            self._count += moved
-            weight = torch.where(moved, (1 / self._count).clamp_min(self._least_weight), 0)
-            self._average.lerp_(self.flat.to(weight.dtype), weight.unsqueeze(1))
+            self._average.update(moved.unsqueeze(1))
         return loss, moved
 
     @property
     def kept(self) -> Tensor:
         """What is validated and becomes of the models: ``flat``, or its average."""
-        return self.flat if self._average is None else self._average.to(self.flat.dtype)
+        return self.flat if self._average is None else self._average.values[0].to(self.flat.dtype)
 
     def validation(self, blocks: Sequence[dict[str, Tensor]]) -> Tensor:
         """The validation loss of each model, of shape ``(R,)``: the sum over blocks of rows, which have weights."""
-        return torch.stack([self._validation(self.kept, self._rest, block) for block in blocks]).sum(0)
+        kept = self.kept
+        return torch.stack([self._validation(kept, self._rest, block) for block in blocks]).sum(0)
 
     def _take_step(
         self, flat: Tensor, rest: dict[str, Tensor], arguments: dict[str, Tensor], state: dict[str, Tensor]
@@ -141,9 +140,8 @@ class ModelStack:
         self._models = [self._models[row] for row in rows.tolist()]
         self.flat = self.flat[rows]
         self._rest = {name: tensor[rows] for name, tensor in self._rest.items()}
-        self._count = self._count[rows]
         if self._average is not None:
-            self._average = self._average[rows]
+            self._average.keep(rows, self.flat)
         self._optimizer.keep(rows, self.flat)
 
     @torch.no_grad()

@@ -16,8 +16,8 @@ class History:
 
     Attributes:
         train_loss: risk of each epoch, in nats (eq. 16), the mean over the nodes of its batches.
-        validation_loss: mean negative log-likelihood on the validation data after each epoch, in nats; empty
-            without validation data.
+        validation_loss: mean negative log-likelihood on the validation data after each epoch, in nats, of the average
+            of the parameters where one is kept; empty without validation data.
         best_epoch: epoch whose parameters the model has, counted from 0; the last without validation data.
         skipped_steps: steps that were not taken, their loss or a gradient not being finite.
     """

@@ -166,6 +166,8 @@ def fit_replicas(
     )
     if patience is not None and validation is None:
         raise ValueError(f"patience: expected validation data with it, got {patience} without")
+    if not isinstance(epochs, Sequence | Tensor | np.ndarray):
+        epochs = check_positive_integer("epochs", epochs)
     if chunk_size is not None:
         chunk_size = check_positive_integer("chunk_size", chunk_size)
     if not data:
@@ -212,8 +214,11 @@ def fit_replicas(
 
 def _each(value: Any, size: int) -> list[Any]:
     """A number for each replica, from one for all or one each, each of its own type."""
-    values = [value] * size if np.ndim(value) == 0 else list(value)
-    return [own.item() if isinstance(own, Tensor | np.generic) else own for own in values]
+    arrays = Tensor | np.ndarray | np.generic
+    if isinstance(value, arrays):
+        value = value.tolist()
+    values = value if isinstance(value, Sequence) else [value] * size
+    return [own.item() if isinstance(own, arrays) and own.ndim == 0 else own for own in values]
 
 
 def _check_apart(replicas: Sequence[Replica]) -> None:

@@ -15,7 +15,8 @@ import pyro_probmix as pm
 from pyro_probmix.training import _compiled
 from pyro_probmix.training._averaging import MovingAverage
 from tests.models import cases
-from tests.training.replica_cases import assert_as_fit, assert_same, data, fit_replicas, maker
+from tests.training.replica_cases import assert_as_fit, assert_same, data, fit_replicas, initial, maker
+from tests.training.test_replicas_that_stop import Failing
 
 DECAY, STEPS = 0.75, 7
 
@@ -73,29 +74,93 @@ def test_replicas_are_averaged_as_fit_averages(validated: bool, compile: bool, m
     monkeypatch.setenv("CXX", sys.executable)  # no compiler is needed
     own = [data(r, size) for r, size in enumerate((9, 12, 7, 11))]
     held_out = [data(10 + r, 5) for r in range(4)] if validated else None
-    options: dict[str, Any] = {"epochs": [5, 1, 9, 2], "batch_size": 4, "ema_decay": DECAY}
+    options: dict[str, Any] = {"epochs": [5, 1, 9, 2], "batch_size": 4, "ema_decay": 0.95}
     replicas = fit_replicas(maker("ManifoldProbMix"), own, validation=held_out, compile=compile, **options)
     assert_as_fit(replicas, maker("ManifoldProbMix"), own, held_out, **options)
 
 
-def test_training_that_fails_leaves_the_last_finite_step() -> None:
-    """As without averages."""
-    x, y = data()
-    own = [(x, y), (x, 1e200 * y)]
+@pytest.mark.parametrize("where", ["output", "gradient"])
+def test_training_that_fails_leaves_the_last_finite_step(where: str) -> None:
+    """And not the average, which is what those that go on are left with."""
 
     def make_model(r: int) -> Any:
-        network = nn.Linear(3, 1).double()
-        nn.init.zeros_(network.weight)
-        return pm.ERM(network, pm.nn.NormalLikelihood(scale=1.0))
+        return pm.ERM(Failing([0.09, math.inf][r], where), pm.nn.NormalLikelihood(scale=1.0))
 
-    plain, averaged = (fit_replicas(make_model, own, learning_rate=1e300, ema_decay=decay) for decay in (None, DECAY))
+    own = [data(r) for r in range(2)]
+    plain, averaged = (fit_replicas(make_model, own, epochs=12, ema_decay=decay) for decay in (None, DECAY))
     assert averaged.failed == plain.failed
-    assert 1 in plain.failed
-    assert_same(averaged.models[1], plain.models[1], rtol=0)
-    alone = make_model(1)
+    assert list(plain.failed) == [0]
+    assert plain.failed[0] > 1
+    assert_same(averaged.models[0], plain.models[0], rtol=0)
+    assert not torch.equal(averaged.models[1].decoder.linear.weight, plain.models[1].decoder.linear.weight)
+    alone = initial(make_model, 0)
     with pytest.raises(ValueError, match="expected finite losses and gradients"):
-        pm.fit(alone, own[1], learning_rate=1e300, ema_decay=DECAY, epochs=4, progress=False)
-    assert all(torch.isfinite(p).all() for p in alone.parameters())
+        pm.fit(
+            alone,
+            own[0],
+            epochs=12,
+            learning_rate=0.02,
+            ema_decay=DECAY,
+            seed=plain.seeds[0],
+            progress=False,
+        )
+    assert_same(alone, plain.models[0])
+
+
+def test_validation_that_is_never_finite_leaves_the_last_step() -> None:
+    class Blind(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(3, 1).double()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.linear(x) if self.training else self.linear(x) * math.nan
+
+    def make_model(r: int) -> Any:
+        return pm.ERM(Blind(), pm.nn.NormalLikelihood(scale=1.0))
+
+    plain = fit_replicas(make_model, [data()])
+    averaged = fit_replicas(make_model, [data()], validation=[data(5)], ema_decay=DECAY)
+    assert averaged.failed == {0: 0}
+    assert_same(averaged.models[0], plain.models[0], rtol=0)
+    alone = initial(make_model, 0)
+    with pytest.raises(ValueError, match="expected a finite loss in some epoch"):
+        pm.fit(
+            alone,
+            data(),
+            epochs=4,
+            learning_rate=0.02,
+            validation=data(5),
+            ema_decay=DECAY,
+            seed=plain.seeds[0],
+            progress=False,
+        )
+    assert_same(alone, plain.models[0])
+
+
+class Overflowing(nn.Module):
+    """A linear network whose first outputs in training are not finite."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self.linear, self.times = nn.Linear(3, 1).double(), times
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.times -= self.training
+        return self.linear(x) * (math.nan if self.training and self.times >= 0 else 1.0)
+
+
+def test_steps_that_are_not_taken_do_not_count() -> None:
+    """The average is that of the steps that were: the initial parameters are no part of it."""
+    steps = []
+    for epochs in range(4, 7):
+        one = initial(lambda r: pm.ERM(Overflowing(3), pm.nn.NormalLikelihood(scale=1.0)), 0)
+        history = fit(one, epochs, non_finite="skip")
+        assert history.skipped_steps == 3
+        steps.append(parameters_to_vector(one.parameters()).detach())
+    averaged = initial(lambda r: pm.ERM(Overflowing(3), pm.nn.NormalLikelihood(scale=1.0)), 0)
+    fit(averaged, 6, non_finite="skip", ema_decay=0.9)
+    torch.testing.assert_close(parameters_to_vector(averaged.parameters()), sum(steps) / 3, rtol=1e-12, atol=1e-12)
 
 
 def test_averages_have_single_precision_at_least() -> None:
@@ -104,7 +169,7 @@ def test_averages_have_single_precision_at_least() -> None:
     average = MovingAverage([parameter], 0.999)
     for step in range(2000):
         parameter.fill_(1.0 if step < 1000 else 2.0)
-        average.update()
+        average.update(torch.tensor(True))
     (found,) = average.values
     assert found.dtype is torch.float32
     torch.testing.assert_close(found, torch.full((3,), 2 - 0.999**1000), rtol=1e-4, atol=0)
@@ -120,3 +185,8 @@ def test_bad_decays(decay: float) -> None:
         fit(model(), 1, ema_decay=decay)
     with pytest.raises(ValueError, match=message):
         fit_replicas(maker(), [data()], ema_decay=decay)
+
+
+def test_a_decay_is_one_number() -> None:
+    with pytest.raises(TypeError, match=r"ema_decay: expected a number between 0 and 1, got \[0.9, 0.9\]"):
+        fit_replicas(maker(), [data()] * 2, ema_decay=[0.9, 0.9])

@@ -362,6 +362,8 @@ def test_lazy_layers_are_made_from_the_seed(validated: bool) -> None:
 def test_rates_may_be_an_array() -> None:
     own = [data(r) for r in range(2)]
     rates = [0.02, 0.01]
+    for one in (np.array(0.02), torch.tensor(0.02, dtype=torch.float64)):
+        assert_as_fit(fit_replicas(maker(), own, learning_rate=one), maker(), own, learning_rate=0.02)
     for replicas in (
         fit_replicas(maker(), own, learning_rate=kind(rates)) for kind in (np.array, torch.DoubleTensor, list)
     ):
@@ -387,8 +389,14 @@ BAD: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     ),
     "rates": ({"learning_rate": [0.1]}, ValueError, "learning_rate: expected one for each of the 2 replicas, got 1"),
     "rate": ({"learning_rate": [0.1, -1.0]}, ValueError, "replica 1: learning_rate: .*got -1.0"),
-    "epochs": ({"epochs": 0}, ValueError, "replica 0: epochs: expected at least 1, got 0"),
+    "epochs": ({"epochs": 0}, ValueError, "^epochs: expected at least 1, got 0"),
     "epochs each": ({"epochs": [4]}, ValueError, "epochs: expected one for each of the 2 replicas, got 1"),
+    "epochs in a table": ({"epochs": [[4], [4]]}, TypeError, r"replica 0: epochs: expected an integer, got \[4\]"),
+    "rates in a table": (
+        {"learning_rate": np.array([[0.1], [0.2]])},
+        TypeError,
+        r"replica 0: learning_rate: expected a positive number, got \[0.1\]",
+    ),
     "epochs of one": ({"epochs": [4, 2.5]}, TypeError, "replica 1: epochs: expected an integer, got 2.5"),
     "samples": ({"num_samples": 0}, ValueError, "num_samples: expected at least 1, got 0"),
     "batch size": ({"batch_size": 0}, ValueError, "replica 0: batch_size: expected at least 1, got 0"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from tqdm.auto import tqdm
 
 import pyro_probmix as pm
 from pyro_probmix.training._stack import ModelStack
@@ -162,13 +164,35 @@ def test_a_number_of_epochs_each(num_workers: int, validated: bool) -> None:
 
 def test_the_last_epoch_of_each_is_validated() -> None:
     """Of the others it is none that counts: an epoch is chosen, and patience ends, at a validation of their own."""
-    own = [data(r) for r in range(3)]
-    options: dict[str, Any] = {"validation": own, "validation_every": 3}
-    together = fit_replicas(maker(), own, epochs=[8, 5, 10], patience=4, **options)
-    lengths = []
-    for r, epochs in enumerate((8, 5, 10)):
-        alone = fit_replicas(maker(), own, epochs=epochs, patience=4, **options)
-        assert together.histories[r] == alone.histories[r]
-        assert_same(together.models[r], alone.models[r], rtol=0)
-        lengths.append(len(together.histories[r].validation_loss))
-    assert lengths == [3, 2, 4]
+
+    def noise(seed: int, size: int) -> tuple[Tensor, Tensor]:
+        generator = torch.Generator().manual_seed(seed)
+        return torch.randn(size, 2, generator=generator), torch.randn(size, generator=generator)
+
+    def make_model(r: int) -> Any:
+        likelihood = pm.nn.NormalLikelihood()
+        return pm.ERM(pm.nn.MLP(2, [16], likelihood.num_outputs), likelihood)
+
+    own, held_out = [noise(r, 12) for r in range(3)], [noise(r + 10, 6) for r in range(3)]
+    epochs = [14, 6, 19]
+    options: dict[str, Any] = {"validation": held_out, "validation_every": 4, "patience": 2, "learning_rate": 0.1}
+    together = fit_replicas(make_model, own, epochs=epochs, **options)
+    for r, end in enumerate(epochs):
+        alone = fit_replicas(make_model, own, epochs=end, **options)
+        assert together.histories[r].validation_loss == pytest.approx(alone.histories[r].validation_loss, rel=1e-5)
+        assert len(together.histories[r].train_loss) == len(alone.histories[r].train_loss)
+        assert together.histories[r].best_epoch == alone.histories[r].best_epoch
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_the_bar_counts_the_epochs_of_each_chunk(num_workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    bars = []
+
+    class Bar(tqdm):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options | {"disable": False, "file": io.StringIO()})
+            bars.append(self)
+
+    monkeypatch.setattr("pyro_probmix.training.replicas.tqdm", Bar)
+    fit_replicas(maker(), [data()] * 4, epochs=[5, 1, 3, 4], chunk_size=2, num_workers=num_workers)
+    assert [(bar.n, bar.total) for bar in bars] == [(9, 9)]
