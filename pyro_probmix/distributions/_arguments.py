@@ -140,7 +140,7 @@ def split_weights(
         if len(values) != size:
             raise ValueError(f"weights: expected {size} of them, one a component, got {len(values)}")
     for k, value in enumerate(values):
-        if not isinstance(value, Tensor | Real):
+        if not isinstance(value, (Tensor, Real)):
             raise TypeError(f"weights: expected numbers or tensors, got {type(value).__name__} at index {k}")
     tensors = [value for value in values if isinstance(value, Tensor)]
     try:

@@ -37,7 +37,7 @@ def in_double(part: Any) -> Any:
     """A distribution with all its parameters in float64, that checks no values; transforms are left as they are."""
     if isinstance(part, Tensor):
         return part.double() if part.is_floating_point() else part
-    if isinstance(part, list | tuple):
+    if isinstance(part, (list, tuple)):
         return type(part)([in_double(item) for item in part])
     if isinstance(part, Distribution):
         copied = copy.copy(part)
@@ -133,7 +133,7 @@ def landmarks(p: Any) -> Tensor:
     elif isinstance(p, MixtureSameFamily):
         inner, (low, high) = p.component_distribution, bounds(p.component_distribution)
         points = torch.cat([landmarks(inner), low.unsqueeze(-1), high.unsqueeze(-1)], -1).flatten(-2)
-    elif isinstance(p, ExpandedDistribution | Independent):
+    elif isinstance(p, (ExpandedDistribution, Independent)):
         points = landmarks(p.base_dist)
     elif isinstance(p, TransformedDistribution):
         points = landmarks(p.base_dist)

@@ -299,7 +299,7 @@ def held_tensors(part: Any) -> Iterator[Tensor]:
     """The tensors that a distribution, a transform or a list of them holds, parameters of modules aside."""
     if isinstance(part, Tensor):
         yield part
-    elif isinstance(part, list | tuple):
+    elif isinstance(part, (list, tuple)):
         for item in part:
             yield from held_tensors(item)
     elif isinstance(part, Distribution):
@@ -379,7 +379,7 @@ def plain(p: Any) -> Any:
 
 def validates(p: Any) -> bool:
     """Whether ``p`` checks its arguments and values; some wrappers leave that to what they wrap."""
-    while isinstance(p, torch.distributions.Independent | MaskedDistribution | ExpandedDistribution):
+    while isinstance(p, (torch.distributions.Independent, MaskedDistribution, ExpandedDistribution)):
         p = p.base_dist
     return bool(p._validate_args)
 

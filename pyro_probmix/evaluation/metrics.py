@@ -105,7 +105,7 @@ def _expectation(p: Any) -> Tensor | None:
 
 def _is_circular(p: Any) -> bool:
     """Whether labels are angles."""
-    if isinstance(p, torch.distributions.Independent | MaskedDistribution):
+    if isinstance(p, (torch.distributions.Independent, MaskedDistribution)):
         return _is_circular(p.base_dist)
     if isinstance(p, LinearPool):
         components: Any = p.components
@@ -130,7 +130,7 @@ def _correct(p: Any, y: Tensor) -> Tensor | None:
 
 def _class_probabilities(p: Any) -> Tensor:
     """The probability of each class, of shape ``batch_shape + event_shape + (C,)``, each label on its own."""
-    while isinstance(p, torch.distributions.Independent | MaskedDistribution):
+    while isinstance(p, (torch.distributions.Independent, MaskedDistribution)):
         p = p.base_dist
     dim = -2 - len(p.event_shape)
     if isinstance(p, LinearPool):

@@ -249,7 +249,7 @@ class LabelVicinity(Vicinity):
             ndims = p.reinterpreted_batch_ndims
             inner = self.expected_log_prob(p.base_dist, y, partner_y, _unsqueeze(coefficient, ndims))
             return inner.flatten(-ndims).sum(-1)
-        if isinstance(p, torch.distributions.Categorical | torch.distributions.OneHotCategorical):
+        if isinstance(p, (torch.distributions.Categorical, torch.distributions.OneHotCategorical)):
             log_p = p.logits
         elif isinstance(p, torch.distributions.Bernoulli):
             log_p = -softplus(torch.stack([p.logits, -p.logits], -1))

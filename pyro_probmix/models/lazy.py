@@ -173,6 +173,6 @@ def from_noise(p: Any, noise: Tensor) -> Tensor:
 def _without_event(p: Any) -> Any:
     if isinstance(p, LazyDistribution):
         return _without_event(p.force())
-    if isinstance(p, torch.distributions.Independent | MaskedDistribution):
+    if isinstance(p, (torch.distributions.Independent, MaskedDistribution)):
         return _without_event(p.base_dist)
     return p

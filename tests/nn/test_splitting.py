@@ -243,6 +243,9 @@ class Counting(Standardised):
 
 def test_a_network_that_changes_its_buffers_is_refused() -> None:
     network = Counting()
-    with pytest.raises(ValueError, match=r"at: expected modules around 'first' .*; Counting assigns to a buffer"):
+    with pytest.raises(
+        ValueError,
+        match=r"at: expected modules around 'first' .*; (Counting assigns to|cannot assign .* as) a? ?buffer",
+    ):
         split(network, "first")
     assert torch.equal(network.std, torch.ones(3))

@@ -54,7 +54,7 @@ def expected_log_jacobian(chain: Sequence[Transform], base: Any) -> Tensor:
 def _known_points(base: Any) -> dict[str, Tensor]:
     """The mean and the geometric mean of a law, as far as they are known, or else some point of its support."""
     law = base
-    while isinstance(law, torch.distributions.Independent | dist.MaskedDistribution):
+    while isinstance(law, (torch.distributions.Independent, dist.MaskedDistribution)):
         law = plain(law.base_dist)
     points: dict[str, Tensor] = {}
     with suppress(NotImplementedError):
