@@ -15,7 +15,8 @@ class MovingAverage:
     r"""The exponential moving average :math:`\bar\theta_t = \bar\theta_{t-1} + w_t(\theta_t - \bar\theta_{t-1})`.
 
     With :math:`w_t = \max(1/t, 1 - \text{decay})` it is the plain mean of the first 1 / (1 − decay) steps, and the
-    initial parameters do not count.
+    initial parameters do not count. PyTorch's ``swa_utils.AveragedModel`` copies the model, has the host look at the
+    device in each step, and knows neither rows nor steps that were not taken.
 
     Args:
         parameters: what is averaged; their averages have single precision at least.
@@ -25,6 +26,8 @@ class MovingAverage:
     Attributes:
         values: the averages, in the order of the parameters.
         count: steps so far.
+
+    Source: Polyak and Juditsky (1992), Acceleration of Stochastic Approximation by Averaging, for the mean.
     """
 
     def __init__(self, parameters: Sequence[Tensor], decay: float, shape: Sequence[int] = ()) -> None:

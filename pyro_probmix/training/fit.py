@@ -93,8 +93,10 @@ def fit(
             gets the validation loss if there is one.
         max_grad_norm: gradients are scaled down to this norm, positive; default: left as they are.
         ema_decay: in (0, 1), to validate and keep the exponential moving average of the parameters instead of
-            themselves: the plain mean of the first 1 / (1 − ``ema_decay``) steps, of about as many of the last from
-            then on. Buffers are not averaged. Default: no average.
+            themselves, :math:`\bar\theta_t = \bar\theta_{t-1} + w_t (\theta_t - \bar\theta_{t-1})` over the steps
+            taken, with :math:`w_t = \max(1/t, 1 - \text{decay})`: the plain mean of the first 1 / (1 − ``ema_decay``),
+            of about as many of the last from then on (Polyak and Juditsky, 1992). Buffers are not averaged. Default: no
+            average.
         precision: ``torch.bfloat16`` or ``torch.float16`` to compute the risk under autocast, for float16 with a
             scaled loss; default: the parameters' own.
         compile: whether the risk is compiled by ``torch.compile``, which takes a C++ compiler.
