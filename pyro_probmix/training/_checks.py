@@ -36,21 +36,22 @@ def check_device(device: Any) -> None:
 
 def check_learning_rate(value: float) -> None:
     """Refuse a step size that is not positive and finite."""
-    if not _between("learning_rate", "a positive number", value, math.inf):
-        raise ValueError(f"learning_rate: expected a positive number, got {value}")
+    _check_between("learning_rate", "a positive number", value, math.inf)
 
 
 def check_decay(value: float | None) -> None:
     """Refuse a decay that is not between 0 and 1."""
-    if value is not None and not _between("ema_decay", "a number between 0 and 1", value, 1):
-        raise ValueError(f"ema_decay: expected a number between 0 and 1, got {value}")
+    if value is not None:
+        _check_between("ema_decay", "a number between 0 and 1", value, 1)
 
 
-def _between(name: str, expected: str, value: Any, upper: float) -> bool:
+def _check_between(name: str, expected: str, value: Any, upper: float) -> None:
     try:
-        return bool(0 < value < upper)
+        inside = bool(0 < value < upper)
     except (TypeError, ValueError, RuntimeError) as error:  # of no number, and of several
         raise TypeError(f"{name}: expected {expected}, got {value!r}") from error
+    if not inside:
+        raise ValueError(f"{name}: expected {expected}, got {value}")
 
 
 def check_validation(x: Tensor, y: Tensor, model: DensityModel) -> None:
