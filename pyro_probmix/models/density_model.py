@@ -15,7 +15,7 @@ from pyro_probmix.distributions import linear_pool
 from pyro_probmix.distributions._rows import take
 from pyro_probmix.mixing import PairBatch
 from pyro_probmix.mixing.batches import check_batch
-from pyro_probmix.models.fusion import Labels, Mixing
+from pyro_probmix.models.mixing import Labels, Mixing
 from pyro_probmix.models.lazy import LazyDistribution, from_noise, rsample
 from pyro_probmix.models.mix import MixMessenger
 from pyro_probmix.models.plain import Objective, PlainStatements, labels_of, reduce

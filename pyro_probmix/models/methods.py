@@ -13,7 +13,7 @@ from torch.distributions import constraints
 from pyro_probmix.mixing import DiracVicinity, LabelVicinity, NormalVicinity, Vicinity
 from pyro_probmix.mixing.vicinity import Fusion
 from pyro_probmix.models.density_model import DensityModel
-from pyro_probmix.models.fusion import Labels, Mixing, Per
+from pyro_probmix.models.mixing import Labels, Mixing, Per
 
 __all__ = ["CIRCULAR", "ERM", "ManifoldMixup", "ManifoldProbMix", "Mixup", "ProbMix", "of_one"]
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from pyro_probmix.mixing import DiracVicinity, GaussJacobi, PairBatch, Vicinity
 from pyro_probmix.mixing.batches import check_batch
 from pyro_probmix.mixing.vicinity import Fusion
-from pyro_probmix.models.fusion import Labels, Mixing, Per
+from pyro_probmix.models.mixing import Labels, Mixing, Per
 from pyro_probmix.models.lazy import Unscored
 from pyro_probmix.models.statements import drawn_by_guide
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pyro_probmix.mixing import PairBatch
-from pyro_probmix.models.fusion import Labels, Mixing, check_labels
+from pyro_probmix.models.mixing import Labels, Mixing, check_labels
 from pyro_probmix.models.lazy import from_noise
 from pyro_probmix.nn._precision import without_autocast
 

@@ -12,7 +12,7 @@ import torch
 from pyro_probmix.distributions import natural_parameters
 from pyro_probmix.distributions.exponential_family import validates
 from pyro_probmix.mixing import DiracVicinity
-from pyro_probmix.models.fusion import Mixing
+from pyro_probmix.models.mixing import Mixing
 
 PARTNER = torch.tensor([2, 0, 1, 3])
 COEFFICIENTS = {
