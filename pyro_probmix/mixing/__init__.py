@@ -13,7 +13,7 @@ from pyro_probmix.mixing.graphs import (
     WeightedGraph,
 )
 from pyro_probmix.mixing.quadrature import GaussJacobi
-from pyro_probmix.mixing.vicinity import DiracVicinity, LabelVicinity, NormalVicinity, Vicinity
+from pyro_probmix.mixing.vicinity import DiracVicinity, LabelVicinity, NormalVicinity, Vicinity, default_vicinity
 
 __all__ = [
     "CompleteGraph",
@@ -34,4 +34,5 @@ __all__ = [
     "WeightedGraph",
     "as_coefficient",
     "coefficient_to",
+    "default_vicinity",
 ]

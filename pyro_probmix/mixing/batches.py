@@ -122,8 +122,20 @@ def fill_missing(y: Tensor, mask: Tensor) -> Tensor:
     """
     if not bool(mask.any()):
         raise ValueError("mask: expected at least one observed output, got none")
-    legal = y[mask][0]
-    return torch.where(mask.reshape(mask.shape + (1,) * (y.dim() - mask.dim())), y, legal)
+    return legal_labels(y, mask.reshape(mask.shape + (1,) * (y.dim() - mask.dim())), -y.dim())
+
+
+def legal_labels(y: Tensor, mask: Tensor, dim: int) -> Tensor:
+    """``y`` with the first observed value wherever none was observed, without a look at the values.
+
+    Args:
+        y: Outputs.
+        mask: Which are observed, of the shape of ``y``, or one a node, broadcasting with ``y``.
+        dim: The nodes' dimension in ``y``, negative.
+    """
+    first = mask.flatten().to(torch.uint8).argmax().unsqueeze(0)
+    legal = y.flatten().index_select(0, first) if mask.shape == y.shape else y.index_select(dim, first)
+    return torch.where(mask, y, legal)
 
 
 @dataclass(eq=False)  # not frozen: Lightning converts what is in it to another precision

@@ -24,7 +24,7 @@ from pyro_probmix.distributions.exponential_family import plain
 from pyro_probmix.distributions.families.normal import LOG_2PI, MultivariateNormalFamily, NormalFamily
 from pyro_probmix.mixing.batches import check_positive_integer
 
-__all__ = ["DiracVicinity", "Fusion", "LabelVicinity", "NormalVicinity", "Vicinity"]
+__all__ = ["DiracVicinity", "Fusion", "LabelVicinity", "NormalVicinity", "Vicinity", "default_vicinity"]
 
 Fusion = Literal["linear", "log-linear"]
 
@@ -48,6 +48,9 @@ class Vicinity(ABC):
     def __init__(self, fusion: Fusion) -> None:
         check_fusion(fusion)
         self.fusion = fusion
+
+    def check(self, p: Any, labels: str = "exact") -> None:
+        """STUB."""
 
     @abstractmethod
     def fused(self, y: Tensor, partner_y: Tensor, coefficient: Tensor, support: Any = constraints.real) -> Any:
@@ -270,6 +273,11 @@ class LabelVicinity(Vicinity):
 
     def __repr__(self) -> str:
         return f'LabelVicinity({self.beta}, {self.num_classes}, fusion="{self.fusion}")'
+
+
+def default_vicinity(p: Any) -> Vicinity:
+    """STUB."""
+    return DiracVicinity("linear" if p.support.is_discrete else "log-linear")
 
 
 def _interpolate(y: Tensor, partner_y: Tensor, coefficient: Tensor, coefficient_dims: int) -> Tensor:

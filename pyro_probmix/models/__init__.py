@@ -2,9 +2,9 @@
 
 from pyro_probmix.models.assembly import assemble
 from pyro_probmix.models.density_model import DensityModel, Guide
-from pyro_probmix.models.mixing import Mixing
 from pyro_probmix.models.methods import ERM, ManifoldMixup, ManifoldProbMix, Mixup, ProbMix
 from pyro_probmix.models.mix import MixedModel, MixMessenger, mix
+from pyro_probmix.models.mixing import Mixing
 from pyro_probmix.models.posterior import PosteriorGuide
 from pyro_probmix.models.rescaling import rescaled
 from pyro_probmix.models.seeding import seeded

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -12,12 +11,11 @@ from pyro.nn import PyroModule
 from torch import Tensor, nn
 
 from pyro_probmix.distributions import linear_pool
-from pyro_probmix.distributions._rows import take
 from pyro_probmix.mixing import PairBatch
 from pyro_probmix.mixing.batches import check_batch
-from pyro_probmix.models.mixing import Labels, Mixing
 from pyro_probmix.models.lazy import LazyDistribution, from_noise, rsample
 from pyro_probmix.models.mix import MixMessenger
+from pyro_probmix.models.mixing import Labels, Mixing
 from pyro_probmix.models.plain import Objective, PlainStatements, labels_of, reduce
 from pyro_probmix.models.seeding import seeded
 from pyro_probmix.models.statements import (
@@ -74,16 +72,17 @@ class DensityModel(Owned):
                 f"got {type(likelihood).__name__}"
             )
         self.encoder, self.decoder, self.likelihood = encoder, decoder, likelihood
-        self.mixing, self.propagate = mixing, propagate
+        self.mixing = Mixing() if mixing is None else mixing
+        self.propagate = propagate
 
     @property
     def coefficient(self) -> Any:
         """The distribution of λ, None for a model that mixes nothing; assign another to anneal it in training."""
-        return None if self.mixing is None else self.mixing.coefficient
+        return self.mixing.coefficient
 
     @coefficient.setter
     def coefficient(self, coefficient: Any) -> None:
-        if self.mixing is None:
+        if self.mixing.coefficient is None:
             raise ValueError(f"coefficient: expected a model that mixes, got {type(self).__name__}")
         self.mixing = replace(self.mixing, coefficient=coefficient)
 
@@ -97,7 +96,7 @@ class DensityModel(Owned):
     def _embed(self, x: Tensor, sample: Any, deterministic: Any) -> tuple[Tensor, int]:
         """The embedding and its number of event dimensions."""
         event_dim = x.dim() - 1
-        if self.mixing is not None and self.mixing.at == "x":
+        if self.mixing.at == "x":
             x = deterministic("x", x, event_dim=event_dim)
         # To Pyro, reading `self.encoder` is a statement that registers its parameters: only where it is called.
         encoder = self._modules.get("encoder")
@@ -112,24 +111,14 @@ class DensityModel(Owned):
 
     def _generate(self, batch: PairBatch, sample: Any, deterministic: Any) -> Tensor:
         z, event_dim = self._embed(batch.x, sample, deterministic)
-        p = self.likelihood(_apply(self.decoder, z, event_dim))
-        return sample("y", p if batch.mask is None else _masked(p, batch.mask), obs=batch.y)
+        return sample("y", self.likelihood(_apply(self.decoder, z, event_dim)), obs=batch.y)
 
     def _observed(self, batch: PairBatch) -> Tensor | None:
         """Which edges have an output that is observed; None for all."""
         if batch.mask is None:
             return None
-        observed = batch.mask if self.mixing is None else self.mixing.both(batch.mask, batch.partner, -batch.mask.dim())
+        observed = self.mixing.edge_mask(batch.mask, batch.partner, -batch.mask.dim())
         return observed.flatten(1).any(1) if observed.dim() > 1 else observed
-
-    def _weight(self, batch: PairBatch) -> Tensor | None:
-        """How much each node's term counts: an edge, with the product of its nodes' weights."""
-        weight = batch.weight
-        if weight is None:
-            return None
-        if batch.x.is_floating_point():
-            weight = weight.to(batch.x.dtype)
-        return weight if self.mixing is None or self.mixing.at is None else weight * take(weight, -1, batch.partner)
 
     def forward(self, batch: PairBatch, latent_only: bool = False) -> Tensor | None:
         """The generative model (eqs. 12-13, 21-22) as a Pyro program.
@@ -149,26 +138,16 @@ class DensityModel(Owned):
             self._check(batch)
         drawn = drawn_by_guide()
         embedding, label = drawn.get(EMBEDDING_SITE), drawn.get(LABEL_SITE)
-        alike = embedding is None or getattr(embedding["fn"], "_mask", None) is False
+        alike = embedding is None or getattr(embedding.get("fn"), "_mask", None) is False
         sample = sample_alike if alike else sample_scored
-        mixing = self.mixing
-        messenger = None
-        if mixing is not None:
-            messenger = MixMessenger(mixing, batch, PLATE, latent_only, None if label is None else label["value"])
-        with messenger or nullcontext(), pyro.plate(PLATE, len(batch), dim=-1):
-            if messenger is not None:
-                messenger.draw()
-            if latent_only:
-                if self.stochastic:
-                    self._embed(batch.x, sample, pyro.deterministic)
-                return None
-            weight = self._weight(batch)
-            if weight is None:
+        messenger = MixMessenger(self.mixing, batch, PLATE, latent_only, None if label is None else label["value"])
+        with messenger, pyro.plate(PLATE, len(batch), dim=-1):
+            messenger.draw()
+            if not latent_only:
                 return self._generate(batch, sample, pyro.deterministic)
-            # Pyro takes no scale of zero: a node of weight zero is masked, and the handler takes its edges out.
-            present: Any = batch.weight != 0
-            with pyro.poutine.scale(scale=weight.masked_fill(weight == 0, 1)), pyro.poutine.mask(mask=present):
-                return self._generate(batch, sample, pyro.deterministic)
+            if self.stochastic:
+                self._embed(batch.x, sample, pyro.deterministic)
+            return None
 
     @property
     def guide(self) -> Guide:
@@ -232,7 +211,7 @@ class DensityModel(Owned):
         labels = labels_of(objective, labels)
         self._check(batch)
         log_shares = None
-        if coefficient is None and self.mixing is not None and self.mixing.num_coefficients > 1:
+        if coefficient is None and self.mixing.num_coefficients > 1:
             num_samples *= self.mixing.num_coefficients
             log_shares = self.mixing.log_shares(num_samples)
         for name, value in (("coefficient", coefficient), ("noise", noise), ("label", label)):
@@ -245,7 +224,7 @@ class DensityModel(Owned):
         if weight is not None:
             share: Tensor | None = weight / weight.sum()
         else:
-            weight = self._weight(batch)
+            weight = self.mixing.edge_weight(batch)
             share = None if weight is None else weight / len(batch)
         return -reduce(statements.log_prob, objective, log_shares, share, self._observed(batch))
 
@@ -270,24 +249,24 @@ class DensityModel(Owned):
             a ``coefficient`` that is left in parts.
         """
         mixing = self.mixing
-        rows = num_samples * (mixing.num_coefficients if mixing is not None else 1)
+        rows = num_samples * mixing.num_coefficients
         shape = (len(batch),) if rows == 1 else (rows, len(batch))
         draws = {}
-        sampled = mixing is not None and (labels or mixing.labels) == "sample"
-        if parts and mixing is not None and mixing.has_parts and not sampled:
+        sampled = mixing.vicinity is not None and (labels or mixing.labels) == "sample"
+        if parts and mixing.has_parts and not sampled:
             draws["gamma"], draws["uniform"] = mixing.law(batch.x).rsample_parts(shape)
-        elif mixing is not None:
+        elif mixing.coefficient is not None:
             draws["coefficient"] = mixing.coefficients(batch.x, shape).expand(shape)
-        pooled = mixing is not None and mixing.at == EMBEDDING_SITE and mixing.fusion == "linear"
+        pooled = mixing.at == EMBEDDING_SITE and mixing.fusion == "linear"
         noise = None if pooled else self.draw_noise(batch.x, shape)  # a mixture is drawn from otherwise
         if noise is not None:
             draws["noise"] = noise
-        if mixing is not None and sampled:
+        if sampled:
             if batch.y is None:
                 raise ValueError("batch: expected labels y, got None")
             support = self.likelihood.support
             draws["label"] = mixing.draw_label(batch.y, batch.partner, draws["coefficient"], support)
-        if mixing is not None and mixing.num_coefficients > 1:
+        if mixing.num_coefficients > 1:
             del draws["coefficient"]  # not random
         return draws
 
@@ -380,19 +359,6 @@ def _first_dtype(network: nn.Module) -> torch.dtype | None:
             return parameter.dtype
     found = (_first_dtype(child) for child in network._modules.values() if child is not None)
     return next((dtype for dtype in found if dtype is not None), None)
-
-
-def _masked(p: Any, mask: Tensor) -> Any:
-    """``p`` with rows masked, or, where its outputs are independent, single outputs."""
-    if mask.dim() == 1:
-        return p.mask(mask)
-    event_dim = len(p.event_shape)
-    if not isinstance(p, torch.distributions.Independent) or p.reinterpreted_batch_ndims != event_dim:
-        raise ValueError(
-            f"mask: expected shape {tuple(mask.shape[:1])}, since the outputs of the likelihood are not independent, "
-            f"got {tuple(mask.shape)}"
-        )
-    return p.base_dist.mask(mask).to_event(event_dim)
 
 
 def _apply(network: nn.Module, value: Tensor, event_dim: int) -> Tensor:

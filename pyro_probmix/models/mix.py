@@ -6,33 +6,50 @@ from collections.abc import Callable
 from typing import Any
 
 import pyro
-import pyro.distributions as dist
 import torch
+from pyro.distributions import Delta, MaskedDistribution
+from pyro.distributions.torch_distribution import ExpandedDistribution
+from pyro.infer.discrete import SamplePosteriorMessenger
+from pyro.poutine.condition_messenger import ConditionMessenger
+from pyro.poutine.markov_messenger import MarkovMessenger
 from pyro.poutine.messenger import Messenger, block_messengers
 from pyro.poutine.plate_messenger import PlateMessenger
 from pyro.poutine.util import site_is_factor, site_is_subsample
 from torch import Tensor, nn
 
-from pyro_probmix.mixing import DiracVicinity, GaussJacobi, PairBatch, Vicinity
+from pyro_probmix.mixing import GaussJacobi, PairBatch, Vicinity
 from pyro_probmix.mixing.batches import check_batch
 from pyro_probmix.mixing.vicinity import Fusion
-from pyro_probmix.models.mixing import Labels, Mixing, Per
 from pyro_probmix.models.lazy import Unscored
-from pyro_probmix.models.statements import drawn_by_guide
+from pyro_probmix.models.mixing import Labels, Mixing, Per
+from pyro_probmix.models.statements import drawn_by_guide, replay_of_guide
 
 __all__ = ["COEFFICIENT_SITE", "MixMessenger", "MixedModel", "mix"]
 
 COEFFICIENT_SITE = "mixing_coefficient"
 
 
+class CoefficientLaw(Unscored):
+    """The law of λ at its site: scored in a run of its own, and not where a guide is replayed.
+
+    Model and guide agree on the law, so that its terms cancel; at concentrations below one they would be infinite.
+    """
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> CoefficientLaw:
+        return CoefficientLaw(self.base_dist.expand(batch_shape), self._mask)
+
+
 class MixMessenger(Messenger):
     """Applies a :class:`Mixing` to the statements of a model or a guide that runs inside it.
+
+    Inside the data plate every statement counts with the weight of its edge. An observed site is a label: it is scored
+    by :meth:`Mixing.statement`, and the model goes on with the node's own value.
 
     Args:
         mixing: what is mixed and how.
         batch: nodes and their partners.
         plate: name of the data plate.
-        latent_only: whether observed sites are left alone, as in a guide that replays the model's latent sites.
+        latent_only: whether this is a guide that draws the latent sites as the model does, and observes none.
         label: what is scored at the observed site if its vicinal label has been drawn before, as by a guide.
     """
 
@@ -45,95 +62,213 @@ class MixMessenger(Messenger):
         label: Tensor | None = None,
     ) -> None:
         super().__init__()
-        self.mixing, self.plate, self.latent_only, self.label = mixing, plate, latent_only, label
-        self.partner, self.law = batch.partner, mixing.law(batch.x)
+        self.mixing, self.batch, self.plate, self.latent_only, self.label = mixing, batch, plate, latent_only, label
+        self.law = None if mixing.coefficient is None else mixing.law(batch.x)
+        self.weight = mixing.edge_weight(batch)
 
     def __enter__(self) -> MixMessenger:
-        self.coefficient: Tensor | None = None
+        self.coefficient: Any = None
         self.seen: list[str] = []
-        self.observed = False
+        self.fused = self.observed = False
+        self.drawn, self.replayed = drawn_by_guide(), replay_of_guide()
+        self.own: dict[str, Tensor] = {}
         return super().__enter__()  # type: ignore[return-value]
 
-    def draw(self, other_plates: tuple[str, ...] = ()) -> Tensor:
+    def draw(self, dim: int | None = None, other_plates: tuple[str, ...] = ()) -> Any:
         """λ, one an edge or one for all: drawn once, inside the data plate or not, and outside ``other_plates``.
 
-        λ carries no log-probability, model and guide agreeing on its law; but where it is enumerated, that is what
-        its values are weighted with.
+        None where nothing is fused. It carries a log-probability where no guide is replayed, as under MCMC.
+
+        Args:
+            dim: of the data plate, where the plate does not say how many nodes there are.
+            other_plates: names of the plates that λ does not vary over.
         """
-        if self.coefficient is None:
-            outside = other_plates + ((self.plate,) if self.mixing.per == "batch" else ())
-            enumerated = isinstance(self.law, GaussJacobi)
-            drawn = drawn_by_guide().get(COEFFICIENT_SITE)
-            if drawn is not None and not enumerated and getattr(drawn["fn"], "_mask", None) is not False:
-                raise ValueError(
-                    f"guide: expected one that draws {COEFFICIENT_SITE!r} as the model does, such as its .guide or "
-                    f"pm.mix(guide, ...), got one that draws it from {type(drawn['fn']).__name__}; an autoguide is "
-                    "made of the model without mix, and mixed then"
-                )
-            law = self.law if enumerated else Unscored(self.law)
-            infer: Any = {"enumerate": "parallel"} if enumerated else {}
-            with block_messengers(lambda m: isinstance(m, PlateMessenger) and m.name in outside):
-                self.coefficient = pyro.sample(COEFFICIENT_SITE, law, infer=infer)
+        if self.coefficient is not None or self.law is None:
+            return self.coefficient
+        outside = other_plates + ((self.plate,) if self.mixing.per == "batch" else ())
+        law: Any = self.law
+        infer: Any = {}
+        if isinstance(law, GaussJacobi):  # what its values are weighted with
+            infer = {"enumerate": "parallel"}
+        else:
+            unscored = self.latent_only or self.replayed is not None
+            law = CoefficientLaw(law, mask=not unscored)
+            if isinstance(self.replayed, SamplePosteriorMessenger):
+                infer = {"enumerate": "parallel"}  # for it replays no other site
+            self._agree_with_guide()
+        if dim is not None and self.mixing.per == "edge":
+            law = law.expand(torch.Size([len(self.batch)] + [1] * (-1 - dim)))
+
+        def hidden(messenger: Messenger) -> bool:
+            return isinstance(messenger, MarkovMessenger) or (
+                isinstance(messenger, PlateMessenger) and messenger.name in outside
+            )
+
+        with block_messengers(hidden):  # λ is no step of a chain
+            obs = None
+            if self.replayed is not None and COEFFICIENT_SITE not in self.drawn and not infer:
+                with pyro.poutine.block():  # known from here on, since the guide does not know it
+                    obs = pyro.sample(COEFFICIENT_SITE, law)
+            self.coefficient = pyro.sample(COEFFICIENT_SITE, law, obs=obs, infer=infer)
+        if isinstance(self.law, Delta) and self.coefficient.requires_grad:
+            raise ValueError(
+                "coefficient: expected a density under MCMC, which moves λ, got Delta; condition it instead: "
+                f'poutine.condition(mixed, data={{"{COEFFICIENT_SITE}": …}})'
+            )
         return self.coefficient
 
-    def _pyro_sample(self, msg: Any) -> None:
-        name = msg["name"]
-        if name == COEFFICIENT_SITE or site_is_subsample(msg) or site_is_factor(msg):
+    def _agree_with_guide(self) -> None:
+        """Leaves the λ that a guide has drawn unscored, as it is here."""
+        law = self.drawn.get(COEFFICIENT_SITE, {}).get("fn")
+        if law is None:
             return
-        self.seen.append(name)
+        if isinstance(law, CoefficientLaw):
+            law._mask = False
+        elif getattr(law, "_mask", None) is not False:
+            raise ValueError(
+                f"guide: expected one that draws {COEFFICIENT_SITE!r} as the model does, such as its .guide or "
+                f"pm.mix(guide, ...), or not at all, got one that draws it from {type(law).__name__}; an autoguide is "
+                "made of the model without mix"
+            )
+
+    def _pyro_sample(self, msg: Any) -> None:
+        name, at = msg["name"], self.mixing.at
+        if name == COEFFICIENT_SITE or site_is_subsample(msg):
+            return
+        is_factor, deterministic = site_is_factor(msg), bool(msg["infer"].get("_deterministic"))
+        observed = msg["is_observed"] and not (deterministic or is_factor)
         plates = [frame.name for frame in msg["cond_indep_stack"]]
+        if not is_factor:
+            self.seen.append(name)
+            self.observed |= observed
         if self.plate not in plates:
-            if name == self.mixing.at:
+            if name == at:
                 got = ", ".join(map(repr, plates)) or "none"
                 raise ValueError(f"plate: expected site {name!r} inside plate {self.plate!r}, got plates: {got}")
             return
-        dim = self._plate_dim(msg["cond_indep_stack"][plates.index(self.plate)])
-        deterministic = bool(msg["infer"].get("_deterministic"))
-        observed = msg["is_observed"] and not deterministic
-        self.observed |= observed
-        coefficient = self.draw(tuple(plate for plate in plates if plate != self.plate))
-        if (name != self.mixing.at and not observed) or (observed and self.latent_only):
-            return
-        if deterministic and f"{name}_observed" in self.seen:
-            raise ValueError(f"at: expected '{name}_observed', as Pyro names what obs_mask leaves of it, got {name!r}")
-        if deterministic:
-            self._interpolate(msg, dim, coefficient)
-            return
+        frame = msg["cond_indep_stack"][plates.index(self.plate)]
+        dim = self._plate_dim(frame, msg["fn"])
+        if not is_factor:
+            others = tuple(plate for plate in plates if plate != self.plate)
+            coefficient = self.draw(dim if frame.size == -1 else None, others)
+            reparametrized = observed and isinstance(msg["fn"], MaskedDistribution) and msg["fn"]._mask is False
+            observed = observed and not (reparametrized or self.latent_only)
+            if name == at:
+                self._check_fused(msg, deterministic, reparametrized)
+                self.fused = True
+            if deterministic:
+                if name == at:
+                    self._interpolate(msg, dim, coefficient)
+            elif observed or name == at:
+                self._mix(msg, dim, coefficient, observed)
+            if not (observed or self.batch.y is not None):
+                self._refuse_conditioned(name)
+        self._weigh(msg, dim)
+
+    def _mix(self, msg: Any, dim: int, coefficient: Any, observed: bool) -> None:
+        name, partner = msg["name"], self.batch.partner
         if observed:
             _check_label(name, msg["value"], msg["fn"])
+            self.own[name] = msg["value"]
         if isinstance(msg["mask"], Tensor):
             mask = msg["mask"].expand(torch.broadcast_shapes(msg["mask"].shape, msg["fn"].batch_shape))
-            msg["mask"] = self.mixing.both(mask, self.partner, dim)
-        msg["fn"] = self.mixing.pair_mask(msg["fn"], self.partner, dim)
-        if name == self.mixing.at:
-            msg["fn"] = self.mixing.fuse(msg["fn"], self.partner, coefficient, dim)
-        if observed and self.label is not None:
-            msg["value"] = self.label
-        elif observed:
-            msg["fn"], msg["value"] = self.mixing.observe(msg["fn"], msg["value"], self.partner, coefficient, dim)
+            msg["mask"] = self.mixing.edge_mask(mask, partner, dim)
+        msg["fn"], value = self.mixing.statement(
+            name, msg["fn"], msg["value"] if observed else None, self.batch, coefficient, dim, label=self.label
+        )
+        if observed:
+            msg["value"] = value
 
-    def _plate_dim(self, frame: Any) -> int:
+    def _pyro_post_sample(self, msg: Any) -> None:
+        if msg["name"] in self.own:  # what has been scored is recorded by now
+            msg["value"] = self.own[msg["name"]]
+
+    def _weigh(self, msg: Any, dim: int) -> None:
+        """The weight of each edge as the scale of a term; Pyro takes no scale of zero."""
+        if self.weight is None:
+            return
+        drawn = self.drawn.get(msg["name"], {})
+        if not isinstance(drawn.get("scale", self.weight), Tensor):
+            raise ValueError(
+                f"guide: expected pm.mix(guide, ...) for a batch with weights, which count at {msg['name']!r} in guide "
+                "and model, got a guide without them"
+            )
+        weight = self.weight.reshape(self.weight.shape + (1,) * (-1 - dim))
+        present = weight != 0
+        msg["scale"] = msg["scale"] * weight.masked_fill(~present, 1)
+        msg["mask"] = present if msg["mask"] is None else msg["mask"] & present
+
+    def _check_fused(self, msg: Any, deterministic: bool, reparametrized: bool) -> None:
+        """Refuses a fused site that has no density of its own to be fused."""
+        name, p = msg["name"], msg["fn"]
+        if deterministic and f"{name}_observed" in self.seen:
+            raise ValueError(f"at: expected '{name}_observed', as Pyro names what obs_mask leaves of it, got {name!r}")
+        if reparametrized:
+            raise ValueError(
+                f"at: expected a site with a density of its own, got {name!r}, which a reparametrization has replaced; "
+                "reparametrize the mixed model instead: poutine.reparam(pm.mix(model, ...), config)"
+            )
+        while isinstance(p, (MaskedDistribution, torch.distributions.Independent, ExpandedDistribution)):
+            p = p.base_dist
+        if isinstance(p, Delta) and not deterministic:
+            raise ValueError(
+                f"at: expected a density at {name!r}, got Delta; a guide that draws it from a Delta, as autoguides do, "
+                "stays unmixed: lambda batch: guide(batch.x, batch.y); in a model use pyro.deterministic"
+            )
+
+    def _refuse_conditioned(self, name: str) -> None:
+        """Labels that reach a site from outside would be scored unmixed."""
+        with block_messengers(lambda m: isinstance(m, ConditionMessenger)) as conditions:
+            known: list[Any] = [getattr(m, "data", {}) for m in conditions]
+        if any(name in data and COEFFICIENT_SITE not in data for data in known):
+            raise ValueError(
+                f"y: expected the labels of {name!r} in the batch, PairBatch(x, y, partner), got them by "
+                "poutine.condition around the mixed model, where they would not be mixed"
+            )
+
+    def check(self) -> None:
+        """Refuses a run in which nothing was fused.
+
+        A guide need not draw the fused site: a run that is replayed by no guide, has labels and observes none is taken
+        for one.
+        """
+        at = self.mixing.at
+        if self.fused or at is None or self.latent_only:
+            return
+        if self.replayed is None and not self.observed and self.batch.y is not None:
+            return
+        sites = ", ".join(map(repr, self.seen)) or "none"
+        cure = ""
+        if self.replayed is None:
+            cure = "; a guide without it that observes sites, or has no labels, stays unmixed: "
+            cure += "lambda batch: guide(batch.x, batch.y)"
+        raise ValueError(f"at: expected a site of the model, got {at!r}; its sites: {sites}{cure}")
+
+    def _plate_dim(self, frame: Any, p: Any) -> int:
         """The batch dimension of the data plate, whose size has been checked."""
+        size = len(self.batch)
         if not frame.vectorized:
             raise ValueError(f"plate: expected a vectorized plate, got {self.plate!r}, iterated over")
-        if frame.size != len(self.partner):
+        got = frame.size
+        if got == -1:  # a plate without a size takes that of what is in it
+            got = p.batch_shape[frame.dim] if len(p.batch_shape) >= -frame.dim else 1
+        if got != size:
             raise ValueError(
-                f"plate: expected size {len(self.partner)}, the number of nodes in the batch, "
-                f"got plate {self.plate!r} of size {frame.size}"
+                f"plate: expected size {size}, the number of nodes in the batch, got plate {self.plate!r} of size {got}"
             )
         return int(frame.dim)
 
-    def _interpolate(self, msg: Any, plate_dim: int, coefficient: Tensor) -> None:
-        value, event_dim = msg["value"], len(msg["fn"].event_shape)
+    def _interpolate(self, msg: Any, plate_dim: int, coefficient: Any) -> None:
+        value, event_dim, size = msg["value"], len(msg["fn"].event_shape), len(self.batch)
         dim = plate_dim - event_dim
-        if value.dim() < -dim or value.shape[dim] != len(self.partner):
+        if value.dim() < -dim or value.shape[dim] != size:
             raise ValueError(
-                f"{msg['name']}: expected {len(self.partner)} nodes along dimension {dim}, left of "
+                f"{msg['name']}: expected {size} nodes along dimension {dim}, left of "
                 f"{event_dim} event dimensions, got shape {tuple(value.shape)}; "
                 "pyro.deterministic takes the number of event dimensions as event_dim"
             )
-        msg["value"] = self.mixing.interpolate(value, self.partner, coefficient, dim)
-        msg["fn"] = Unscored(dist.Delta(msg["value"], event_dim=event_dim, validate_args=False))
+        msg["value"] = self.mixing.interpolate(value, self.batch.partner, coefficient, dim)
+        msg["fn"] = Unscored(Delta(msg["value"], event_dim=event_dim, validate_args=False))
 
 
 def _check_label(name: str, y: Any, p: Any) -> None:
@@ -168,9 +303,7 @@ class MixedModel(nn.Module):
     def _run(self, messenger: MixMessenger, batch: PairBatch, *args: Any, **kwargs: Any) -> Any:
         with messenger:
             result = self.fn(batch.x, batch.y, *args, **kwargs)
-            if self.mixing.at not in messenger.seen and messenger.observed:
-                sites = ", ".join(repr(name) for name in messenger.seen) or "none"
-                raise ValueError(f"at: expected a site of the model, got {self.mixing.at!r}; its sites: {sites}")
+            messenger.check()
             if messenger.coefficient is None:  # a guide without sites in the plate still draws λ
                 # Its plate takes no subsample: which one it is, is for the model to say.
                 with pyro.poutine.block(hide=[self.plate]), pyro.plate(self.plate, len(batch), dim=self.dim):
@@ -230,5 +363,5 @@ def mix(
     """
     if not callable(fn):
         raise TypeError(f"fn: expected a callable, got {type(fn).__name__}")
-    mixing = Mixing(at, coefficient, DiracVicinity() if vicinity is None else vicinity, labels, fusion, per)
+    mixing = Mixing(at, coefficient, vicinity, labels, fusion, per)
     return MixedModel(fn, mixing, plate, dim)

@@ -1,4 +1,4 @@
-"""What is fused, and how: the whole difference between the methods."""
+"""What is fused, and how: the whole difference between the methods, and the one rule of a mixed statement."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from pyro_probmix.distributions._arguments import broadcast_shapes
 from pyro_probmix.distributions._rows import take
 from pyro_probmix.distributions.exponential_family import validates
 from pyro_probmix.distributions.pooling import pool_alike
-from pyro_probmix.mixing import GaussJacobi, Vicinity, as_coefficient, coefficient_to
+from pyro_probmix.mixing import GaussJacobi, PairBatch, Vicinity, as_coefficient, coefficient_to, default_vicinity
+from pyro_probmix.mixing.batches import legal_labels
 from pyro_probmix.mixing.vicinity import Fusion, check_fusion
 from pyro_probmix.models.lazy import LazyDistribution
 from pyro_probmix.nn._precision import without_autocast
@@ -30,12 +31,14 @@ Per = Literal["edge", "batch"]
 class Mixing:
     """What is mixed and how: the fused site, the law of λ, the vicinity of the labels, the fusion function.
 
-    This is the whole difference between the methods; the handler :func:`mix` and the plain risk both apply it.
+    This is the whole difference between the methods. :meth:`statement` is the one rule of what that makes of a site;
+    the handler :func:`mix`, the plain risk and the posterior guide all apply it.
 
     Args:
         at: name of the fused site; None for none, which leaves the vicinity of each node's own label.
-        coefficient: distribution of λ on [0, 1]; an ExpandedBeta may leave it.
-        vicinity: kernel of the observed labels (eq. 14).
+        coefficient: distribution of λ on [0, 1]; an ExpandedBeta may leave it. None where nothing is fused.
+        vicinity: kernel of the observed labels (eq. 14); default: that of :func:`default_vicinity` for each label, and
+            labels as they are where nothing is fused.
         labels: ``"exact"`` label expectations, or ``"sample"`` (eq. 16).
         fusion: how densities are fused, ``"log-linear"`` (eq. 18) or ``"linear"`` (eq. 17).
         per: one λ an ``"edge"``, or one a ``"batch"``.
@@ -45,22 +48,26 @@ class Mixing:
             [0, 1], or it leaves [0, 1] where densities are fused linearly.
     """
 
-    at: str | None
-    coefficient: Any
-    vicinity: Vicinity
+    at: str | None = None
+    coefficient: Any = None
+    vicinity: Vicinity | None = None
     labels: Labels = "exact"
     fusion: Fusion = "log-linear"
     per: Per = "edge"
     _laws: dict[Any, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
+    _vicinities: dict[Any, Vicinity] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         check_labels(self.labels)
         check_fusion(self.fusion)
         if self.per not in ("edge", "batch"):
             raise ValueError(f'per: expected "edge" or "batch", got {self.per!r}')
-        if not isinstance(self.vicinity, Vicinity):
+        if not (self.vicinity is None or isinstance(self.vicinity, Vicinity)):
             raise TypeError(f"vicinity: expected a Vicinity, got {type(self.vicinity).__name__}")
-        object.__setattr__(self, "coefficient", as_coefficient(self.coefficient))
+        if self.coefficient is None and (self.at is not None or self.vicinity is not None):
+            raise TypeError("coefficient: expected a distribution where something is mixed, got None")
+        if self.coefficient is not None:
+            object.__setattr__(self, "coefficient", as_coefficient(self.coefficient))
         if self.fusion == "linear" and self.extrapolates:
             raise ValueError(
                 "coefficient: expected a support within [0, 1] with linear fusion, got "
@@ -147,18 +154,67 @@ class Mixing:
                 return log_linear_pool(pair, weights, simplex=not self.extrapolates)
             return pool_alike(pair, weights)
 
-    def pair_mask(self, p: Any, partner: Tensor, dim: int = -1) -> Any:
-        """``p`` with its mask, if it has one, that of edges: an edge counts where both its nodes do."""
-        if isinstance(p, MaskedDistribution) and isinstance(p._mask, Tensor):
-            return p.base_dist.mask(self.both(p._mask, partner, dim))
-        if _masks_outputs(p):
-            ndims = p.reinterpreted_batch_ndims
-            return self.pair_mask(p.base_dist, partner, dim - ndims).to_event(ndims)
-        return p
+    def statement(
+        self,
+        name: str,
+        p: Any,
+        value: Tensor | None,
+        batch: PairBatch,
+        coefficient: Any,
+        dim: int = -1,
+        labels: Labels | None = None,
+        label: Tensor | None = None,
+    ) -> tuple[Any, Tensor | None]:
+        """What mixing makes of a statement of the model: its masks those of edges, its site fused, its label vicinal.
 
-    def both(self, mask: Tensor, partner: Tensor, dim: int = -1) -> Tensor:
-        """Where both nodes of an edge are; where nothing is fused, a node alone makes its edge."""
+        Every observed site is a label. Which of them are missing is said by the mask of the batch, and by masks of the
+        model's own.
+
+        Args:
+            name: of the site.
+            p: the site's distribution, whose batch dimension ``dim`` counts the nodes.
+            value: what is observed there; None at a latent site.
+            batch: nodes, partners, weights and masks.
+            coefficient: λ, broadcasting with the batch shape of ``p``.
+            dim: the nodes' batch dimension, negative.
+            labels: ``"exact"`` or ``"sample"``; default: the attribute.
+            label: the label ỹ that is scored instead of a vicinal one, if it has been drawn before.
+
+        Returns:
+            The distribution that scores the site, and the value that it scores.
+
+        Raises:
+            ValueError: if a mask has not the shape of the label, or a label is outside the support of ``p`` and ``p``
+                validates its arguments.
+        """
+        if value is not None and batch.mask is not None:
+            p = _mask_label(name, p, value, batch.mask, dim)
+            value = legal_labels(value, _along(batch.mask, value, dim - len(p.event_shape)), dim - len(p.event_shape))
+        p = self._pair_masks(p, batch.partner, dim)
+        if name == self.at:
+            p = self.fuse(p, batch.partner, coefficient, dim)
+        if value is None or label is not None:
+            return p, label if value is not None else None
+        return self._observe(name, p, value, batch.partner, coefficient, dim, labels or self.labels)
+
+    def edge_mask(self, mask: Tensor, partner: Tensor, dim: int = -1) -> Tensor:
+        """Where both nodes of an edge are; where nothing is fused, a node alone makes its edge.
+
+        Args:
+            mask: of nodes, or of their outputs.
+            partner: positions of the partners, of shape ``(B,)``.
+            dim: the nodes' dimension in ``mask``, negative.
+        """
         return mask if self.at is None else mask & take(mask, dim, partner)
+
+    def edge_weight(self, batch: PairBatch) -> Tensor | None:
+        """How much the terms of each edge count, of shape ``(B,)``: with the product of its nodes' weights."""
+        weight = batch.weight
+        if weight is None:
+            return None
+        if batch.x.is_floating_point():
+            weight = weight.to(batch.x.dtype)
+        return weight if self.at is None else weight * take(weight, -1, batch.partner)
 
     def interpolate(self, value: Tensor, partner: Tensor, coefficient: Tensor, dim: int = -1) -> Tensor:
         r""":math:`\lambda v_i + (1-\lambda) v_j` (eqs. 8, 28), ``dim`` being negative and counted in ``value``."""
@@ -166,37 +222,8 @@ class Mixing:
         weight = coefficient.reshape(coefficient.shape + (1,) * event_dim).to(value.dtype)
         return torch.lerp(take(value, dim, partner), value, weight)
 
-    def observe(
-        self,
-        p: Any,
-        y: Tensor,
-        partner: Tensor,
-        coefficient: Tensor,
-        dim: int = -1,
-        labels: Labels | None = None,
-    ) -> tuple[Any, Tensor]:
-        """The distribution that scores an observed label and the label it is given (eqs. 14, 16).
-
-        Args:
-            p: the label's distribution, fused where its site is.
-            y: the observed labels.
-            partner: positions of the partners, of shape ``(B,)``.
-            coefficient: λ, broadcasting with the batch shape of ``p``.
-            dim: the nodes' batch dimension, negative.
-            labels: ``"exact"`` or ``"sample"``; default: the attribute.
-
-        Raises:
-            ValueError: if a label is outside the support of ``p`` and ``p`` validates its arguments.
-        """
-        if p._validate_args:
-            p._validate_sample(y)
-        partner_y = take(y, dim - len(p.event_shape), partner)
-        if (labels or self.labels) == "exact":
-            return ExpectedLikelihood(p, self.vicinity, y, partner_y, coefficient), y
-        return p, self._draw_label(y, partner_y, coefficient, p.support)
-
     def draw_label(self, y: Tensor, partner: Tensor, coefficient: Tensor, support: Any) -> Tensor:
-        """A draw ỹ from the vicinal density (eq. 14).
+        """A draw ỹ from the vicinal density (eq. 14), where the vicinity has been given.
 
         Args:
             y: the labels, of shape ``(B,) + event_shape``.
@@ -204,16 +231,59 @@ class Mixing:
             coefficient: λ, of shape ``(..., B)``.
             support: where one label lives.
         """
-        return self._draw_label(y, take(y, -y.dim(), partner), coefficient, support)
+        return self._draw_label(self.vicinity, y, take(y, -y.dim(), partner), coefficient, support)
 
-    def _draw_label(self, y: Tensor, partner_y: Tensor, coefficient: Tensor, support: Any) -> Tensor:
-        if self.extrapolates and self.vicinity.fusion == "linear":
+    def _draw_label(self, vicinity: Any, y: Tensor, partner_y: Tensor, coefficient: Tensor, support: Any) -> Tensor:
+        if self.extrapolates and vicinity.fusion == "linear":
             raise ValueError(
                 'labels: expected "exact" where λ leaves [0, 1] and the labels are fused linearly: no density is drawn '
                 "from with negative weights"
             )
-        label = self.vicinity.fused(y, partner_y, coefficient, support).sample()
+        label = vicinity.fused(y, partner_y, coefficient, support).sample()
         return label if label.is_floating_point() else label.to(y.dtype)
+
+    def _pair_masks(self, p: Any, partner: Tensor, dim: int) -> Any:
+        """``p`` with its mask, if it has one, that of edges."""
+        if isinstance(p, MaskedDistribution) and isinstance(p._mask, Tensor):
+            return p.base_dist.mask(self.edge_mask(p._mask, partner, dim))
+        if _masks_outputs(p):
+            ndims = p.reinterpreted_batch_ndims
+            return self._pair_masks(p.base_dist, partner, dim - ndims).to_event(ndims)
+        return p
+
+    def _observe(
+        self, name: str, p: Any, y: Tensor, partner: Tensor, coefficient: Any, dim: int, labels: Labels
+    ) -> tuple[Any, Tensor]:
+        """The distribution that scores an observed label, fused where its site is, and what it scores (eqs. 14, 16)."""
+        if p._validate_args:
+            p._validate_sample(y)
+        if self.at is None and self.vicinity is None:
+            return p, y
+        partner_y = take(y, dim - len(p.event_shape), partner)
+        if labels == "sample":
+            law = _unmasked(p)
+            vicinity = self._vicinity_of(name, law, labels)
+            return p, self._draw_label(vicinity, y, partner_y, coefficient, law.support)
+        return self._expected(name, p, y, partner_y, coefficient), y
+
+    def _expected(self, name: str, p: Any, y: Tensor, partner_y: Tensor, coefficient: Tensor) -> Any:
+        """``p`` that scores by expectations, with the masks that it has: a vicinity knows of none."""
+        if isinstance(p, MaskedDistribution):
+            return self._expected(name, p.base_dist, y, partner_y, coefficient).mask(p._mask)
+        if _masks_outputs(p):
+            ndims = p.reinterpreted_batch_ndims
+            weight = coefficient.reshape(coefficient.shape + (1,) * ndims)
+            return self._expected(name, p.base_dist, y, partner_y, weight).to_event(ndims)
+        return ExpectedLikelihood(p, self._vicinity_of(name, p, "exact"), y, partner_y, coefficient)
+
+    def _vicinity_of(self, name: str, p: Any, labels: Labels) -> Vicinity:
+        """The kernel of the labels that ``p`` is of, checked once for a site of that kind."""
+        key = name, type(p), p.event_shape, labels
+        if key not in self._vicinities:
+            vicinity = default_vicinity(p) if self.vicinity is None else self.vicinity
+            vicinity.check(p, labels)
+            self._vicinities[key] = vicinity
+        return self._vicinities[key]
 
 
 class ExpectedLikelihood(TorchDistribution):
@@ -258,6 +328,38 @@ class ExpectedLikelihood(TorchDistribution):
 def _masks_outputs(p: Any) -> bool:
     """Whether ``p`` is of independent outputs, some of them masked."""
     return isinstance(p, torch.distributions.Independent) and isinstance(p.base_dist, MaskedDistribution)
+
+
+def _unmasked(p: Any) -> Any:
+    """The law of one label, whichever of them count."""
+    if isinstance(p, MaskedDistribution):
+        return _unmasked(p.base_dist)
+    return _unmasked(p.base_dist).to_event(p.reinterpreted_batch_ndims) if _masks_outputs(p) else p
+
+
+def _along(mask: Tensor, value: Tensor, dim: int) -> Tensor:
+    """A mask of nodes, which ``dim`` counts in ``value``, or of outputs, so that it broadcasts with ``value``."""
+    return mask.reshape(mask.shape + (1,) * (-1 - dim)) if mask.dim() == 1 else mask
+
+
+def _mask_label(name: str, p: Any, y: Tensor, mask: Tensor, dim: int) -> Any:
+    """``p`` with rows masked, or, where its outputs are independent, single outputs."""
+    if mask.dim() == 1:
+        return p.mask(mask.reshape(mask.shape + (1,) * (-1 - dim)))
+    if mask.shape != y.shape:
+        raise ValueError(
+            f"mask: expected shape {tuple(mask.shape[:1])} or that of the labels at {name!r}, {tuple(y.shape)}, got "
+            f"{tuple(mask.shape)}"
+        )
+    event_dim = len(p.event_shape)
+    if event_dim == 0:
+        return p.mask(mask)
+    if not isinstance(p, torch.distributions.Independent) or p.reinterpreted_batch_ndims != event_dim:
+        raise ValueError(
+            f"mask: expected shape {tuple(mask.shape[:1])}, since the outputs of the likelihood are not independent, "
+            f"got {tuple(mask.shape)}"
+        )
+    return p.base_dist.mask(mask).to_event(event_dim)
 
 
 def check_labels(labels: Any) -> None:

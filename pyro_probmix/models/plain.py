@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from pyro_probmix.mixing import PairBatch
-from pyro_probmix.models.mixing import Labels, Mixing, check_labels
 from pyro_probmix.models.lazy import from_noise
+from pyro_probmix.models.mixing import Labels, Mixing, check_labels
 from pyro_probmix.nn._precision import without_autocast
 
 __all__ = ["OBJECTIVES", "Objective", "PlainStatements", "labels_of", "reduce", "weighted_mean"]
@@ -25,7 +25,7 @@ class PlainStatements:
 
     def __init__(
         self,
-        mixing: Mixing | None,
+        mixing: Mixing,
         batch: PairBatch,
         num_samples: int,
         labels: Labels | None,
@@ -33,36 +33,31 @@ class PlainStatements:
         noise: Tensor | None,
         label: Tensor | None,
     ) -> None:
-        self.mixing, self.partner, self.labels = mixing, batch.partner, labels
+        self.mixing, self.batch, self.labels = mixing, batch, labels
         self.noise, self.label = noise, label
         self.shape = (len(batch),) if num_samples == 1 else (num_samples, len(batch))
         self.coefficient: Any = None
-        if mixing is not None:
+        if mixing.coefficient is not None:
             drawn = mixing.coefficients(batch.x, self.shape) if coefficient is None else coefficient
             self.coefficient = drawn if drawn.shape == self.shape else drawn.expand(self.shape)
 
     def deterministic(self, name: str, value: Tensor, event_dim: int) -> Tensor:
-        if self.mixing is None or self.mixing.at != name:
+        if self.mixing.at != name:
             return value
-        return self.mixing.interpolate(value, self.partner, self.coefficient, -1 - event_dim)
+        return self.mixing.interpolate(value, self.batch.partner, self.coefficient, -1 - event_dim)
 
     def sample(self, name: str, p: Any, obs: Tensor | None = None) -> Tensor:
-        if self.mixing is not None:
-            p = self.mixing.pair_mask(p, self.partner)
-        if self.mixing is not None and self.mixing.at == name:
-            p = self.mixing.fuse(p, self.partner, self.coefficient)
-        if obs is None:
+        p, value = self.mixing.statement(
+            name, p, obs, self.batch, self.coefficient, labels=self.labels, label=self.label
+        )
+        if value is None:
             p = p if p.batch_shape == self.shape else p.expand(self.shape)
             return p.rsample() if self.noise is None else from_noise(p, self.noise)
-        if self.label is not None:
-            obs = self.label
-        elif self.mixing is not None:
-            p, obs = self.mixing.observe(p, obs, self.partner, self.coefficient, labels=self.labels)
         # torch.compile cannot follow Pyro's Categorical, which asks whether the value is one it has enumerated.
         cls = torch.distributions.Categorical if type(p) is dist.Categorical else type(p)
-        with without_autocast(obs):
-            self.log_prob = cls.log_prob(p, obs)
-        return obs
+        with without_autocast(value):
+            self.log_prob = cls.log_prob(p, value)
+        return value
 
 
 def weighted_mean(values: Tensor, share: Tensor | None) -> Tensor:

@@ -74,7 +74,7 @@ class PosteriorGuide(Owned):
         if batch.y is None:
             raise ValueError("batch: expected labels y, got None")
         self._model._check(batch)
-        weight = self._model._weight(batch)
+        weight = self._model.mixing.edge_weight(batch)
         with pyro.plate(PLATE, len(batch), dim=-1):
             q = self._posterior(batch)
             if weight is None:
@@ -90,13 +90,13 @@ class PosteriorGuide(Owned):
         label: Any = batch.y
         dtype = batch.x.dtype if batch.x.is_floating_point() else None
         coefficient, observed = torch.ones(len(batch), dtype=dtype, device=batch.x.device), batch.mask
-        if mixing is not None:
-            with MixMessenger(mixing, batch, PLATE) as messenger:
+        if mixing.coefficient is not None:
+            with MixMessenger(mixing, batch, PLATE, latent_only=True) as messenger:
                 drawn = messenger.draw()
             coefficient = drawn.expand(torch.broadcast_shapes(drawn.shape, coefficient.shape))
             label = mixing.draw_label(label, batch.partner, coefficient, modules["likelihood"].support)
             if observed is not None:
-                observed = mixing.both(observed, batch.partner, -observed.dim())
+                observed = mixing.edge_mask(observed, batch.partner, -observed.dim())
         event_dim = len(modules["likelihood"].event_shape)
         law = Unscored(dist.Delta(label, event_dim=event_dim, validate_args=False))
         label = pyro.sample(LABEL_SITE, law, infer={"is_auxiliary": True})

@@ -14,7 +14,16 @@ from torch import Tensor
 
 from pyro_probmix.models.lazy import Unscored
 
-__all__ = ["EMBEDDING_SITE", "LABEL_SITE", "PLATE", "Owned", "drawn_by_guide", "sample_alike", "sample_scored"]
+__all__ = [
+    "EMBEDDING_SITE",
+    "LABEL_SITE",
+    "PLATE",
+    "Owned",
+    "drawn_by_guide",
+    "replay_of_guide",
+    "sample_alike",
+    "sample_scored",
+]
 
 PLATE, EMBEDDING_SITE, LABEL_SITE = "data", "embedding", "label"
 _instances = count()
@@ -38,11 +47,16 @@ def _unique_name(cls: type) -> str:
     return f"{cls.__name__}_{next(_instances)}"
 
 
+def replay_of_guide() -> Any:
+    """The handler that replays the draws of a guide, where there is one."""
+    with block_messengers(lambda m: isinstance(m, ReplayMessenger)) as replays:
+        return next((m for m in reversed(replays) if getattr(m, "trace", None) is not None), None)
+
+
 def drawn_by_guide() -> Mapping[str, Any]:
     """The sites of the guide whose draws the model is replayed with."""
-    with block_messengers(lambda m: isinstance(m, ReplayMessenger)) as replays:
-        trace: Any = getattr(replays[-1], "trace", None) if replays else None
-    return {} if trace is None else trace.nodes
+    replay = replay_of_guide()
+    return {} if replay is None else replay.trace.nodes
 
 
 def sample_alike(name: str, p: Any, obs: Tensor | None = None) -> Tensor:

@@ -149,8 +149,7 @@ class Batches:
         self.replicas, self.num_samples = replicas, num_samples
         self._x, self._y = StackCache(), StackCache()
         self._vectors: dict[tuple[int, ...], Tensor] = {}
-        mixing = replicas[0].model.mixing
-        self._num_rows = num_samples * (1 if mixing is None else mixing.num_coefficients)
+        self._num_rows = num_samples * replicas[0].model.mixing.num_coefficients
         self._law = _stacked_law(replicas, self._num_rows)
 
     def epoch(self) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
@@ -191,7 +190,7 @@ def _stacked_law(replicas: Sequence[Replica], num_rows: int) -> LogSpaceBeta | N
     laws = []
     for replica in replicas:
         mixing = replica.model.mixing
-        if mixing is None or not mixing.has_parts or type(replica.model).draw is not DensityModel.draw:
+        if not mixing.has_parts or type(replica.model).draw is not DensityModel.draw:
             return None
         laws.append(mixing.law(replica.loader.x))
     shape = (-1, 1) if num_rows == 1 else (-1, 1, 1)

@@ -319,11 +319,10 @@ class _Skeleton(pickle.Pickler):
             for name, t in (*model.named_parameters(), *model.named_buffers())
         }
         self._named |= {id(m._pyro_name): ("name",) for m in model.modules() if isinstance(m, PyroModule)}
-        if model.mixing is not None:
-            self._named[id(model.mixing._laws)] = ("laws",)
-            if model.mixing.num_coefficients == 1:
-                law = model.mixing.coefficient
-                self._named[id(law)] = ("law", id(type(law)))
+        mixing = model.mixing
+        self._named |= {id(mixing._laws): ("laws",), id(mixing._vicinities): ("vicinities",)}
+        if mixing.coefficient is not None and mixing.num_coefficients == 1:
+            self._named[id(mixing.coefficient)] = ("law", id(type(mixing.coefficient)))
 
     def persistent_id(self, obj: Any) -> tuple | bytes | None:
         if isinstance(obj, type | FunctionType):

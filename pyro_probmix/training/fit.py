@@ -235,8 +235,9 @@ def _settings(
     seed: int,
 ) -> dict[str, Any]:
     """All that decides what a training computes, but the number of its epochs."""
-    mixing = None if model.mixing is None else vars(model.mixing)
-    mixing = mixing and {k: v for k, v in mixing.items() if k != "coefficient" and not k.startswith("_")}
+    mixing = None
+    if model.mixing.coefficient is not None:
+        mixing = {k: v for k, v in vars(model.mixing).items() if k != "coefficient" and not k.startswith("_")}
     groups = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
     graph = describe(loader.graph)
     if isinstance(loader.graph, EmbeddingGraph):

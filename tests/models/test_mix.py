@@ -154,11 +154,29 @@ def test_coefficient_inherits_the_plate() -> None:
     assert bool(((site["value"] >= 0) & (site["value"] <= 1)).all())
 
 
-def test_coefficient_has_no_log_probability() -> None:
-    """At concentration 1e-3 its own log-density would be hundreds of nats, or infinite."""
-    mixed = pm.mix(normal_model, at="y", coefficient=dist.Beta(1e-3, 1e-3))
-    site = trace_of(mixed, make_batch()).nodes["mixing_coefficient"]
-    assert site["log_prob"].tolist() == [0.0] * 6
+@pytest.mark.parametrize("guide", ["default", "mixed", "unmixed"])
+def test_coefficient_has_no_log_probability_where_a_guide_is_replayed(guide: str) -> None:
+    """At concentration 1e-3 its own log-density would be hundreds of nats, or infinite: in model and guide alike."""
+    arguments: dict[str, Any] = {"at": "y", "coefficient": dist.Beta(1e-3, 1e-3)}
+    mixed, batch = pm.mix(normal_model, **arguments), make_batch()
+    guides = {
+        "default": mixed.guide,
+        "mixed": pm.mix(lambda x, y: None, **arguments),
+        "unmixed": lambda batch: None,
+    }
+    guide_trace = poutine.trace(guides[guide]).get_trace(batch)
+    trace = poutine.trace(poutine.replay(mixed, trace=guide_trace)).get_trace(batch)
+    for found in (trace, guide_trace):
+        found.compute_log_prob()
+        if "mixing_coefficient" in found:
+            assert found.nodes["mixing_coefficient"]["log_prob"].tolist() == [0.0] * 6
+    assert torch.isfinite(loss_of(Trace_ELBO(), mixed, guides[guide], batch))
+
+
+def test_coefficient_is_scored_by_its_law_where_no_guide_is_replayed() -> None:
+    site = trace_of(pm.mix(normal_model, at="y", coefficient=BETA), make_batch()).nodes["mixing_coefficient"]
+    expected = torch.distributions.Beta(*torch.tensor([0.4, 0.4], dtype=torch.float64)).log_prob(site["value"])
+    torch.testing.assert_close(site["log_prob"], expected)
 
 
 FULL_SIZE = 100
