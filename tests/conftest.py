@@ -17,6 +17,8 @@ import scipy.stats  # noqa: F401  (adds warning filters when it is first importe
 import torch
 import torch._dynamo  # (likewise; the first optimiser imports it)
 
+from tests.faults import pytest_pycollect_makeitem, pytest_terminal_summary  # noqa: F401  (hooks)
+
 ROOT = Path(__file__).resolve().parents[1]
 
 torch.set_num_threads(1)  # the tests are small, and run in parallel
