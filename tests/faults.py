@@ -88,7 +88,7 @@ def pytest_pycollect_makeitem() -> Generator[None, Any, Any]:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Print the table where ``-m faults`` asks for it."""
-    if not re.search(r"(?<!not )\bfaults\b", config.option.markexpr):
+    if config.option.collectonly or not re.search(r"(?<!not )\bfaults\b", config.option.markexpr):
         return
     cases, failed = defaultdict(set), defaultdict(set)
     for outcome, reports in terminalreporter.stats.items():

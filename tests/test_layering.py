@@ -160,6 +160,7 @@ print([name for name in before if before[name] != after[name]])
 """
 
 
+@pytest.mark.faults("random state disturbed")
 def test_importing_the_package_changes_nothing_global_and_needs_no_extra() -> None:
     command = [sys.executable, "-c", IMPORT_CHANGES_NOTHING]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

@@ -62,6 +62,7 @@ def mixture(name: str) -> LinearPool:
     return LinearPool(members, simplex_weights((3,), 2))
 
 
+@pytest.mark.faults("wrong densities upstream")
 @pytest.mark.parametrize("name", NAMES)
 def test_total_mass(name: str) -> None:
     log_mass = CASES[name].log_integral(mixture(name).log_prob, 1)
@@ -153,6 +154,7 @@ def test_rows_draw_independently() -> None:
     assert min(map(min, table)) > 800
 
 
+@pytest.mark.faults("zero times minus infinity")
 @pytest.mark.parametrize("far", [3.0, 60.0, 1e4])
 def test_weight_zero_is_exact_with_its_gradient(far: float) -> None:
     y = torch.tensor([0.0, far], dtype=torch.float64)
@@ -168,6 +170,7 @@ def test_weight_zero_is_exact_with_its_gradient(far: float) -> None:
             torch.testing.assert_close(gradient, torch.stack([torch.ones_like(ratio), ratio]))
 
 
+@pytest.mark.faults("zero times minus infinity")
 def test_weight_zero_removes_a_component_of_less_support() -> None:
     weights = torch.tensor([0.0, 1.0], requires_grad=True)
     members = [
@@ -211,6 +214,7 @@ def test_gradients_in_weights_and_parameters() -> None:
     assert torch.autograd.gradcheck(log_prob, [loc, logits])
 
 
+@pytest.mark.faults("dtype drift")
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 def test_dtype_is_kept(dtype: torch.dtype) -> None:
     loc = torch.zeros(3, dtype=dtype)
@@ -220,6 +224,7 @@ def test_dtype_is_kept(dtype: torch.dtype) -> None:
         assert {t.dtype for t in values} == {dtype}
 
 
+@pytest.mark.faults("validation lost on the way")
 @pytest.mark.parametrize("validate", [True, False])
 def test_validation_is_kept(validate: bool) -> None:
     members = [dist.Normal(0.0, 1.0, validate_args=validate), dist.Normal(1.0, 1.0, validate_args=validate)]
@@ -264,6 +269,7 @@ def test_enumerated_site() -> None:
         )
 
 
+@pytest.mark.faults("copies and transforms")
 def test_pickle_and_deepcopy() -> None:
     y = torch.randn(3)
     for pool in (
@@ -274,6 +280,7 @@ def test_pickle_and_deepcopy() -> None:
             assert torch.equal(other.log_prob(y), pool.log_prob(y))
 
 
+@pytest.mark.faults("copies and transforms")
 def test_vmap() -> None:
     locs, y = torch.randn(5, 2), torch.randn(5)
 
@@ -291,6 +298,7 @@ def test_expanding_copies_nothing() -> None:
         assert tensor.untyped_storage().size() <= 4 * 3
 
 
+@pytest.mark.faults("value on the boundary")
 def test_a_pole_of_a_component_is_one_of_the_pool() -> None:
     components = [dist.Beta(0.5, 0.5), dist.Beta(2.0, 2.0)]
     y = torch.tensor([0.0, 0.5, 1.0])

@@ -132,6 +132,7 @@ def test_log_normalizer_has_the_right_derivatives_in_eta(name: str) -> None:
     assert torch.autograd.gradgradcheck(cumulant, eta)
 
 
+@pytest.mark.faults("wrong densities upstream")
 @pytest.mark.parametrize("name", [name for name in NAMES if CASES[name].scipy])
 def test_log_prob_is_that_of_scipy(name: str) -> None:
     case = CASES[name]
@@ -175,6 +176,7 @@ def test_index_select_is_differentiable(name: str) -> None:
     torch.testing.assert_close(ours, theirs)
 
 
+@pytest.mark.faults("validation lost on the way")
 @pytest.mark.parametrize("validate", [True, False])
 @pytest.mark.parametrize("name", NAMES)
 def test_validation_is_kept(name: str, validate: bool) -> None:

@@ -451,6 +451,7 @@ REFUSALS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
 }
 
 
+@pytest.mark.faults("no common support")
 @pytest.mark.parametrize("name", REFUSALS)
 def test_refusal(name: str) -> None:
     call, kind, message = REFUSALS[name]

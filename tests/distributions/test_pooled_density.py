@@ -27,6 +27,7 @@ def log_product(members: list[Any], weights: Tensor, y: Tensor) -> Tensor:
     return sum(torch.where(w == 0, 0, w * t) for w, t in zip(weights.unbind(-1), terms, strict=True))
 
 
+@pytest.mark.faults("wrong densities upstream")
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("name", NAMES)
 def test_pool_is_the_normalised_product(name: str, size: int) -> None:
@@ -100,6 +101,7 @@ def test_derivatives_in_parameters_and_weights(name: str, size: int) -> None:
     assert torch.autograd.gradcheck(density(name, y, size), [coefficient, *parameters])
 
 
+@pytest.mark.faults("bad weights")
 @pytest.mark.parametrize("coefficient", [0.0, 1.0])
 @pytest.mark.parametrize("name", NAMES)
 def test_derivatives_at_weight_zero_and_one_are_one_sided(name: str, coefficient: float) -> None:
@@ -117,6 +119,7 @@ def test_derivatives_at_weight_zero_and_one_are_one_sided(name: str, coefficient
         assert all(g is None or g.isfinite().all() for g in gradients)
 
 
+@pytest.mark.faults("bad weights")
 @pytest.mark.parametrize("coefficient", [0.0, 1.0])
 @pytest.mark.parametrize("name", NAMES)
 def test_derivatives_in_parameters_at_weight_zero_and_one(name: str, coefficient: float) -> None:

@@ -343,6 +343,7 @@ REFUSALS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
 }
 
 
+@pytest.mark.faults("bad weights")
 @pytest.mark.parametrize("name", REFUSALS)
 def test_refusal(name: str) -> None:
     call, exception, pattern = REFUSALS[name]
@@ -421,6 +422,7 @@ def test_values_of_tensors_are_not_looked_at_without_validation() -> None:
     assert log_linear_pool(members, HALF).log_prob(torch.tensor(0)).isnan()  # NaN, never a plausible number
 
 
+@pytest.mark.faults("bad weights")
 def test_a_refusal_leaves_components_and_weights_alone() -> None:
     weights = torch.tensor([0.5, 0.6])
     before = P.loc.clone(), P.scale.clone(), weights.clone()

@@ -73,6 +73,7 @@ def test_a_uniform_of_weight_zero_is_out(first: bool) -> None:
     assert not gradients[2]
 
 
+@pytest.mark.faults("value on the boundary")
 def test_ends_carry_gradients() -> None:
     ends = [t.requires_grad_() for t in double(0.0, 2.0, 1.0, 5.0)]
     weight = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
@@ -85,6 +86,7 @@ def test_ends_carry_gradients() -> None:
     assert torch.autograd.gradcheck(both, [weight, *ends])
 
 
+@pytest.mark.faults("no common support")
 def test_uniforms_without_a_common_support_are_refused_by_row() -> None:
     p, q = uniform([0.0, 0.0, 0.0], [1.0, 1.0, 1.0]), uniform([2.0, 0.5, 1.0], [3.0, 3.0, 3.0])
     with pytest.raises(ValueError, match=r"components: expected a common support, .* at batch index 0, 2$"):
@@ -162,6 +164,7 @@ def test_equal_points_pool_to_the_point() -> None:
     assert kl_divergence(LogLinearPool([p], [1]), q).tolist() == [-4.0, 0.0]
 
 
+@pytest.mark.faults("no common support")
 def test_points_that_differ_are_refused_by_row_unless_their_weight_is_zero() -> None:
     p, q = dist.Delta(torch.tensor([1.0, 2.0, 3.0])), dist.Delta(torch.tensor([1.0, 5.0, 6.0]))
     with pytest.raises(ValueError, match=r"components: expected a common support, .* at batch index 1, 2$"):

@@ -42,6 +42,7 @@ def test_arviz_computes_with_it():
     assert np.isfinite(score["r2"])
 
 
+@pytest.mark.faults("random state disturbed")
 def test_global_random_state_is_left_alone_and_the_seed_decides():
     _, model = list(_models())[1]
     state = torch.random.get_rng_state()

@@ -97,6 +97,7 @@ def test_what_is_finished_is_not_computed_again(data_dir, tmp_path, counted):
     assert list(more["yacht"]) == ["erm", *TWO]
 
 
+@pytest.mark.faults("workers that repeat draws")
 @pytest.mark.parametrize("protocol", ["paper", "tuned"])
 def test_jobs_change_the_time_alone(protocol, data_dir, tmp_path):
     options = {"protocol": protocol, "methods": ["manifold_probmix"], "splits": 3}

@@ -31,6 +31,7 @@ def make_graph(request: pytest.FixtureRequest) -> Callable[[int], SamplingGraph]
 # check_finite
 
 
+@pytest.mark.faults("NaN in the data")
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64])
 @pytest.mark.parametrize("bad", [NAN, INF, -INF])
 def test_check_finite_names_argument_and_rows(dtype: torch.dtype, bad: float) -> None:
@@ -108,6 +109,8 @@ BAD_BATCHES = {
 }
 
 
+@pytest.mark.faults("odd batches")
+@pytest.mark.faults("tensors on another device")
 @pytest.mark.parametrize("case", BAD_BATCHES)
 def test_bad_batch_is_refused(case: str) -> None:
     changed, error, message = BAD_BATCHES[case]
@@ -123,6 +126,7 @@ def test_batch_is_a_typed_container() -> None:
     assert not isinstance(batch, tuple)
 
 
+@pytest.mark.faults("tensors on another device")
 @pytest.mark.parametrize("y", [None, torch.zeros(4)])
 def test_batch_moves_whole_and_needs_no_values(y: Tensor | None) -> None:
     # The meta device holds no values: a check that looked at one would fail.
@@ -134,6 +138,7 @@ def test_batch_moves_whole_and_needs_no_values(y: Tensor | None) -> None:
 # PairLoader: sizes
 
 
+@pytest.mark.faults("odd batches")
 @pytest.mark.parametrize(("n", "batch_size", "drop_last"), [
     (12, None, False), (12, None, True), (12, 12, False), (12, 12, True), (12, 50, False),
     (12, 1, False), (12, 4, False), (12, 4, True), (12, 5, False), (12, 5, True),
@@ -156,6 +161,7 @@ def test_sizes(make_graph: Callable[[int], SamplingGraph], n: int, batch_size: i
         assert all((batch.partner >= 0).all() and (batch.partner < len(batch)).all() for batch in batches)
 
 
+@pytest.mark.faults("odd batches")
 def test_single_point() -> None:
     (batch,) = PairLoader(torch.zeros(1, 2), torch.zeros(1), CompleteGraph(1), batch_size=1)
     assert batch.partner.tolist() == [0]
@@ -213,6 +219,7 @@ def edge_frequencies(loader: PairLoader, n: int) -> Tensor:
     return frequencies / len(loader)
 
 
+@pytest.mark.faults("scale of a minibatch")
 @pytest.mark.parametrize("drop_last", [False, True])
 @pytest.mark.parametrize("batch_size", [None, 1, 2, 3, 4])
 def test_epoch_is_an_unbiased_draw_of_the_edges(
@@ -234,6 +241,7 @@ def test_epoch_is_an_unbiased_draw_of_the_edges(
     assert draws.mean(0)[weights == 0].sum() == 0
 
 
+@pytest.mark.faults("workers that repeat draws")
 def test_each_epoch_draws_anew(make_graph: Callable[[int], SamplingGraph]) -> None:
     for batch_size in (None, 10):
         loader = PairLoader(torch.arange(30), None, make_graph(30), batch_size)
@@ -241,6 +249,7 @@ def test_each_epoch_draws_anew(make_graph: Callable[[int], SamplingGraph]) -> No
         assert first != second
 
 
+@pytest.mark.faults("random state disturbed")
 @pytest.mark.parametrize("batch_size", [None, 1, 4])
 def test_generator_decides_and_leaves_the_global_state(
     make_graph: Callable[[int], SamplingGraph], batch_size: int | None
@@ -279,6 +288,7 @@ BAD_LOADERS = {
 }
 
 
+@pytest.mark.faults("NaN in the data")
 @pytest.mark.parametrize("case", BAD_LOADERS)
 def test_bad_loader_is_refused(case: str) -> None:
     changed, error, message = BAD_LOADERS[case]
@@ -288,6 +298,7 @@ def test_bad_loader_is_refused(case: str) -> None:
         PairLoader(**{**good, **changed})  # type: ignore[arg-type]
 
 
+@pytest.mark.faults("tensors on another device")
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_data_on_a_gpu(make_graph: Callable[[int], SamplingGraph]) -> None:
     x, graph = torch.arange(10), make_graph(10)

@@ -34,6 +34,7 @@ def log_odds_cdf(t: np.ndarray, a1: float, a0: float) -> np.ndarray:
 # Law
 
 
+@pytest.mark.faults("draws at tiny concentration")
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize(("a1", "a0"), CONCENTRATIONS)
 def test_law_of_the_log_odds(a1: float, a0: float, dtype: torch.dtype) -> None:
@@ -60,6 +61,7 @@ def assert_binned_law(beta: LogSpaceBeta, edges: list[float], rounding: float = 
     assert np.minimum(too_many, too_few).min() > 1e-7, (counts, masses * len(draws))
 
 
+@pytest.mark.faults("draws at tiny concentration")
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize(("a1", "a0"), CONCENTRATIONS)
 def test_law_of_the_coefficient(a1: float, a0: float, dtype: torch.dtype) -> None:
@@ -67,6 +69,7 @@ def test_law_of_the_coefficient(a1: float, a0: float, dtype: torch.dtype) -> Non
     assert_binned_law(beta, [0.05, 0.4, 0.6, 0.95] if max(a1, a0) < 1e3 else [a1 / (a1 + a0)])
 
 
+@pytest.mark.faults("draws at tiny concentration")
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("alpha", [1e-4, 1e-2, 0.2, 1.0, 10.0])
 def test_law_in_half_precision(alpha: float, dtype: torch.dtype) -> None:
@@ -74,6 +77,7 @@ def test_law_in_half_precision(alpha: float, dtype: torch.dtype) -> None:
     assert_binned_law(LogSpaceBeta(concentration, concentration), [0.05, 0.4, 0.6, 0.95], rounding=0.01)
 
 
+@pytest.mark.faults("draws at tiny concentration")
 @pytest.mark.parametrize("alpha", [1e-4, 1e-3])
 def test_small_concentrations_leave_the_middle_empty(alpha: float) -> None:
     middle = as_coefficient(dist.Beta(alpha, alpha)).sample((20_000,)).sub(0.5).abs() < 0.1
@@ -108,6 +112,7 @@ def test_gradients_of_expectations(a1: float, a0: float) -> None:
             assert abs(got.mean().item() - mean) < 5.5 * got.std().item() / size**0.5
 
 
+@pytest.mark.faults("huge concentration")
 @pytest.mark.parametrize("alpha", [1e-4, 2.0**16, 1e5])
 def test_gradients_are_finite_at_extreme_concentrations(alpha: float) -> None:
     concentration = torch.tensor(alpha, requires_grad=True)
@@ -123,6 +128,7 @@ def test_sample_carries_no_gradient() -> None:
 # An ordinary Pyro distribution
 
 
+@pytest.mark.faults("validation lost on the way")
 @pytest.mark.parametrize("validate_args", [False, True])
 def test_expand_keeps_class_and_validation(validate_args: bool) -> None:
     beta = LogSpaceBeta(torch.tensor(0.2), torch.tensor([[0.3], [0.4]]), validate_args=validate_args)
@@ -142,6 +148,7 @@ def test_density_is_the_beta_density() -> None:
     assert ours.mean == plain.mean
 
 
+@pytest.mark.faults("copies and transforms")
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda d: pickle.loads(pickle.dumps(d))])
 def test_copies(duplicate: Callable[[LogSpaceBeta], LogSpaceBeta]) -> None:
     beta = LogSpaceBeta(torch.tensor(0.2), torch.tensor(0.7))
@@ -160,6 +167,7 @@ def test_the_random_state_decides() -> None:
     assert not torch.equal(first, second)
 
 
+@pytest.mark.faults("copies and transforms")
 @pytest.mark.parametrize("alpha", [1e-3, 0.2])
 def test_vmap(alpha: float) -> None:
     # Both with a concentration shared by all replicas and with one each.
@@ -176,6 +184,7 @@ def test_vmap(alpha: float) -> None:
         assert fit.pvalue > 1e-6
 
 
+@pytest.mark.faults("copies and transforms")
 def test_compile_without_a_graph_break() -> None:
     beta = as_coefficient(dist.Beta(0.2, 0.2)).expand([2000])
     with pyro.validation_enabled(False):  # the compiler itself switches off PyTorch's
@@ -183,6 +192,7 @@ def test_compile_without_a_graph_break() -> None:
     assert scipy.stats.kstest(draws.double().numpy(), scipy.stats.beta(0.2, 0.2).cdf).pvalue > 1e-6
 
 
+@pytest.mark.faults("a device lacks an operation")
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_law_on_a_gpu() -> None:
     for a1, a0 in CONCENTRATIONS:

@@ -118,6 +118,7 @@ def test_a_node_comes_as_often_as_it_should_up_to_less_than_two() -> None:
     assert ((counts - n / 2 * row_weights / row_weights.sum()).abs() < 2).all()
 
 
+@pytest.mark.faults("scale of a minibatch")
 def test_the_risk_of_an_uneven_graph_is_estimated_without_bias() -> None:
     # A loss of the edge that is the same from both ends, as with a symmetric mixing coefficient.
     graph, weights = LAWS["edges"]

@@ -60,6 +60,8 @@ def assert_nearest(graph: NearestNeighborGraph, points: np.ndarray, k: int, metr
 # Neighbours
 
 
+@pytest.mark.faults("a node its own neighbour")
+@pytest.mark.faults("distances far from the origin")
 @pytest.mark.parametrize("dimension", [1, 3, 30])
 @pytest.mark.parametrize("offset", [0.0, 100.0, 1e6])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -69,11 +71,13 @@ def test_neighbours_are_scipys(dimension: int, offset: float, dtype: torch.dtype
     assert_nearest(NearestNeighborGraph(x, num_neighbors=5), x.double().numpy(), 5)
 
 
+@pytest.mark.faults("distances far from the origin")
 def test_neighbours_in_far_apart_clusters() -> None:
     x = torch.cat([centre + torch.randn(20, 2, dtype=torch.float64) for centre in (-1e8, 0.0, 1e8)])
     assert_nearest(NearestNeighborGraph(x, num_neighbors=4), x.numpy(), 4)
 
 
+@pytest.mark.faults("a node its own neighbour")
 @given(
     hypothesis.extra.numpy.arrays(
         np.int64, st.tuples(st.integers(2, 12), st.integers(1, 3)), elements=st.integers(-2, 2)
@@ -87,6 +91,7 @@ def test_neighbours_among_ties_and_duplicates(points: np.ndarray, data: st.DataO
     assert_nearest(graph, points.astype(float), k)
 
 
+@pytest.mark.faults("a node its own neighbour")
 @pytest.mark.parametrize("n", [2, 7, 200])
 def test_all_points_equal(n: int) -> None:
     x = torch.full((n, 2), 3.0)
@@ -141,6 +146,8 @@ BAD_NEIGHBOURS = {
 }
 
 
+@pytest.mark.faults("NaN in the data")
+@pytest.mark.faults("a node its own neighbour")
 @pytest.mark.parametrize("case", BAD_NEIGHBOURS)
 def test_bad_neighbours_are_refused(case: str) -> None:
     x, k, error, message = BAD_NEIGHBOURS[case]
@@ -154,6 +161,7 @@ def test_complete_graph_needs_a_node(n: int) -> None:
         CompleteGraph(n)
 
 
+@pytest.mark.faults("random state disturbed")
 def test_building_draws_no_random_numbers() -> None:
     x = torch.randn(30, 2)
     before = torch.get_rng_state(), np.random.get_state()
@@ -202,6 +210,7 @@ def test_pair_batch(graph: SamplingGraph) -> None:
         graph.pair_batch(x, 1.0)  # type: ignore[arg-type]
 
 
+@pytest.mark.faults("tensors on another device")
 @pytest.mark.parametrize("graph", GRAPHS, ids=repr)
 def test_indices_stay_on_the_cpu_under_another_default_device(graph: SamplingGraph) -> None:
     for chunk in (None, torch.arange(4), torch.arange(1)):

@@ -42,6 +42,7 @@ def test_wide_and_narrow_bandwidths() -> None:
     assert scipy.stats.chisquare(torch.bincount(partners, minlength=6)).pvalue > 1e-6
 
 
+@pytest.mark.faults("distances far from the origin")
 @pytest.mark.parametrize("offset", [0.0, 1e8])
 def test_near_points_far_from_the_origin(offset: float) -> None:
     y = offset + torch.tensor([0.0, 1.0, 2.0], dtype=torch.float64)
@@ -61,6 +62,7 @@ def test_default_bandwidth_is_the_median_of_positive_distances() -> None:
     assert math.isclose(KernelGraph(many).bandwidth_x or 0.0, np.median(pdist(many[::3, None].numpy())), rel_tol=1e-4)
 
 
+@pytest.mark.faults("a node its own neighbour")
 @pytest.mark.parametrize("num_neighbors", [None, 2])
 def test_all_points_equal(num_neighbors: int | None) -> None:
     graph = KernelGraph(torch.full((5, 2), 3.0), num_neighbors=num_neighbors)

@@ -40,6 +40,7 @@ DATA = {
 }
 
 
+@pytest.mark.faults("distances far from the origin")
 @pytest.mark.parametrize("name", DATA)
 @pytest.mark.parametrize("k", [1, 5])
 def test_tiled_search_is_exact(name: str, k: int) -> None:
@@ -47,6 +48,7 @@ def test_tiled_search_is_exact(name: str, k: int) -> None:
     assert_exact(points, _search._tiled(points, k))
 
 
+@pytest.mark.faults("a node its own neighbour")
 @pytest.mark.parametrize("points", [torch.full((2500, 3), 0.1), torch.zeros(2500, 3)], ids=["0.1", "0"])
 def test_tiled_search_of_equal_points(points: Tensor) -> None:
     found = _search._tiled(points.double(), 5)
@@ -60,6 +62,7 @@ def test_single_precision_settles_nearly_all_rows_of_ordinary_data() -> None:
     assert len(_search._tiled_pass(exact, centred, torch.arange(3000), found, torch.float32)) < 30
 
 
+@pytest.mark.faults("distances far from the origin")
 def test_products_of_less_precision_than_their_type_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     # As on a machine that was told to multiply in bfloat16: nothing is settled in single precision.
     product = torch.mm
@@ -89,6 +92,7 @@ def test_a_large_graph_takes_the_tiled_search(monkeypatch: pytest.MonkeyPatch) -
 # Approximate
 
 
+@pytest.mark.faults("distances far from the origin")
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
 def test_approximate_search(metric: str) -> None:
     pytest.importorskip("faiss")
@@ -101,6 +105,7 @@ def test_approximate_search(metric: str) -> None:
     assert torch.equal(approximate, NearestNeighborGraph(x, 5, metric, approximate=True).neighbors)
 
 
+@pytest.mark.faults("a node its own neighbour")
 @pytest.mark.parametrize("k", [1, 5])
 def test_approximate_search_of_few_and_of_equal_points(k: int) -> None:
     pytest.importorskip("faiss")

@@ -268,6 +268,7 @@ def test_normal_vicinity_against_quadrature(case: str, fusion: Any) -> None:
     )
 
 
+@pytest.mark.faults("soft label for a hard likelihood")
 @pytest.mark.parametrize("fusion", FUSIONS)
 @pytest.mark.parametrize("case", CLASS)
 def test_label_vicinity_against_summation(case: str, fusion: Any) -> None:
@@ -308,6 +309,7 @@ def test_dirac_vicinity_against_the_definition(case: str, fusion: Any) -> None:
     torch.testing.assert_close(ours, expected, rtol=1e-13, atol=1e-13)
 
 
+@pytest.mark.faults("soft label for a hard likelihood")
 @pytest.mark.parametrize("fusion", FUSIONS)
 def test_expectation_is_that_of_the_draws(fusion: Any) -> None:
     """The sampled and the exact label of one vicinity, at K (λ) by B (pairs)."""
@@ -326,6 +328,7 @@ def test_expectation_is_that_of_the_draws(fusion: Any) -> None:
         assert bool(((draws.mean(0) - exact).abs() < 5 * draws.std(0) / 4000**0.5 + 1e-12).all())
 
 
+@pytest.mark.faults("soft label for a hard likelihood")
 def test_soft_labels_of_a_one_hot_likelihood() -> None:
     """Class probabilities for labels are scored as such, not as their largest entry."""
     y = torch.tensor([[0.2, 0.3, 0.5]], dtype=torch.float64)
@@ -337,6 +340,7 @@ def test_soft_labels_of_a_one_hot_likelihood() -> None:
 # Infinite logits.
 
 
+@pytest.mark.faults("zero times minus infinity")
 @pytest.mark.parametrize("kind", ["categorical", "one-hot", "bernoulli"])
 def test_impossible_class_of_probability_zero(kind: str) -> None:
     """A logit of -∞ whose class the label cannot be: nothing of it in the value, nor NaN in any gradient."""
@@ -361,6 +365,7 @@ def test_impossible_class_of_probability_zero(kind: str) -> None:
         assert bool(gradient.isfinite().all())
 
 
+@pytest.mark.faults("zero times minus infinity")
 @pytest.mark.parametrize("vicinity", [LabelVicinity(0.0, 3), DiracVicinity("linear")], ids=str)
 def test_impossible_label_at_weight_zero(vicinity: Any) -> None:
     logits = torch.tensor([[0.0, 0.0, -math.inf]] * 2, dtype=torch.float64, requires_grad=True)
@@ -371,6 +376,7 @@ def test_impossible_label_at_weight_zero(vicinity: Any) -> None:
     assert bool(torch.autograd.grad(value.sum(), logits)[0].isfinite().all())
 
 
+@pytest.mark.faults("zero times minus infinity")
 @pytest.mark.parametrize("vicinity", [LabelVicinity(0.0, 3), DiracVicinity("linear")], ids=str)
 def test_impossible_label_of_positive_probability_is_minus_infinity(vicinity: Any) -> None:
     p = dist.Categorical(logits=torch.tensor([[0.0, 0.0, -math.inf]]))
@@ -381,6 +387,7 @@ def test_impossible_label_of_positive_probability_is_minus_infinity(vicinity: An
 # Gradients, dtypes.
 
 
+@pytest.mark.faults("dtype drift")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_dtype_is_kept(dtype: torch.dtype) -> None:
     coefficient = torch.rand(4, dtype=dtype)

@@ -94,6 +94,7 @@ def test_edges_and_labels_are_left_as_they_were() -> None:
     assert all(torch.equal(a, b) for a, b in zip((edges, weights, y), copies, strict=True))
 
 
+@pytest.mark.faults("random state disturbed")
 def test_building_draws_no_random_numbers() -> None:
     before = torch.get_rng_state()
     WeightedGraph(EDGES, WEIGHTS, 3)

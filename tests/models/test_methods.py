@@ -38,6 +38,7 @@ def labels_of(method: str, labels: str) -> dict[str, Any]:
 # loss / B is the risk, values and gradients.
 
 
+@pytest.mark.faults("scale of a minibatch")
 @pytest.mark.parametrize("num_samples", [1, 3])
 @pytest.mark.parametrize("labels", LABELS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
@@ -179,6 +180,7 @@ def test_an_edge_is_the_same_from_both_its_ends(method: str, likelihood: str) ->
     torch.testing.assert_close(ours, theirs, rtol=1e-13, atol=0)
 
 
+@pytest.mark.faults("dtype drift")
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
 @pytest.mark.parametrize("method", METHODS)
 def test_single_precision_agrees_with_double(method: str, likelihood: str) -> None:
@@ -194,6 +196,7 @@ def test_single_precision_agrees_with_double(method: str, likelihood: str) -> No
     torch.testing.assert_close(ours.double(), theirs, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.faults("dtype drift")
 def test_a_law_of_the_coefficient_in_another_dtype() -> None:
     """A law that stays where it is, here a mixture in single precision, with a model in double precision."""
     law = dist.Uniform(torch.tensor(0.0), torch.tensor(1.0))
@@ -203,6 +206,7 @@ def test_a_law_of_the_coefficient_in_another_dtype() -> None:
         assert SVI(model, model.guide, pyro.optim.Adam({"lr": 0.01}), Trace_ELBO()).step(make_batch()) < 1e4
 
 
+@pytest.mark.faults("odd batches")
 @pytest.mark.parametrize("method", METHODS)
 def test_batch_of_one(method: str) -> None:
     model, batch = make_model(method), make_batch(size=1)
@@ -213,6 +217,7 @@ def test_batch_of_one(method: str) -> None:
 # Bad input.
 
 
+@pytest.mark.faults("labels that broadcast")
 @pytest.mark.parametrize("validate", [True, False])
 @pytest.mark.parametrize("shape", [(6, 1), (6, 2)])
 @pytest.mark.parametrize("method", METHODS)
@@ -308,6 +313,7 @@ def test_a_likelihood_of_no_exponential_family() -> None:
 # Labels that the likelihood has.
 
 
+@pytest.mark.faults("soft label for a hard likelihood")
 @pytest.mark.parametrize("likelihood", ["categorical", "one-hot", "bernoullis", "poisson"])
 @pytest.mark.parametrize("vicinity", [pm.DiracVicinity(), pm.NormalVicinity(0.1), pm.NormalVicinity(0.1, "linear")])
 @pytest.mark.parametrize("method", ["Mixup", "ManifoldProbMix"])

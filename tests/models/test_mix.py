@@ -183,6 +183,7 @@ FULL_SIZE = 100
 ROWS = torch.tensor([90, 3, 17, 55, 2, 41])
 
 
+@pytest.mark.faults("scale of a minibatch")
 @pytest.mark.parametrize("given", ["subsample_size", "subsample"])
 @pytest.mark.parametrize("method", ["ProbMix", "ManifoldProbMix"])
 def test_loss_over_the_full_size_of_a_subsampled_plate_is_the_risk(method: str, given: str) -> None:
@@ -326,6 +327,7 @@ def test_several_observed_sites() -> None:
     assert nodes["outside"]["value"] == 2.0
 
 
+@pytest.mark.faults("weights and masks ignored")
 @pytest.mark.parametrize("how", ["distribution", "handler"])
 def test_an_edge_counts_where_both_its_nodes_do(how: str) -> None:
     present = torch.tensor([True, True, False, True, True, True])

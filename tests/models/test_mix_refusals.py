@@ -86,6 +86,7 @@ def test_site_outside_every_plate() -> None:
         poutine.trace(pm.mix(model, at="z", coefficient=BETA)).get_trace(make_batch())
 
 
+@pytest.mark.faults("labels that broadcast")
 @pytest.mark.parametrize("validate", [True, False])
 @pytest.mark.parametrize("labels", LABELS)
 @pytest.mark.parametrize("shape", [(6, 1), (6, 6), (1, 6)])

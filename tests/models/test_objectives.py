@@ -272,6 +272,7 @@ class _Homoscedastic(torch.nn.Module):
         return dist.Normal(raw[..., 0], 1.0)
 
 
+@pytest.mark.faults("pool outside its family")
 def test_an_improper_pool_beyond_the_simplex_is_refused() -> None:
     narrow_and_wide = dist.Normal(torch.zeros(2), torch.tensor([0.1, 10.0]))
     mixing = pm.models.Mixing("y", pm.ExpandedBeta(1.0, 1.0, -0.5, 1.5), pm.DiracVicinity())
@@ -365,6 +366,7 @@ def test_what_is_not_observed_is_in_no_sum(outputs: bool, weighted: bool) -> Non
     torch.testing.assert_close(loss, expected)
 
 
+@pytest.mark.faults("zero times minus infinity")
 def test_nothing_observed_has_no_gradient() -> None:
     model, batch = make_model("ERM"), make_batch()
     masked = pm.PairBatch(batch.x, batch.y, batch.partner, mask=torch.zeros(6, dtype=torch.bool))
@@ -374,6 +376,7 @@ def test_nothing_observed_has_no_gradient() -> None:
     assert all(not p.grad.any() for p in model.parameters())
 
 
+@pytest.mark.faults("zero times minus infinity")
 def test_nothing_observed_of_any_weight_has_no_gradient() -> None:
     model, batch = make_model("ERM", dtype=torch.float64), make_batch(size=2)
     weight, mask = torch.tensor([0.0, 2.0], dtype=torch.float64), torch.tensor([True, False])

@@ -209,6 +209,7 @@ def test_loss_is_the_formula(likelihood: str, vicinity: Any, per: Any, particles
     assert loss == pytest.approx(-score.sum().item() / (particles if score.dim() == 2 else 1), rel=1e-12)
 
 
+@pytest.mark.faults("weights and masks ignored")
 def test_weights_are_those_of_edges() -> None:
     """Σ wᵢ wⱼ log p(ỹ), a weight of zero taking out all its edges."""
     half = dist.Delta(torch.tensor(0.5, dtype=torch.float64))
@@ -223,6 +224,7 @@ def test_weights_are_those_of_edges() -> None:
     assert Trace_ELBO().loss(model, guide, batch) == pytest.approx(expected, abs=1e-12)
 
 
+@pytest.mark.faults("weights and masks ignored")
 @pytest.mark.parametrize("rows", [True, False], ids=["rows", "outputs"])
 def test_missing_labels_are_not_seen(rows: bool) -> None:
     model, plain = make_model("ManifoldProbMix", "normals"), make_batch("normals")
@@ -269,6 +271,7 @@ def test_a_guide_of_the_users_own_is_scored() -> None:
     assert losses[0] == pytest.approx(losses[1], rel=1e-12)
 
 
+@pytest.mark.faults("models that meet in the store")
 def test_two_guides_never_meet() -> None:
     model, batch = make_model("ManifoldProbMix"), make_batch()
     guides = [PosteriorGuide(model, Amortised().double()) for _ in range(2)]

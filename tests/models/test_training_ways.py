@@ -38,6 +38,7 @@ def encoder_of(model: Any) -> nn.Module:
 # Training, both ways that Pyro has.
 
 
+@pytest.mark.faults("models that meet in the store")
 @pytest.mark.parametrize("graph", GRAPHS)
 @pytest.mark.parametrize("likelihood", ["normal", "normals", "categorical", "gamma", "poisson"])
 @pytest.mark.parametrize("method", METHODS)
@@ -54,6 +55,7 @@ def test_svi_with_the_global_store(method: str, likelihood: str, graph: str) -> 
         assert not torch.equal(parameter, before[name]), name
 
 
+@pytest.mark.faults("models that meet in the store")
 @pytest.mark.parametrize("graph", GRAPHS)
 @pytest.mark.parametrize("likelihood", ["normal", "normals", "categorical", "gamma", "poisson"])
 @pytest.mark.parametrize("method", METHODS)
@@ -153,6 +155,7 @@ class Risk(nn.Module):
         return self.model.risk(batch, **arguments)
 
 
+@pytest.mark.faults("copies and transforms")
 @pytest.mark.parametrize("likelihood", ["normal", "categorical", "gamma"])
 @pytest.mark.parametrize("method", METHODS)
 def test_vmap_over_stacked_parameters_and_data(method: str, likelihood: str) -> None:
@@ -188,6 +191,7 @@ def test_vmap_draws_a_noise_and_a_coefficient_for_each_replica() -> None:
     assert len(set(by_noise.tolist())) == len(set(by_both.tolist())) == 4
 
 
+@pytest.mark.faults("copies and transforms")
 @pytest.mark.parametrize(
     ("method", "likelihood", "labels"),
     [
@@ -226,6 +230,7 @@ def assert_equal_parameters(one: nn.Module, other: nn.Module) -> None:
         assert torch.equal(ours, theirs), name
 
 
+@pytest.mark.faults("models that meet in the store")
 @pytest.mark.parametrize("method", METHODS)
 def test_models_trained_in_turn_do_not_meet(method: str) -> None:
     batch = make_batch()
@@ -256,6 +261,7 @@ def duplicate(model: Any, way: str) -> Any:
     return torch.load(buffer, weights_only=False)
 
 
+@pytest.mark.faults("copies and transforms")
 @pytest.mark.parametrize("way", ["deepcopy", "pickle", "torch.save"])
 @pytest.mark.parametrize("used", [False, True])
 @pytest.mark.parametrize("method", METHODS)
@@ -274,6 +280,7 @@ def test_a_copy_is_a_model_of_its_own(method: str, used: bool, way: str) -> None
     assert {id(p) for p in model.parameters()}.isdisjoint(id(p) for p in other.parameters())
 
 
+@pytest.mark.faults("copies and transforms")
 def test_copies_of_models_whose_networks_are_pyro_modules() -> None:
     """Pyro names such networks after the model that they are in."""
     likelihood = pm.nn.NormalLikelihood()
@@ -288,6 +295,7 @@ def test_copies_of_models_whose_networks_are_pyro_modules() -> None:
     assert not torch.equal(other.state_dict()["decoder.0.weight"], before["decoder.0.weight"])
 
 
+@pytest.mark.faults("models that meet in the store")
 def test_the_users_own_parameters_stay() -> None:
     mine = pyro.param("mine", torch.ones(2))
     model = make_model("ManifoldProbMix")

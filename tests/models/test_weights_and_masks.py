@@ -42,6 +42,7 @@ def agree(model: Any, batch: pm.PairBatch, num_samples: int) -> Tensor:
     return risk
 
 
+@pytest.mark.faults("weights and masks ignored")
 @pytest.mark.parametrize("num_samples", [1, 3])
 @pytest.mark.parametrize("method", METHODS)
 def test_weights_are_one_number_under_pyro_and_in_torch(method: str, num_samples: int) -> None:
@@ -49,6 +50,7 @@ def test_weights_are_one_number_under_pyro_and_in_torch(method: str, num_samples
     agree(make_model(method), with_rows(make_batch(), weight=weight), num_samples)
 
 
+@pytest.mark.faults("weights and masks ignored")
 @pytest.mark.parametrize("method", METHODS)
 def test_integer_weights_are_repeated_rows(method: str) -> None:
     """Over all pairs of the complete graph, for a fixed λ: weight 2 is the row twice."""
@@ -72,6 +74,7 @@ def test_integer_weights_are_repeated_rows(method: str) -> None:
     torch.testing.assert_close(all_pairs(x, y, repeats.double()), repeated, rtol=1e-12, atol=0)
 
 
+@pytest.mark.faults("weights and masks ignored")
 @pytest.mark.parametrize("num_samples", [1, 3])
 @pytest.mark.parametrize("labels", ["exact", "sample"])
 @pytest.mark.parametrize("method", METHODS)
@@ -91,6 +94,7 @@ def test_masked_rows_take_their_edges_out(method: str, labels: Any, num_samples:
     torch.testing.assert_close(risks[0], kept * terms.sum() / 6, rtol=1e-12, atol=0)
 
 
+@pytest.mark.faults("weights and masks ignored")
 @pytest.mark.parametrize("num_samples", [1, 3])
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("likelihood", ["normals", "bernoullis"])
@@ -132,6 +136,7 @@ def test_a_vicinity_without_fusion_asks_a_node_alone() -> None:
     torch.testing.assert_close(agree(model, with_rows(batch, weight=2 * mask.double()), 1), 2 * terms[:4].sum() / 6)
 
 
+@pytest.mark.faults("scale of a minibatch")
 def test_weighted_mini_batches_are_unbiased() -> None:
     """ERM: the mean over an epoch's batches of equal size is the weighted loss of all rows."""
     x, y = make_data()

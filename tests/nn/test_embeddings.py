@@ -113,6 +113,7 @@ def test_all_parameters_learn_from_a_draw(make: Any) -> None:
         assert parameter.grad.any()
 
 
+@pytest.mark.faults("dtype drift")
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
 @variants
 def test_keeps_dtype(make: Any, dtype: torch.dtype) -> None:
@@ -131,6 +132,7 @@ def test_scale_stays_in_its_domain_at_extreme_features(extreme: float) -> None:
         assert (scale >= embedding.min_scale).all()
 
 
+@pytest.mark.faults("copies and transforms")
 @variants
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
 def test_copies_compute_the_same(make: Any, copied: Any) -> None:
@@ -141,6 +143,7 @@ def test_copies_compute_the_same(make: Any, copied: Any) -> None:
     assert torch.equal(before.stddev, after.stddev)
 
 
+@pytest.mark.faults("copies and transforms")
 @variants
 def test_many_at_once_under_vmap(make: Any) -> None:
     replicas = [make() for _ in range(3)]
@@ -199,6 +202,7 @@ def test_refuses_an_encoder_of_another_size() -> None:
         embedding(torch.zeros(7, 3))
 
 
+@pytest.mark.faults("labels that broadcast")
 def test_refuses_a_variance_network_that_would_broadcast() -> None:
     embedding = NormalEmbedding(nn.Linear(3, DIM), DIM, nn.Linear(3, 1))
     with pytest.raises(ValueError, match=r"variance_network: expected .* \(7, 4\), as the encoder's, got \(7, 1\)"):
@@ -366,6 +370,7 @@ def test_an_initial_scale_that_is_not_used_is_not_looked_at() -> None:
     assert NormalEmbedding(nn.Linear(3, 4), 4, scale=2.0, min_scale=1.0)(torch.zeros(2, 3)).stddev.unique() == 2.0
 
 
+@pytest.mark.faults("a device lacks an operation")
 @pytest.mark.parametrize("rank", [None, 2])
 def test_a_device_that_knows_no_autocast(rank: int | None) -> None:
     encoder = nn.Linear(3, 4, device="meta")

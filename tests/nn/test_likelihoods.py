@@ -321,6 +321,7 @@ def test_support_is_that_of_the_distributions(make: Any) -> None:
     assert likelihood.support.check(y).shape == (20, 5)
 
 
+@pytest.mark.faults("dtype drift")
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
 @likelihoods
 def test_keeps_dtype(make: Any, dtype: torch.dtype) -> None:
@@ -353,6 +354,7 @@ def test_gradients_are_finite_and_reach_every_output(make: Any) -> None:
     assert (gradient != 0).any(0).all()
 
 
+@pytest.mark.faults("copies and transforms")
 @likelihoods
 def test_maps_over_replicas(make: Any) -> None:
     replicas = [make() for _ in range(3)]
@@ -371,6 +373,7 @@ def test_maps_over_replicas(make: Any) -> None:
             torch.testing.assert_close({name: value[i] for name, value in together.items()}, alone)
 
 
+@pytest.mark.faults("copies and transforms")
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
 @likelihoods
 def test_copies_compute_the_same(make: Any, copied: Any) -> None:
@@ -393,6 +396,7 @@ def test_refuses_raw_outputs_of_another_size(make: Any) -> None:
             likelihood(torch.zeros(shape))
 
 
+@pytest.mark.faults("random state disturbed")
 @likelihoods
 def test_construction_draws_no_random_numbers(make: Any) -> None:
     before = torch.get_rng_state()
@@ -409,6 +413,7 @@ COMPILED = [
 ]
 
 
+@pytest.mark.faults("copies and transforms")
 @pytest.mark.parametrize("name", COMPILED)
 def test_compiles_without_a_break(name: str) -> None:
     likelihood = MAKERS[name]()
@@ -422,6 +427,7 @@ def test_compiles_without_a_break(name: str) -> None:
         torch.testing.assert_close(compiled(raw), predicted(raw))
 
 
+@pytest.mark.faults("validation lost on the way")
 def test_ambient_validation_is_kept() -> None:
     likelihood = DistributionLikelihood(dist.Gamma)
     bad = torch.full((5, 2), float("nan"))
@@ -479,6 +485,7 @@ def test_normal_with_a_known_scale_has_no_parameters() -> None:
     assert torch.equal(p.stddev, torch.tensor([[0.25, 0.25]]))
 
 
+@pytest.mark.faults("tensors on another device")
 def test_fixed_tensors_belong_to_the_module() -> None:
     likelihood = DistributionLikelihood(dist.Normal, 2, scale=torch.tensor([0.5, 2.0]))
     assert likelihood.num_outputs == 2
@@ -494,6 +501,7 @@ def test_fixed_tensors_take_the_dtype_of_the_outputs(dtype: torch.dtype) -> None
     assert p.stddev.dtype == p.sample().dtype == dtype
 
 
+@pytest.mark.faults("validation lost on the way")
 def test_fixed_values_are_checked_without_ambient_validation() -> None:
     with pyro.validation_enabled(False), pytest.raises(ValueError, match="df"):
         DistributionLikelihood(dist.StudentT, df=-1.0)
@@ -594,6 +602,7 @@ def test_general_likelihood_refuses(family: Any, options: dict[str, Any], error:
         DistributionLikelihood(family, **options)
 
 
+@pytest.mark.faults("tensors on another device")
 def test_the_support_moves_with_the_likelihood() -> None:
     likelihood = DistributionLikelihood(dist.Binomial, 3, total_count=torch.tensor([7.0, 8.0, 9.0]))
     support = likelihood.support

@@ -150,6 +150,7 @@ class Overflowing(nn.Module):
         return self.linear(x) * (math.nan if self.training and self.times >= 0 else 1.0)
 
 
+@pytest.mark.faults("steps on a non-finite loss")
 def test_steps_that_are_not_taken_do_not_count() -> None:
     """The average is that of the steps that were: the initial parameters are no part of it."""
     steps = []

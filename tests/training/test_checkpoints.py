@@ -109,6 +109,7 @@ def test_a_saved_tensor_is_a_copy(tmp_path: Path) -> None:
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
+@pytest.mark.faults("code in a checkpoint")
 @pytest.mark.parametrize(
     ("value", "message"),
     [
@@ -155,6 +156,7 @@ def test_restoring_leaves_the_checkpoint_as_it_is(path: Path) -> None:
 # Whole or not at all.
 
 
+@pytest.mark.faults("damaged checkpoint")
 @pytest.mark.parametrize("function", ["fsync", "replace"])
 def test_a_write_that_fails_leaves_the_old_file(path: Path, monkeypatch: pytest.MonkeyPatch, function: str) -> None:
     before = path.read_bytes()
@@ -169,6 +171,7 @@ def test_a_write_that_fails_leaves_the_old_file(path: Path, monkeypatch: pytest.
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
+@pytest.mark.faults("damaged checkpoint")
 def test_the_file_is_on_the_disk_before_it_gets_its_name(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
     for name in ("fsync", "replace"):
@@ -181,11 +184,13 @@ def test_the_file_is_on_the_disk_before_it_gets_its_name(path: Path, monkeypatch
 # What is wrong is said.
 
 
+@pytest.mark.faults("damaged checkpoint")
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         load_checkpoint(tmp_path / "none.pt")
 
 
+@pytest.mark.faults("damaged checkpoint")
 @pytest.mark.parametrize("share", [0, 0.001, 0.01, 0.5, 0.999])
 def test_truncated(path: Path, share: float) -> None:
     content = path.read_bytes()
@@ -194,6 +199,7 @@ def test_truncated(path: Path, share: float) -> None:
         load_checkpoint(path)
 
 
+@pytest.mark.faults("damaged checkpoint")
 def test_any_changed_byte_is_seen(path: Path) -> None:
     """In the header each one, in the payload a hundred."""
     content = path.read_bytes()
@@ -217,6 +223,7 @@ class Payload:
         return Path.touch, (self.target,)
 
 
+@pytest.mark.faults("code in a checkpoint")
 @pytest.mark.parametrize("kind", ["torch", "pickle", "in the model", "in torch's zip"])
 def test_hostile_files_run_nothing(path: Path, tmp_path: Path, kind: str) -> None:
     target = tmp_path / "ran"
@@ -258,6 +265,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
+@pytest.mark.faults("code in a checkpoint")
 def test_a_header_of_brackets(path: Path) -> None:
     """JSON gives up on it in another way than on what is no JSON."""
     magic, _, payload = parts(path)
@@ -266,6 +274,7 @@ def test_a_header_of_brackets(path: Path) -> None:
         load_checkpoint(path)
 
 
+@pytest.mark.faults("damaged checkpoint")
 @pytest.mark.parametrize("name", WRONG)
 def test_wrong_headers(path: Path, name: str) -> None:
     header, message = WRONG[name]
@@ -274,6 +283,7 @@ def test_wrong_headers(path: Path, name: str) -> None:
         load_checkpoint(path)
 
 
+@pytest.mark.faults("damaged checkpoint")
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -290,6 +300,7 @@ def test_wrong_entries(path: Path, change: dict[str, Any], message: str) -> None
         load_checkpoint(path)
 
 
+@pytest.mark.faults("damaged checkpoint")
 @pytest.mark.parametrize(
     ("other", "message"),
     [
@@ -336,6 +347,7 @@ def first_model() -> pm.ProbMix:
     return pm.ProbMix(network, pm.nn.NormalLikelihood(), vicinity=pm.NormalVicinity(0.01))
 
 
+@pytest.mark.faults("damaged checkpoint")
 def test_schema_1_loads() -> None:
     """Three epochs of ``fit`` on the data and the model above, in two batches; written by the first version."""
     assert parts(FIRST)[1].startswith(b'{"schema": 1, ')

@@ -72,6 +72,7 @@ def test_history_has_one_loss_an_epoch() -> None:
     assert history.best_epoch == int(np.argmin(history.validation_loss))
 
 
+@pytest.mark.faults("scale of a minibatch")
 @pytest.mark.parametrize("batch_size", [None, 4, 7, 10, 50])
 def test_train_loss_is_the_mean_over_the_nodes(batch_size: int | None) -> None:
     """At a vanishing step size: the loss over uneven batches is the loss over all data."""
@@ -82,6 +83,7 @@ def test_train_loss_is_the_mean_over_the_nodes(batch_size: int | None) -> None:
     assert history.train_loss == pytest.approx([expected] * 2, rel=1e-9)
 
 
+@pytest.mark.faults("odd batches")
 @pytest.mark.parametrize("graph", ["complete", "neighbors"])
 @pytest.mark.parametrize("batch_size", [None, 3, 4])
 def test_graphs_and_batch_sizes(graph: str, batch_size: int | None) -> None:
@@ -193,6 +195,7 @@ class Failing(nn.Module):
         return output * math.nan if self.where == "output" else output + (0 * output).sqrt()
 
 
+@pytest.mark.faults("random state disturbed")
 @pytest.mark.parametrize("outcome", ["success", "bad input", "failure"])
 @pytest.mark.parametrize("validate", [True, False])
 def test_global_state_stays(outcome: str, validate: bool) -> None:
@@ -212,6 +215,7 @@ def test_global_state_stays(outcome: str, validate: bool) -> None:
         assert global_state() == before
 
 
+@pytest.mark.faults("models that meet in the store")
 def test_networks_that_are_pyro_modules_stay_out_of_the_store() -> None:
     network = PyroModule[nn.Sequential](PyroModule[nn.Linear](2, 4), nn.Tanh(), PyroModule[nn.Linear](4, 2))
     network[0].bias = pyro.nn.PyroParam(torch.ones(4), dist.constraints.positive)
@@ -235,6 +239,7 @@ def test_progress_bar(capsys: pytest.CaptureFixture[str]) -> None:
 # A loss that stops being finite.
 
 
+@pytest.mark.faults("steps on a non-finite loss")
 @pytest.mark.parametrize("where", ["output", "gradient"])
 @pytest.mark.parametrize(("batch_size", "first", "epoch"), [(None, 0, 0), (None, 3, 3), (4, 4, 1)])
 def test_non_finite_loss_leaves_the_parameters_of_the_last_finite_step(
@@ -329,6 +334,7 @@ BAD: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
 }
 
 
+@pytest.mark.faults("NaN in the data")
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input(case: str) -> None:
     arguments, error, message = BAD[case]

@@ -172,6 +172,7 @@ def test_autocast_is_close_to_single_precision(method: str, dtype: torch.dtype) 
     assert history.validation_loss[start:] == pytest.approx(expected.validation_loss[start:], abs=error)
 
 
+@pytest.mark.faults("dtype drift")
 def test_small_scales_survive_half_precision() -> None:
     """A scale of 1e-4 has a precision of 1e8, which float16 does not hold."""
     x, y = data(dtype=torch.float32)
@@ -223,6 +224,7 @@ def test_covariances_are_left_out_of_autocast(case: str, fusion: Any) -> None:
     assert torch.equal(*risks)
 
 
+@pytest.mark.faults("steps on a non-finite loss")
 def test_overflow_of_a_scaled_loss_is_no_fault() -> None:
     """Gradients of the scaled loss overflow in float16: the scale falls, nothing is skipped, and it learns."""
     x, y = data(40, torch.float32)
@@ -317,6 +319,7 @@ def decides(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     return request.param
 
 
+@pytest.mark.faults("steps on a non-finite loss")
 @pytest.mark.parametrize("where", ["output", "gradient"])
 def test_skipped_steps_are_as_if_they_had_not_been(where: str, decides: str) -> None:
     """Three batches an epoch. Parameters, buffers and optimiser are those of the steps that were taken."""
@@ -348,6 +351,7 @@ def replay(model: Any, bad: set[int], epochs: int) -> Any:
     return model
 
 
+@pytest.mark.faults("steps on a non-finite loss")
 @pytest.mark.parametrize("where", ["output", "gradient"])
 def test_one_step_too_many_is_an_error(where: str, decides: str) -> None:
     what = "the loss" if where == "output" else r"the gradient of decoder\.linear\.weight"
@@ -361,6 +365,7 @@ def test_one_step_too_many_is_an_error(where: str, decides: str) -> None:
     assert_equal(model, replay(taken, {1, 3, *range(5, 6)}, 2))
 
 
+@pytest.mark.faults("steps on a non-finite loss")
 def test_the_first_fault_is_an_error_by_default(decides: str) -> None:
     model = make("ERM", network=Failing({4}))
     taken = copy.deepcopy(model)
@@ -379,6 +384,7 @@ def test_an_epoch_without_a_step_has_no_loss() -> None:
     assert [math.isnan(loss) for loss in history.train_loss] == [False, True, False]
 
 
+@pytest.mark.faults("steps on a non-finite loss")
 @pytest.mark.parametrize("fused", [True, False])
 def test_any_optimizer_is_unchanged_by_a_step_not_taken(fused: bool) -> None:
     made: list[Any] = []

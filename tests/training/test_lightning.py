@@ -214,6 +214,7 @@ os._exit(0)  # threads of gloo may still be there, and may abort an orderly exit
     assert any((ours[name] - start[name]).abs().max() > 1e-3 for name in ours)
 
 
+@pytest.mark.faults("workers that repeat draws")
 def test_shards_do_not_meet_and_draws_do_not_repeat() -> None:
     x, y = make_data(11)
     seen, partners = [], []
@@ -241,6 +242,7 @@ def test_a_second_training_has_its_own_epochs_and_shard() -> None:
         assert len(set(partners)) > 1
 
 
+@pytest.mark.faults("resume that forgets")
 def test_resumed_training_is_uninterrupted_training(tmp_path: Path) -> None:
     """Two epochs, a checkpoint, and one more are three epochs, bit by bit."""
     whole, again = make_model(), make_model(seed=1)

@@ -83,6 +83,7 @@ def test_networks_that_cannot_be_stacked(prepare: Any, message: str) -> None:
         fit_replicas(make_model, [(X, Y)] * 2, chunk_size=2)
 
 
+@pytest.mark.faults("unequal fixed parameters")
 def test_a_likelihood_that_vmap_cannot_follow_is_named() -> None:
     """PyTorch's log_prob of a Multinomial indexes by a mask."""
 

@@ -36,6 +36,7 @@ class Failing(nn.Module):
         return output + torch.where(beyond, 0 * output, 1 + output.square()).sqrt() * torch.where(beyond, 1.0, 0.0)
 
 
+@pytest.mark.faults("steps on a non-finite loss")
 @pytest.mark.parametrize("batch_size", [None, 5])
 @pytest.mark.parametrize("where", ["output", "gradient"])
 def test_a_replica_that_fails_stops_alone(where: str, batch_size: int | None) -> None:

@@ -96,6 +96,7 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.faults("resume that forgets")
 @pytest.mark.parametrize("name", CASES)
 def test_n_and_n_epochs_are_2n_epochs(name: str, tmp_path: Path) -> None:
     case = dict(CASES[name])
@@ -169,6 +170,7 @@ def test_numbers_of_numpy_are_numbers(tmp_path: Path) -> None:
     assert_equal(model, through)
 
 
+@pytest.mark.faults("resume that forgets")
 def test_resume_after_an_interrupt(tmp_path: Path) -> None:
     """In the middle of an epoch: it is begun again from the checkpoint before it."""
     through, stopped = make(), make()
@@ -212,6 +214,7 @@ def test_writing_checkpoints_changes_nothing(tmp_path: Path) -> None:
     assert_equal(with_, without)
 
 
+@pytest.mark.faults("models that meet in the store")
 @pytest.mark.parametrize("local", [True, False])
 def test_the_users_parameter_store_and_random_state_stay(local: bool, tmp_path: Path) -> None:
     """Pyro's two ways to keep parameters; a parameter of the user's has the name of one of the model's."""
@@ -317,6 +320,7 @@ def test_a_failed_training_leaves_the_checkpoint_of_its_last_good_epoch(tmp_path
 # The random states are those of the training, not of the user.
 
 
+@pytest.mark.faults("resume that forgets")
 def test_random_states_are_those_of_the_training(tmp_path: Path) -> None:
     fit(make(), 2, checkpoint_dir=tmp_path / "one")
     torch.manual_seed(5)
@@ -329,6 +333,8 @@ def test_random_states_are_those_of_the_training(tmp_path: Path) -> None:
 # kill -9.
 
 
+@pytest.mark.faults("damaged checkpoint")
+@pytest.mark.faults("resume that forgets")
 def test_kills_at_random_moments() -> None:
     """In training and in writing; what is left is whole, and the end is bitwise that of a training left alone."""
     script = ROOT / "tests" / "benchmarks" / "kills.py"

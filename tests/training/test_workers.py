@@ -26,6 +26,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 
+@pytest.mark.faults("workers that repeat draws")
 @pytest.mark.parametrize("method", ["ProbMix", "ManifoldProbMix"])
 def test_workers_train_what_one_process_trains(method: str) -> None:
     """Bit by bit, where the replicas are divided alike."""
