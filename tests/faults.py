@@ -44,6 +44,11 @@ FAULTS: dict[str, str] = {  # short name: what pyro_probmix does; one line a row
     "weights and masks ignored": "honoured in any model, or refused",
     "coefficient without its law": "λ is scored by its law wherever no guide drew it",
     "nothing was fused": "an error",
+    "reparametrized sites": "what a reparametrization leaves is no label; fusing it is refused by name",
+    "observed covariates": "scored as labels are; the model goes on with the node's own value",
+    "labels between labels": "labels that are no numbers are one of the pair's, from one default",
+    "chains": "markov models are enumerated beside the coefficient",
+    "other inference": "other losses, guides and handlers work, or are refused by name with what works",
     "weights drawn once a row": "networks run outside the plate; weights with priors are drawn once",
     # training
     "steps on a non-finite loss": "not taken: parameters and optimiser stay, an error unless skips are asked for",

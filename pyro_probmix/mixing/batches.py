@@ -138,7 +138,7 @@ def legal_labels(y: Tensor, mask: Tensor, dim: int) -> Tensor:
     return torch.where(mask, y, legal)
 
 
-@dataclass(eq=False)  # not frozen: Lightning converts what is in it to another precision
+@dataclass(eq=False, repr=False)  # not frozen: Lightning converts what is in it to another precision
 class PairBatch:
     """B nodes and, for each of them, the position within the batch of the node it is mixed with.
 
@@ -198,6 +198,10 @@ class PairBatch:
 
     def __len__(self) -> int:
         return self.x.shape[0]
+
+    def __repr__(self) -> str:
+        shapes = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None}
+        return f"PairBatch({', '.join(f'{name}: {tuple(value.shape)}' for name, value in shapes.items())})"
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> PairBatch:
         """Return the same batch on another device."""

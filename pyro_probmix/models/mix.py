@@ -11,6 +11,7 @@ from pyro.distributions import Delta, MaskedDistribution
 from pyro.distributions.torch_distribution import ExpandedDistribution
 from pyro.infer.discrete import SamplePosteriorMessenger
 from pyro.poutine.condition_messenger import ConditionMessenger
+from pyro.poutine.guide import GuideMessenger
 from pyro.poutine.markov_messenger import MarkovMessenger
 from pyro.poutine.messenger import Messenger, block_messengers
 from pyro.poutine.plate_messenger import PlateMessenger
@@ -119,6 +120,13 @@ class MixMessenger(Messenger):
 
     def _agree_with_guide(self) -> None:
         """Leaves the λ that a guide has drawn unscored, as it is here."""
+        with block_messengers(lambda m: isinstance(m, GuideMessenger)) as guides:
+            if guides:
+                raise ValueError(
+                    f"guide: expected one that does not run the mixed model, got {type(guides[0]).__name__} of it; "
+                    "make it of the model without mix, and hide the labels: "
+                    "poutine.block(lambda batch: guide(batch.x, batch.y), hide=[…])"
+                )
         law = self.drawn.get(COEFFICIENT_SITE, {}).get("fn")
         if law is None:
             return
@@ -132,9 +140,17 @@ class MixMessenger(Messenger):
             )
 
     def _pyro_sample(self, msg: Any) -> None:
-        name, at = msg["name"], self.mixing.at
-        if name == COEFFICIENT_SITE or site_is_subsample(msg):
+        if msg["name"] == COEFFICIENT_SITE or site_is_subsample(msg):
             return
+        self._apply(msg)
+        if self.latent_only and (msg["is_observed"] or msg["infer"].get("enumerate") == "parallel"):
+            # What is scored or summed out is the model's; here it is only a value that others depend on.
+            msg["infer"] = {k: v for k, v in msg["infer"].items() if k != "enumerate"}
+            msg["infer"] |= {"is_auxiliary": True, "_do_not_trace": True}
+            msg["is_observed"] = False
+
+    def _apply(self, msg: Any) -> None:
+        name, at = msg["name"], self.mixing.at
         is_factor, deterministic = site_is_factor(msg), bool(msg["infer"].get("_deterministic"))
         observed = msg["is_observed"] and not (deterministic or is_factor)
         plates = [frame.name for frame in msg["cond_indep_stack"]]
@@ -151,6 +167,11 @@ class MixMessenger(Messenger):
         if not is_factor:
             others = tuple(plate for plate in plates if plate != self.plate)
             coefficient = self.draw(dim if frame.size == -1 else None, others)
+            if observed and name in self.drawn and not self.latent_only:
+                raise ValueError(
+                    f"guide: expected one without {name!r}, whose density there would count against the model's, got "
+                    f'one with it; hide it: poutine.block(guide, hide=["{name}"])'
+                )
             reparametrized = observed and isinstance(msg["fn"], MaskedDistribution) and msg["fn"]._mask is False
             observed = observed and not (reparametrized or self.latent_only)
             if name == at:
@@ -161,7 +182,7 @@ class MixMessenger(Messenger):
                     self._interpolate(msg, dim, coefficient)
             elif observed or name == at:
                 self._mix(msg, dim, coefficient, observed)
-            if not (observed or self.batch.y is not None):
+            if self.batch.y is None and not msg["is_observed"]:
                 self._refuse_conditioned(name)
         self._weigh(msg, dim)
 
@@ -288,19 +309,13 @@ class MixedModel(nn.Module):
 
     @property
     def guide(self) -> MixedModel:
-        """The guide that draws λ and the latent sites exactly as the mixed model does."""
+        """The guide that draws λ and the latent sites as the mixed model does, but those that are enumerated there."""
         return MixedModel(self.fn, self.mixing, self.plate, self.dim, latent_only=True)
 
     def forward(self, batch: PairBatch, *args: Any, **kwargs: Any) -> Any:
         """Runs the model as ``fn(batch.x, batch.y, *args, **kwargs)`` with its batch mixed."""
         check_batch(batch)
         messenger = MixMessenger(self.mixing, batch, self.plate, self.latent_only)
-        if self.latent_only:
-            with pyro.poutine.block(hide_fn=lambda msg: msg["type"] == "sample" and msg["is_observed"]):
-                return self._run(messenger, batch, *args, **kwargs)
-        return self._run(messenger, batch, *args, **kwargs)
-
-    def _run(self, messenger: MixMessenger, batch: PairBatch, *args: Any, **kwargs: Any) -> Any:
         with messenger:
             result = self.fn(batch.x, batch.y, *args, **kwargs)
             messenger.check()
@@ -329,15 +344,25 @@ def mix(
     plate, draws λ at the site ``mixing_coefficient``; replaces the distribution at the site ``at`` by the
     pool with its partner's (eqs. 17, 18, 22), or interpolates the value if the site is deterministic
     (eqs. 8, 28); and scores each observed label under its vicinal density (eq. 14). The loss of ``Trace_ELBO``,
-    divided by the number of nodes, is the Monte-Carlo risk of eq. 16 (eq. 23 if the fused site is latent). Where
-    the model masks a node, its edges are masked.
+    divided by the number of nodes, is the Monte-Carlo risk of eq. 16 (eq. 23 if the fused site is latent).
+
+    - Whatever is observed in the plate is a label, covariates too; the model goes on with the node's own value.
+    - An edge counts with the product of its nodes' weights in the batch: a row of weight two is that row twice, over
+      all pairs. Where the batch or the model masks a node, its edges are masked; a missing label is not looked at.
+    - λ is scored by its law where no guide is replayed, as under MCMC or in a prior trace, and nowhere else.
+    - A guide with a density at the fused site is mixed as the model is, ``pm.mix(guide, at=...)``. Any other stays as
+      it is, ``lambda batch: guide(batch.x, batch.y)``: an autoguide, or one of weights.
+    - For predictions take the model and its guide without mix, ``Predictive(model, guide=guide, num_samples=...)``; a
+      mixed model without labels draws them from the fused predictive (eq. 13).
+    - ``JitTrace_ELBO`` takes tensors alone: ``lambda x, y, partner: mixed(PairBatch(x, y, partner))``.
 
     Args:
         fn: model or guide ``fn(x, y)``; a module stays one. ``y`` may be None: the model then samples it.
         at: the fused site: observed, latent or ``pyro.deterministic`` (with its ``event_dim``).
         coefficient: distribution of λ on [0, 1], Delta included; an ExpandedBeta, which leaves it; or GaussJacobi,
-            which ``TraceEnum_ELBO`` integrates.
-        vicinity: kernel of the observed labels; default: interpolated labels, :class:`DiracVicinity`.
+            which ``TraceEnum_ELBO`` and MCMC integrate.
+        vicinity: kernel of the observed labels; default: interpolated labels, or for classes, counts, angles,
+            directions and correlations either one of the pair's, λ being its probability (Assumption 4.2).
         plate: name of the data plate, one of the model's.
         labels: ``"exact"`` integrates the label out where that has a closed form, ``"sample"`` draws it (eq. 16).
         fusion: ``"log-linear"`` (eq. 18) or ``"linear"`` (eq. 17) pool of distributions.
@@ -349,7 +374,8 @@ def mix(
 
     Raises:
         TypeError: if ``fn`` is not callable or the fused distribution is in no exponential family.
-        ValueError: if a site or the plate is not there, or shapes do not match.
+        ValueError: if a site or the plate is not there, so that a run has fused nothing; if shapes do not match; or if
+            a guide draws λ or the fused site from a law that cannot be fused.
 
     Example:
         >>> def model(x, y):

@@ -7,6 +7,7 @@ from itertools import count
 from typing import Any
 
 import pyro
+from pyro.infer.discrete import SamplePosteriorMessenger
 from pyro.nn import PyroModule
 from pyro.poutine.messenger import block_messengers
 from pyro.poutine.replay_messenger import ReplayMessenger
@@ -48,9 +49,17 @@ def _unique_name(cls: type) -> str:
 
 
 def replay_of_guide() -> Any:
-    """The handler that replays the draws of a guide, where there is one."""
-    with block_messengers(lambda m: isinstance(m, ReplayMessenger)) as replays:
-        return next((m for m in reversed(replays) if getattr(m, "trace", None) is not None), None)
+    """The handler that replays the draws of a guide, where there is one.
+
+    The trace of a guide has come to its end: losses that enumerate replay unfinished ones too, of the guide itself.
+    """
+
+    def replays_guide(messenger: Any) -> bool:
+        is_replay = isinstance(messenger, ReplayMessenger) and messenger.trace is not None
+        return is_replay and (isinstance(messenger, SamplePosteriorMessenger) or "_RETURN" in messenger.trace)
+
+    with block_messengers(replays_guide) as replays:
+        return replays[-1] if replays else None
 
 
 def drawn_by_guide() -> Mapping[str, Any]:
