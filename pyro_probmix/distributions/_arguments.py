@@ -27,6 +27,7 @@ __all__ = [
     "check_support",
     "common_reference",
     "reference_tensor",
+    "same_constraint",
     "split_weights",
     "sum_tolerance",
     "tuple_of_distributions",
@@ -85,7 +86,7 @@ def check_support(members: Sequence[Any]) -> None:
     """Raises ValueError unless all components have one support, a boundary of no mass aside."""
     first: Any = members[0].support
     for k, member in enumerate(members):
-        if not _same_constraint(member.support, first):
+        if not same_constraint(member.support, first):
             raise ValueError(f"components: expected one support, got {first} and, at index {k}, {member.support}")
 
 
@@ -192,7 +193,8 @@ def _index(index: list[int]) -> str:
     return str(index[0] if len(index) == 1 else tuple(index))
 
 
-def _same_constraint(a: Any, b: Any) -> bool:
+def same_constraint(a: Any, b: Any) -> bool:
+    """Whether two supports are the same, a boundary of no mass aside."""
     if a is b:
         return True
     half_lines = constraints.greater_than, constraints.greater_than_eq
@@ -205,4 +207,4 @@ def _same_constraint(a: Any, b: Any) -> bool:
 def _same_value(a: Any, b: Any) -> bool:
     if isinstance(a, Tensor) or isinstance(b, Tensor):
         return broadcast_equal(torch.as_tensor(a), torch.as_tensor(b))
-    return _same_constraint(a, b) if isinstance(a, constraints.Constraint) else bool(a == b)
+    return same_constraint(a, b) if isinstance(a, constraints.Constraint) else bool(a == b)

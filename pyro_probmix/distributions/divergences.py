@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from pyro_probmix.distributions._arguments import unmask
+from pyro_probmix.distributions.expectations import expected_log_prob
 from pyro_probmix.distributions.exponential_family import ExponentialFamily, exponential_family, plain, validates
 from pyro_probmix.distributions.families.wrappers import TransformedFamily
 from pyro_probmix.distributions.pooling import LogLinearPool
@@ -158,25 +159,31 @@ def cross_entropy(p: Any, q: Any) -> Tensor:
 
     .. math:: A(\eta_q) - \langle \eta_q, \mathbb{E}_p[T] \rangle - \mathbb{E}_p[\log h]
 
+    Beside members of one family, p may be a point (Delta) or a law of finitely many values, which know the expectation
+    of anything, or a law inside the support of q that knows those of q's statistics: any that has a mean and a
+    variance for a Normal q, a LogNormal for a Gamma q.
+
     Args:
-        p: a member of an exponential family, of batch shape ``(...)``.
-        q: a member of the same family.
+        p: of batch shape ``(...)``.
+        q: a member of an exponential family; any distribution where p is a point or has finitely many values.
 
     Returns:
         Nats, of the batch shape. Masks do not count: they belong to the sites, not to the laws.
 
     Raises:
-        TypeError: if p and q are not of one exponential family.
-        ValueError: if event shapes or fixed parameters differ.
+        TypeError: if p has values outside the support of q, or does not know what q asks for.
+        ValueError: if event shapes or, within a family, fixed parameters differ.
         NotImplementedError: for bijections whose expected log-Jacobian has no closed form here: it has for affine maps,
             the exponential of what has a known mean, and powers of a Beta, Gamma, InverseGamma or Pareto.
 
     Example:
         >>> cross_entropy(dist.Bernoulli(0.5), dist.Bernoulli(0.5))
         tensor(0.6931)
+        >>> cross_entropy(dist.Gamma(2.0, 1.0), dist.Exponential(1.0))
+        tensor(2.)
     """
-    p, q, family = _members(p, q)
-    return family.cross_entropy(p, q).expand(torch.broadcast_shapes(p.batch_shape, q.batch_shape))
+    (p, q), _ = unmask([p, q])
+    return -expected_log_prob(p, q).expand(torch.broadcast_shapes(p.batch_shape, q.batch_shape))
 
 
 def entropy(p: Any) -> Tensor:

@@ -127,7 +127,7 @@ class ExponentialFamily:
         for name in self.fixed:
             first, second = getattr(p, name), getattr(q, name)
             tensors = [value for value in (first, second) if isinstance(value, Tensor)]
-            if len(tensors) == 2 and not (validates(p) or validates(q) or all(map(_at_hand, tensors))):
+            if len(tensors) == 2 and not (validates(p) or validates(q) or all(map(at_hand, tensors))):
                 continue
             a, b = torch.as_tensor(first), torch.as_tensor(second)
             if not broadcast_equal(a, b):
@@ -282,7 +282,7 @@ def restore_members(
     return tuple(restored)
 
 
-def _at_hand(tensor: Tensor) -> bool:
+def at_hand(tensor: Tensor) -> bool:
     """Whether the values of ``tensor`` can be read without waiting."""
     return tensor.device.type == "cpu" and not torch.compiler.is_compiling() and has_memory(tensor)
 

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from pyro_probmix.distributions import LinearPool
+from pyro_probmix.distributions.supports import is_circular, of_one
 from pyro_probmix.mixing.batches import fill_missing, name_rows
-from pyro_probmix.models.methods import CIRCULAR, of_one
 from pyro_probmix.nn._precision import without_autocast
 
 __all__ = ["evaluate"]
@@ -61,7 +61,7 @@ def evaluate(p: Any, y: Tensor) -> dict[str, float]:
         correct = _correct(p, y)
         if correct is not None:
             scores["accuracy"] = _mean(correct, seen)
-        elif not _is_circular(p) and (mean := _expectation(p)) is not None:
+        elif not is_circular(p) and (mean := _expectation(p)) is not None:
             scores["rmse"] = _mean((y.cpu().double() - mean.cpu().double()).square(), seen) ** 0.5
     return scores
 
@@ -101,18 +101,6 @@ def _expectation(p: Any) -> Tensor | None:
     except NotImplementedError:
         return None
     return mean
-
-
-def _is_circular(p: Any) -> bool:
-    """Whether labels are angles."""
-    if isinstance(p, (torch.distributions.Independent, MaskedDistribution)):
-        return _is_circular(p.base_dist)
-    if isinstance(p, LinearPool):
-        components: Any = p.components
-        return _is_circular(components if isinstance(components, torch.distributions.Distribution) else components[0])
-    if isinstance(p, torch.distributions.MixtureSameFamily):
-        return _is_circular(p.component_distribution)
-    return isinstance(p, CIRCULAR)
 
 
 def _correct(p: Any, y: Tensor) -> Tensor | None:

@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import pyro.distributions as dist
 import torch
+from pyro.distributions.torch_distribution import ExpandedDistribution
 from torch import Tensor
 from torch.distributions import constraints
 from torch.nn.functional import one_hot, softplus
 
-from pyro_probmix.distributions import (
-    LinearPool,
-    exponential_family,
-    is_exponential_family,
-    linear_pool,
-    natural_parameters,
-)
-from pyro_probmix.distributions.exponential_family import plain
-from pyro_probmix.distributions.families.normal import LOG_2PI, MultivariateNormalFamily, NormalFamily
+from pyro_probmix.distributions import linear_pool, log_linear_pool
+from pyro_probmix.distributions.expectations import expected_log_prob, point
+from pyro_probmix.distributions.exponential_family import is_exponential_family, plain
+from pyro_probmix.distributions.supports import inside, is_circular, is_convex, of_one, some_value
 from pyro_probmix.mixing.batches import check_positive_integer
 
 __all__ = ["DiracVicinity", "Fusion", "LabelVicinity", "NormalVicinity", "Vicinity", "default_vicinity"]
@@ -38,21 +33,43 @@ def check_fusion(fusion: Any) -> None:
 class Vicinity(ABC):
     r"""Kernel :math:`s_\beta(\tilde y|y)` and the fused vicinal density of a pair (eq. 14).
 
+    A subclass says what :meth:`kernel` is, a distribution of one family; all else follows. Masks and weights are none
+    of its business.
+
     Args:
         fusion: ``"linear"`` or ``"log-linear"`` pooling of the two kernels.
 
     Raises:
         ValueError: if ``fusion`` is neither.
+
+    Example:
+        >>> class GammaVicinity(Vicinity):
+        ...     def __init__(self, shape, fusion="log-linear"):
+        ...         super().__init__(fusion)
+        ...         self.shape = shape
+        ...     def kernel(self, y, support=None):
+        ...         return dist.Gamma(self.shape, self.shape / y)
+        >>> likelihood = pm.nn.DistributionLikelihood(dist.Gamma)
+        >>> network = pm.nn.MLP(2, [8], likelihood.num_outputs)
+        >>> model = pm.ProbMix(network, likelihood, vicinity=GammaVicinity(torch.tensor(50.0)))
     """
 
     def __init__(self, fusion: Fusion) -> None:
         check_fusion(fusion)
         self.fusion = fusion
 
-    def check(self, p: Any, labels: str = "exact") -> None:
-        """STUB."""
-
     @abstractmethod
+    def kernel(self, y: Tensor, support: Any = constraints.real) -> Any:
+        r"""The kernel :math:`s_\beta(\tilde y|y)` of each label, a Pyro distribution.
+
+        Args:
+            y: labels, of shape ``(B,) + event_shape``, or with more batch dimensions.
+            support: where one label lives, a constraint; tells event dimensions, and one-hot vectors from others.
+
+        Returns:
+            A distribution of the labels' batch and event shape.
+        """
+
     def fused(self, y: Tensor, partner_y: Tensor, coefficient: Tensor, support: Any = constraints.real) -> Any:
         r"""The vicinal density :math:`p_\beta(\tilde y|y_i, y_j, \lambda)` (eq. 14) as a Pyro distribution.
 
@@ -62,20 +79,83 @@ class Vicinity(ABC):
             coefficient: λ, of shape ``(..., B)``.
             support: where one label lives, a constraint; tells event dimensions, and one-hot vectors from others.
         """
+        kernels, weights = [self.kernel(label, support) for label in (y, partner_y)], [coefficient, 1 - coefficient]
+        if self.fusion == "linear":
+            return linear_pool(kernels, weights)
+        return log_linear_pool(kernels, weights, simplex=False)  # an ExpandedBeta leaves it
 
-    @abstractmethod
     def expected_log_prob(self, p: Any, y: Tensor, partner_y: Tensor, coefficient: Tensor) -> Tensor:
         r""":math:`\mathbb{E}_{\tilde y}[\log p(\tilde y)]` under the vicinal density, without sampling.
 
+        It is minus the :func:`~pyro_probmix.cross_entropy` of the vicinal density and p, which is known where they are
+        of one family, where the labels are points or finitely many, or where their law is inside the support of p and
+        knows the expectations that p asks for. Under linear fusion it is the average of the two kernels'.
+
         Args:
-            p: the distribution that scores the label, of batch shape ``(..., B)``.
+            p: the distribution that scores the label, of batch shape ``(..., B)``, without masks.
             y: labels, of shape ``(B,) + p.event_shape``.
             partner_y: the partners' labels, of the same shape.
             coefficient: λ, of shape ``(..., B)``.
 
         Raises:
-            ValueError: if the expectation has no closed form for ``p``.
+            ValueError: if the expectation is not known for ``p``.
         """
+        try:
+            if self.fusion == "log-linear":
+                return expected_log_prob(self.fused(y, partner_y, coefficient, p.support), p)
+            ours, theirs = (expected_log_prob(self.kernel(label, p.support), p) for label in (y, partner_y))
+        except (NotImplementedError, TypeError, ValueError) as error:
+            why = str(error) if is_exponential_family(p) else f"{_name(p)} is in no exponential family"
+            raise ValueError(
+                f'labels: expected "sample" for {_name(p)}, whose expected logarithm under {self!r} is not known: {why}'
+            ) from error
+        return _average(ours, theirs, coefficient)
+
+    def check(self, p: Any, labels: str = "exact") -> None:
+        """Refuses what would go wrong later, by a look at a likelihood.
+
+        Args:
+            p: the distribution that will score labels, of any parameters, without masks.
+            labels: ``"exact"`` or ``"sample"``.
+
+        Raises:
+            ValueError: if ``p`` does not have the labels, the kernel's shape is not that of ``p``, or, with
+                ``"exact"``, the expectation is not known.
+        """
+        y = None if torch.compiler.is_compiling() else some_value(p)
+        if y is None:
+            return
+        kernel = self.kernel(y, p.support)
+        got, expected = (kernel.batch_shape, kernel.event_shape), (p.batch_shape, p.event_shape)
+        if got != expected:
+            raise ValueError(
+                f"vicinity: expected a kernel of the labels' batch shape {tuple(expected[0])} and event shape "
+                f"{tuple(expected[1])}, got {tuple(got[0])} and {tuple(got[1])} from {self!r}"
+            )
+        is_point = point(kernel) is not None
+        moves = is_point or is_circular(p) > is_circular(kernel)
+        if self.fusion == "log-linear" and moves and not is_convex(p):
+            self._refuse(p, "lie between them")
+        if not (is_point or inside(kernel.support, p.support)):
+            self._refuse(p, "lie between them" if p.support.is_discrete else "leave them")
+        if labels == "exact":
+            with torch.no_grad():
+                self.expected_log_prob(p, y, y, y.new_full(p.batch_shape, 0.5))
+
+    def _refuse(self, p: Any, what: str) -> NoReturn:
+        if p.support.is_discrete:
+            where, remedy = (
+                "which is discrete",
+                ('LabelVicinity for classes, with β > 0 or fusion="linear", or DiracVicinity(fusion="linear")'),
+            )
+        elif not is_convex(p):
+            where, remedy = "which is curved", 'DiracVicinity(fusion="linear")'
+        else:
+            where, remedy = f"in {of_one(p.support)}", f"DiracVicinity, or a kernel of the family of {_name(p)}"
+        raise ValueError(
+            f"vicinity: expected labels that the likelihood has, {where}, got {self!r}, whose labels {what}; "
+            f"use {remedy}"
+        )
 
 
 class DiracVicinity(Vicinity):
@@ -83,7 +163,7 @@ class DiracVicinity(Vicinity):
 
     With log-linear fusion the label is interpolated, :math:`\tilde y = \lambda y_i + (1-\lambda) y_j` (eq. 9), the
     limit of Normal kernels. With linear fusion it is :math:`y_i` with probability λ and else :math:`y_j`
-    (Assumption 4.2), which suits any kind of label.
+    (Assumption 4.2), which suits any kind of label. Exact for any likelihood.
 
     Args:
         fusion: default ``"log-linear"``.
@@ -97,26 +177,24 @@ class DiracVicinity(Vicinity):
     def __init__(self, fusion: Fusion = "log-linear") -> None:
         super().__init__(fusion)
 
-    def fused(self, y: Tensor, partner_y: Tensor, coefficient: Tensor, support: Any = constraints.real) -> Any:
-        event_dim = support.event_dim
-        if self.fusion == "log-linear":
-            return dist.Delta(_interpolate(y, partner_y, coefficient, event_dim), event_dim=event_dim)
-        kernels = [dist.Delta(label, event_dim=event_dim) for label in (y, partner_y)]
-        return linear_pool(kernels, [coefficient, 1 - coefficient])
+    def kernel(self, y: Tensor, support: Any = constraints.real) -> Any:
+        return dist.Delta(y, event_dim=support.event_dim)
 
-    def expected_log_prob(self, p: Any, y: Tensor, partner_y: Tensor, coefficient: Tensor) -> Tensor:
-        if self.fusion == "log-linear":
-            return p.log_prob(_interpolate(y, partner_y, coefficient, len(p.event_shape)))
-        return _average(p.log_prob, y, partner_y, coefficient)
+    def fused(self, y: Tensor, partner_y: Tensor, coefficient: Tensor, support: Any = constraints.real) -> Any:
+        if self.fusion == "linear":
+            return super().fused(y, partner_y, coefficient, support)
+        return self.kernel(_interpolate(y, partner_y, coefficient, support.event_dim), support)
 
     def __repr__(self) -> str:
         return f'DiracVicinity(fusion="{self.fusion}")'
 
 
-class NormalVicinity(Vicinity):
+class NormalVicinity(DiracVicinity):
     r"""Normal kernel :math:`s_\beta(\tilde y|y) = \mathcal{N}(y, \beta I)` of Section 5, for real labels.
 
     Log-linear fusion gives :math:`\mathcal{N}(\lambda y_i + (1-\lambda) y_j, \beta I)`, linear fusion the mixture.
+    Exact for Normal likelihoods, :math:`\log\mathcal{N}(m; \mu, \sigma^2) - \beta/(2\sigma^2)` at the kernel's mean m,
+    for multivariate ones, and for Laplace and Gumbel.
 
     Args:
         beta: variance β ≥ 0 in squared units of y; 0 is :class:`DiracVicinity`.
@@ -133,28 +211,12 @@ class NormalVicinity(Vicinity):
     def __init__(self, beta: float, fusion: Fusion = "log-linear") -> None:
         super().__init__(fusion)
         self.beta = _check_beta(beta)
-        self._dirac = DiracVicinity(fusion)
 
-    def fused(self, y: Tensor, partner_y: Tensor, coefficient: Tensor, support: Any = constraints.real) -> Any:
+    def kernel(self, y: Tensor, support: Any = constraints.real) -> Any:
         if self.beta == 0:
-            return self._dirac.fused(y, partner_y, coefficient, support)
-        event_dim = support.event_dim
-        if self.fusion == "log-linear":
-            return self._kernel(_interpolate(y, partner_y, coefficient, event_dim), event_dim)
-        kernels = [self._kernel(label, event_dim) for label in (y, partner_y)]
-        return linear_pool(kernels, [coefficient, 1 - coefficient])
-
-    def _kernel(self, y: Tensor, event_dim: int) -> Any:
+            return super().kernel(y, support)
         y = y if y.is_floating_point() else y.to(torch.get_default_dtype())
-        return dist.Normal(y, math.sqrt(self.beta), validate_args=False).to_event(event_dim)
-
-    def expected_log_prob(self, p: Any, y: Tensor, partner_y: Tensor, coefficient: Tensor) -> Tensor:
-        r"""Exact for Normal p: :math:`\log\mathcal{N}(m; \mu, \sigma^2) - \beta/(2\sigma^2)` at the kernel's mean m."""
-        if self.beta == 0:
-            return self._dirac.expected_log_prob(p, y, partner_y, coefficient)
-        if self.fusion == "log-linear":
-            return _expect(p, _interpolate(y, partner_y, coefficient, len(p.event_shape)), self.beta)
-        return _average(lambda label: _expect(p, label, self.beta), y, partner_y, coefficient)
+        return dist.Normal(y, math.sqrt(self.beta), validate_args=False).to_event(support.event_dim)
 
     def __repr__(self) -> str:
         return f'NormalVicinity({self.beta}, fusion="{self.fusion}")'
@@ -235,8 +297,13 @@ class LabelVicinity(Vicinity):
         ours, theirs = ((label + self.beta).clamp(min=torch.finfo(label.dtype).tiny).log() for label in (ours, theirs))
         return _interpolate(ours, theirs, coefficient, 1).softmax(-1)
 
+    def kernel(self, y: Tensor, support: Any = constraints.real) -> Any:
+        dtype = y.dtype if y.is_floating_point() else torch.get_default_dtype()
+        ones = torch.ones(y.shape[: y.dim() - support.event_dim], dtype=dtype, device=y.device)
+        return self.fused(y, y, ones, support)
+
     def fused(self, y: Tensor, partner_y: Tensor, coefficient: Tensor, support: Any = constraints.real) -> Any:
-        if _is_one_hot(support):
+        if of_one(support) is constraints.one_hot:
             probabilities = self.probabilities(y, partner_y, _unsqueeze(coefficient, support.event_dim - 1), True)
             one = dist.OneHotCategorical(probabilities, validate_args=False)
             return one.to_event(support.event_dim - 1)
@@ -244,40 +311,78 @@ class LabelVicinity(Vicinity):
         return dist.Categorical(probabilities, validate_args=False).to_event(support.event_dim)
 
     def expected_log_prob(self, p: Any, y: Tensor, partner_y: Tensor, coefficient: Tensor) -> Tensor:
-        r"""The soft-label cross-entropy :math:`\sum_k P(\tilde y = k) \log p(k)`, exact for any p over the classes."""
-        if isinstance(p, dist.MaskedDistribution):
-            value = self.expected_log_prob(p.base_dist, y, partner_y, coefficient)
-            return torch.where(torch.as_tensor(p._mask), value, 0)
+        r"""The soft-label cross-entropy :math:`\sum_k P(\tilde y = k) \log p(k)`, exact for any p with these labels."""
+        p = plain(p)
         if isinstance(p, torch.distributions.Independent):
             ndims = p.reinterpreted_batch_ndims
             inner = self.expected_log_prob(p.base_dist, y, partner_y, _unsqueeze(coefficient, ndims))
             return inner.flatten(-ndims).sum(-1)
+        is_one_hot = of_one(p.support) is constraints.one_hot
         if isinstance(p, (torch.distributions.Categorical, torch.distributions.OneHotCategorical)):
             log_p = p.logits
         elif isinstance(p, torch.distributions.Bernoulli):
             log_p = -softplus(torch.stack([p.logits, -p.logits], -1))
-        elif isinstance(p, LinearPool) and p.has_enumerate_support:
-            log_p = p.log_prob(p.enumerate_support()).movedim(0, -1)
         else:
-            raise ValueError(
-                f'labels: expected "sample" for {type(p).__name__}: LabelVicinity has exact label expectations '
-                "for Categorical, OneHotCategorical and Bernoulli likelihoods and their linear pools"
-            )
-        if log_p.shape[-1] != self.num_classes:
-            raise ValueError(
-                f"num_classes: expected the likelihood's {log_p.shape[-1]} classes, got {self.num_classes}"
-            )
-        is_one_hot = _is_one_hot(p.support)
+            log_p = p.log_prob(self._labels(p, is_one_hot, coefficient)).movedim(0, -1)
+        self._check_classes(p)
         probabilities = self.probabilities(y, partner_y, coefficient, is_one_hot)
         return (probabilities * torch.where(probabilities == 0, 0, log_p)).sum(-1)
+
+    def check(self, p: Any, labels: str = "exact") -> None:
+        self._check_classes(p)
+        super().check(p, labels)
+
+    def _labels(self, p: Any, is_one_hot: bool, like: Tensor) -> Tensor:
+        """All labels, along a first dimension."""
+        if is_one_hot:
+            labels = torch.eye(self.num_classes, dtype=like.dtype, device=like.device)
+        else:
+            labels = torch.arange(self.num_classes, device=like.device)
+        return labels.reshape(labels.shape[:1] + (1,) * len(p.batch_shape) + labels.shape[1:])
+
+    def _check_classes(self, p: Any) -> None:
+        num_classes = _num_classes(p)
+        if num_classes not in (None, self.num_classes):
+            raise ValueError(f"num_classes: expected the likelihood's {num_classes} classes, got {self.num_classes}")
 
     def __repr__(self) -> str:
         return f'LabelVicinity({self.beta}, {self.num_classes}, fusion="{self.fusion}")'
 
 
 def default_vicinity(p: Any) -> Vicinity:
-    """STUB."""
-    return DiracVicinity("linear" if p.support.is_discrete else "log-linear")
+    """The vicinity of labels that ``p`` scores, where none is given.
+
+    The label is interpolated (eq. 9) where what lies between two labels is a label and near both; for classes, counts,
+    angles, directions and correlations it is either one of the pair's, λ being its probability (Assumption 4.2).
+
+    Args:
+        p: a distribution, or what has its ``support`` and ``event_shape``.
+
+    Example:
+        >>> default_vicinity(dist.Normal(0.0, 1.0)), default_vicinity(dist.Poisson(1.0))
+        (DiracVicinity(fusion="log-linear"), DiracVicinity(fusion="linear"))
+    """
+    num_classes = _num_classes(p)
+    if num_classes is not None and num_classes > 1:  # the same law as a soft-label cross-entropy
+        return LabelVicinity(0.0, num_classes)
+    return DiracVicinity("log-linear" if is_convex(p) else "linear")
+
+
+def _num_classes(p: Any) -> int | None:
+    """The number of classes, where the labels are classes."""
+    support = of_one(p.support)
+    if support is constraints.boolean:
+        return 2
+    if support is constraints.one_hot:
+        return int(p.event_shape[-1])
+    last = getattr(support, "upper_bound", None)  # a tensor where they are counts of trials
+    return last + 1 if isinstance(support, constraints.integer_interval) and isinstance(last, int) else None
+
+
+def _name(p: Any) -> str:
+    while isinstance(p, (torch.distributions.Independent, ExpandedDistribution)):
+        p = p.base_dist
+    return type(p).__name__
 
 
 def _interpolate(y: Tensor, partner_y: Tensor, coefficient: Tensor, coefficient_dims: int) -> Tensor:
@@ -290,37 +395,10 @@ def _unsqueeze(coefficient: Tensor, dims: int) -> Tensor:
     return coefficient.reshape(coefficient.shape + (1,) * dims)
 
 
-def _is_one_hot(support: Any) -> bool:
-    while isinstance(support, constraints.independent):
-        support = support.base_constraint
-    return support is constraints.one_hot
-
-
-def _average(score: Callable[[Tensor], Tensor], y: Tensor, partner_y: Tensor, coefficient: Tensor) -> Tensor:
-    """λ score(yᵢ) + (1 − λ) score(yⱼ), a score of −∞ at weight 0 counting for nothing."""
-    ours, theirs = score(y), score(partner_y)
-    ours = torch.where(coefficient == 0, 0, ours)
-    theirs = torch.where(coefficient == 1, 0, theirs)
+def _average(ours: Tensor, theirs: Tensor, coefficient: Tensor) -> Tensor:
+    """λ times the one and 1 − λ times the other, −∞ at weight 0 counting for nothing."""
+    ours, theirs = torch.where(coefficient == 0, 0, ours), torch.where(coefficient == 1, 0, theirs)
     return coefficient * ours + (1 - coefficient) * theirs
-
-
-def _expect(p: Any, mean: Tensor, variance: float) -> Tensor:
-    """E[log p(y)] of a Normal family under independent Normals about ``mean``."""
-    p = plain(p)
-    if isinstance(p, dist.MaskedDistribution):
-        return torch.where(torch.as_tensor(p._mask), _expect(p.base_dist, mean, variance), 0)
-    if isinstance(p, torch.distributions.Independent):
-        return _expect(p.base_dist, mean, variance).flatten(-p.reinterpreted_batch_ndims).sum(-1)
-    family = exponential_family(p) if is_exponential_family(p) else None
-    if type(family) is NormalFamily:
-        squares = ((mean - p.loc).square() + variance) / p.scale.square()
-        return -0.5 * LOG_2PI - torch.add(p.scale.log(), squares, alpha=0.5)
-    if type(family) is MultivariateNormalFamily:
-        return p.log_prob(mean) + variance * natural_parameters(p)[1].diagonal(dim1=-2, dim2=-1).sum(-1)
-    raise ValueError(
-        f'labels: expected "sample" for {type(p).__name__}: NormalVicinity has exact label expectations for '
-        "Normal and MultivariateNormal likelihoods"
-    )
 
 
 def _check_beta(beta: float) -> float:

@@ -6,19 +6,16 @@ from typing import Any, Literal
 
 import pyro.distributions as dist
 import torch
-from pyro.distributions import constraints as pyro_constraints
 from torch import nn
-from torch.distributions import constraints
 
-from pyro_probmix.mixing import DiracVicinity, LabelVicinity, NormalVicinity, Vicinity
+from pyro_probmix.distributions import linear_pool
+from pyro_probmix.mixing import Vicinity, default_vicinity
 from pyro_probmix.mixing.vicinity import Fusion
 from pyro_probmix.models.density_model import DensityModel
 from pyro_probmix.models.mixing import Labels, Mixing, Per
+from pyro_probmix.nn import Likelihood
 
-__all__ = ["CIRCULAR", "ERM", "ManifoldMixup", "ManifoldProbMix", "Mixup", "ProbMix", "of_one"]
-
-CIRCULAR = (dist.VonMises, dist.SineBivariateVonMises)
-"""Families over angles."""
+__all__ = ["ERM", "ManifoldMixup", "ManifoldProbMix", "Mixup", "ProbMix"]
 
 
 class ERM(DensityModel):
@@ -41,7 +38,10 @@ class ERM(DensityModel):
     def __init__(
         self, network: nn.Module, likelihood: nn.Module, vicinity: Vicinity | None = None, labels: Labels = "exact"
     ) -> None:
-        mixing = None if vicinity is None else Mixing(None, dist.Delta(torch.tensor(1.0)), vicinity, labels)
+        if vicinity is None:
+            mixing = None
+        else:
+            mixing = _mixing(None, likelihood, dist.Delta(torch.tensor(1.0)), vicinity, labels)
         super().__init__(None, network, likelihood, mixing)
 
 
@@ -58,7 +58,8 @@ class Mixup(DensityModel):
         per: one λ an ``"edge"``, or one a ``"batch"``.
 
     Raises:
-        ValueError: if the labels of ``vicinity`` lie between those of a discrete likelihood, or are other classes.
+        ValueError: if the likelihood does not have the labels of ``vicinity``, as of what lies between two classes or
+            below zero, or, with ``labels="exact"``, their expectation is not known.
 
     Example:
         >>> likelihood = pm.nn.CategoricalLikelihood(3)
@@ -215,62 +216,20 @@ class ManifoldProbMix(DensityModel):
 
 
 def _mixing(
-    at: str,
+    at: str | None,
     likelihood: Any,
     coefficient: Any,
     vicinity: Vicinity | None,
     labels: Labels,
-    per: Per,
+    per: Per = "edge",
     fusion: Fusion = "log-linear",
 ) -> Mixing:
+    """What is mixed, its vicinity checked by a look at the likelihood, as far as that can be had without data."""
     coefficient = dist.Beta(0.2, 0.2) if coefficient is None else coefficient
-    vicinity = _default_vicinity(likelihood) if vicinity is None else vicinity
-    _check_vicinity(vicinity, likelihood)
-    return Mixing(at, coefficient, vicinity, labels, fusion, per)
-
-
-def _default_vicinity(likelihood: Any) -> Vicinity:
-    num_classes = _num_classes(likelihood)
-    if num_classes is not None:  # the same law as a soft-label cross-entropy
-        return LabelVicinity(0.0, num_classes)
-    return DiracVicinity("log-linear" if _is_convex(likelihood) else "linear")
-
-
-def _check_vicinity(vicinity: Vicinity, likelihood: Any) -> None:
-    """Refuses a vicinity whose labels the likelihood does not have."""
-    num_classes = _num_classes(likelihood)
-    if isinstance(vicinity, LabelVicinity) and num_classes not in (None, vicinity.num_classes):
-        raise ValueError(f"num_classes: expected the likelihood's {num_classes} classes, got {vicinity.num_classes}")
-    between = isinstance(vicinity, DiracVicinity) and vicinity.fusion == "log-linear"
-    if likelihood.support.is_discrete and (between or isinstance(vicinity, NormalVicinity)):
-        raise ValueError(
-            f"vicinity: expected labels that the likelihood has, which is discrete, got {vicinity!r}, whose labels "
-            'lie between them; use LabelVicinity for classes, with β > 0 or fusion="linear", or '
-            'DiracVicinity(fusion="linear")'
-        )
-
-
-def _num_classes(likelihood: Any) -> int | None:
-    """The number of classes, where the labels are classes whose number is known."""
-    support = of_one(likelihood.support)
-    if support is constraints.boolean:
-        return 2
-    if support is constraints.one_hot:
-        return int(likelihood.event_shape[-1])
-    return getattr(likelihood, "num_classes", None) if support.is_discrete else None
-
-
-def _is_convex(likelihood: Any) -> bool:
-    """Whether what lies between two labels is a label, and near both: not so on a circle, whose angles are numbers."""
-    support = of_one(likelihood.support)
-    curved = support in (constraints.corr_cholesky, pyro_constraints.sphere)
-    family = getattr(likelihood, "distribution_class", None)
-    circular = isinstance(family, type) and issubclass(family, CIRCULAR)
-    return not (support.is_discrete or curved or circular)
-
-
-def of_one(support: Any) -> Any:
-    """The constraint of one label, where the support is that of independent ones or of a mixture."""
-    while hasattr(support, "base_constraint"):
-        support = support.base_constraint
-    return support
+    probe = likelihood.probe() if isinstance(likelihood, Likelihood) else None
+    if vicinity is None and hasattr(likelihood, "support"):
+        vicinity = default_vicinity(likelihood if probe is None else probe)
+    mixing = Mixing(at, coefficient, vicinity, labels, fusion, per)
+    if vicinity is not None and probe is not None:
+        vicinity.check(linear_pool(probe) if at == "y" and fusion == "linear" else probe, labels)
+    return mixing

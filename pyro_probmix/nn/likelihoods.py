@@ -58,6 +58,25 @@ class Likelihood(nn.Module):
         with without_autocast(raw):
             return self._distribution(raw)
 
+    @torch.no_grad()
+    def probe(self) -> dist.TorchDistribution | None:
+        """p(y | raw) at two different rows of raw outputs, always the same: what kind of distribution it is.
+
+        Returns:
+            The distribution, without a mask; None of a likelihood that takes no two rows, being made for others.
+
+        Example:
+            >>> NormalLikelihood(scale=1.0).probe().mean
+            tensor([-0.5000,  0.5000])
+        """
+        device = next((t.device for t in (*self.parameters(), *self.buffers())), None)
+        raw = torch.linspace(-0.5, 0.5, 2 * self.num_outputs, device=device)
+        try:
+            p = self(raw.reshape(2, self.num_outputs))
+        except (RuntimeError, ValueError):
+            return None
+        return p.base_dist if isinstance(p, dist.MaskedDistribution) else p
+
     def _distribution(self, raw: Tensor) -> dist.TorchDistribution:
         raise NotImplementedError
 

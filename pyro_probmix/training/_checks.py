@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.distributions import constraints
 from torch.nn.parameter import is_lazy
 
+from pyro_probmix.distributions.supports import of_one
 from pyro_probmix.mixing.batches import check_finite, name_rows
 from pyro_probmix.models import DensityModel, seeded
-from pyro_probmix.models.methods import of_one
 
 __all__ = [
     "check_decay",

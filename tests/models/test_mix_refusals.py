@@ -62,10 +62,16 @@ def normal(x: Tensor) -> Any:
             in_plate(lambda x: dist.Gamma(x[:, 0].exp(), 1.0)),
             {"vicinity": pm.NormalVicinity(0.1)},
             ValueError,
-            'labels: expected "sample" for Gamma',
+            "vicinity: expected labels that the likelihood has, in GreaterThanEq.*whose labels leave them",
+        ),
+        (
+            in_plate(normal),
+            {"vicinity": pm.NormalVicinity(0.1), "fusion": "linear"},
+            ValueError,
+            'labels: expected "sample" for LinearPool, .*in no exponential family',
         ),
     ],
-    ids=["site", "plate", "plate size", "iterated plate", "event_dim", "family", "no closed form"],
+    ids=["site", "plate", "plate size", "iterated plate", "event_dim", "family", "half-line", "no closed form"],
 )
 def test_model_that_cannot_be_mixed(
     model: Any, arguments: dict[str, Any], error: type[Exception], message: str
