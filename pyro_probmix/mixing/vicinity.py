@@ -15,7 +15,13 @@ from torch.nn.functional import one_hot, softplus
 
 from pyro_probmix.distributions import linear_pool, log_linear_pool
 from pyro_probmix.distributions.expectations import expected_log_prob, point
-from pyro_probmix.distributions.exponential_family import is_exponential_family, plain
+from pyro_probmix.distributions.exponential_family import (
+    exponential_family,
+    is_exponential_family,
+    plain,
+    sum_right,
+)
+from pyro_probmix.distributions.families.normal import LOG_2PI, NormalFamily
 from pyro_probmix.distributions.supports import inside, is_circular, is_convex, of_one, some_value
 from pyro_probmix.mixing.batches import check_positive_integer
 
@@ -218,6 +224,18 @@ class NormalVicinity(DiracVicinity):
         y = y if y.is_floating_point() else y.to(torch.get_default_dtype())
         return dist.Normal(y, math.sqrt(self.beta), validate_args=False).to_event(support.event_dim)
 
+    def expected_log_prob(self, p: Any, y: Tensor, partner_y: Tensor, coefficient: Tensor) -> Tensor:
+        base, ndims = plain(p), 0
+        while isinstance(base, torch.distributions.Independent):
+            base, ndims = plain(base.base_dist), ndims + base.reinterpreted_batch_ndims
+        is_normal = is_exponential_family(base) and type(exponential_family(base)) is NormalFamily
+        if self.beta == 0 or self.fusion == "linear" or not is_normal:
+            return super().expected_log_prob(p, y, partner_y, coefficient)
+        # The same, several times faster than by a kernel: this is in every step of ProbMix.
+        mean = _interpolate(y, partner_y, coefficient, ndims)
+        squares = ((mean - base.loc).square() + self.beta) / base.scale.square()
+        return sum_right(-0.5 * LOG_2PI - torch.add(base.scale.log(), squares, alpha=0.5), ndims)
+
     def __repr__(self) -> str:
         return f'NormalVicinity({self.beta}, fusion="{self.fusion}")'
 
@@ -287,15 +305,20 @@ class LabelVicinity(Vicinity):
             coefficient: λ, of shape ``(..., B)``.
             is_one_hot: which of the two the labels are.
         """
-        ours, theirs = (
-            (label if is_one_hot else one_hot(label.long(), self.num_classes)).to(coefficient.dtype)
-            for label in (y, partner_y)
-        )
+        ours, theirs = (self._vectors(label, is_one_hot).to(coefficient.dtype) for label in (y, partner_y))
         if self.fusion == "linear":
             mixed = _interpolate(ours, theirs, coefficient, 1)
             return (mixed + self.beta) / (1 + self.num_classes * self.beta)
         ours, theirs = ((label + self.beta).clamp(min=torch.finfo(label.dtype).tiny).log() for label in (ours, theirs))
         return _interpolate(ours, theirs, coefficient, 1).softmax(-1)
+
+    def _vectors(self, label: Tensor, is_one_hot: bool) -> Tensor:
+        """The probability of each class at a label; a binary one may be a probability itself."""
+        if is_one_hot:
+            return label
+        if self.num_classes == 2 and label.is_floating_point():
+            return torch.stack([1 - label, label], -1)
+        return one_hot(label.long(), self.num_classes)
 
     def kernel(self, y: Tensor, support: Any = constraints.real) -> Any:
         dtype = y.dtype if y.is_floating_point() else torch.get_default_dtype()
