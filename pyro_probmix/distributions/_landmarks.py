@@ -21,6 +21,7 @@ from torch.distributions import (
 
 from pyro_probmix.distributions._arguments import reference_tensor
 from pyro_probmix.distributions.exponential_family import plain
+from pyro_probmix.distributions.families._corrected import corrected
 from pyro_probmix.distributions.linear_pooling import LinearPool
 
 __all__ = ["at_rows", "bounds", "in_double", "landmarks"]
@@ -62,7 +63,7 @@ def at_rows(part: Any, batch: torch.Size, rows: Tensor) -> Any:
     if isinstance(part, Transform) and not isinstance(part, PARAMETERLESS):
         raise NotImplementedError
     if isinstance(part, Distribution):
-        if not type(part).__module__.startswith(("torch.", "pyro.")):
+        if not type(part).__module__.startswith(("torch.", "pyro.", corrected.__module__)):
             raise NotImplementedError
         copied = copy.copy(part)
         vars(copied).update({name: at_rows(value, batch, rows) for name, value in vars(part).items()})

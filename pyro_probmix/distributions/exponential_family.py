@@ -353,9 +353,10 @@ def _search(cls: Any) -> ExponentialFamily | None:
     for base in cls.__mro__:
         if base in _FAMILIES:
             family, exact = _FAMILIES[base]
+            constructor = getattr(family, "constructor", base)
             if exact:
-                return family if base is cls else None
-            own_law = cls.log_prob not in (base.log_prob, getattr(family, "constructor", base).log_prob)
+                return family if cls in (base, constructor) else None
+            own_law = cls.log_prob not in (base.log_prob, constructor.log_prob)
             return None if own_law else family
     return None
 

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from pyro.distributions import TorchDistribution
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
@@ -21,12 +20,14 @@ from pyro_probmix.distributions._arguments import (
     split_weights,
     tuple_of_distributions,
 )
+from pyro_probmix.distributions._pool import Pool
 from pyro_probmix.distributions.exponential_family import unsqueeze_right, validates
+from pyro_probmix.distributions.families._corrected import corrected
 
 __all__ = ["LinearPool", "linear_pool"]
 
 
-class LinearPool(TorchDistribution):
+class LinearPool(Pool):
     r"""Linear pool :math:`\tilde p(y) = \sum_k w_k p_k(y)` (eq. 17), the mixture of the components.
 
     Args:
@@ -45,19 +46,18 @@ class LinearPool(TorchDistribution):
         (tensor(2.2500), tensor(7.9375))
     """
 
-    arg_constraints: dict[str, constraints.Constraint] = {}
-
     def __init__(
         self, components: Components, weights: Weights | None = None, validate_args: bool | None = None
     ) -> None:
-        self._batched = components if isinstance(components, Distribution) else None
+        self._given = components if isinstance(components, Distribution) else tuple_of_distributions(components)
+        self._batched = corrected(components) if isinstance(components, Distribution) else None
         if self._batched is not None:
             if not self._batched.batch_shape:
                 raise ValueError("components: expected a last batch dimension of components, got batch shape ()")
             size, batch_shape = self._batched.batch_shape[-1], self._batched.batch_shape[:-1]
             members: tuple[Distribution, ...] = (self._batched,)
         else:
-            members = tuple_of_distributions(components)
+            members = tuple(map(corrected, self._given))
             size, batch_shape = len(members), broadcast_batch(members)
             check_support(members)
         if validate_args is None:
@@ -75,7 +75,7 @@ class LinearPool(TorchDistribution):
     @property
     def components(self) -> Components:
         """The components as they were given."""
-        return self._members if self._batched is None else self._batched
+        return self._given
 
     @property
     def weights(self) -> Tensor:
@@ -86,9 +86,12 @@ class LinearPool(TorchDistribution):
         """The pool with this larger batch shape."""
         new = self._get_checked_instance(LinearPool, _instance)
         batch_shape = torch.Size(batch_shape)
-        new._batched, new._members, new._weights = self._batched, self._members, self._weights
+        new._given, new._batched, new._members = self._given, self._batched, self._members
+        new._weights, new._chosen = self._weights, self._chosen
         if self._batched is not None:
-            new._batched = self._batched.expand(batch_shape + self._batched.batch_shape[-1:])
+            new._given, new._batched = (
+                p.expand(batch_shape + self._batched.batch_shape[-1:]) for p in (self._given, self._batched)
+            )
             new._members = (new._batched,)
         super(LinearPool, new).__init__(batch_shape, self.event_shape, validate_args=False)
         new._validate_args = self._validate_args
@@ -99,8 +102,7 @@ class LinearPool(TorchDistribution):
         support = self._members[0].support
         return support if self._batched is None else _of_one_component(support, -1)
 
-    @property
-    def has_rsample(self) -> bool:  # type: ignore[override]
+    def can_rsample(self) -> bool:
         """Whether the components have it, and the weights no gradient, which none could reach through a choice."""
         return all(m.has_rsample for m in self._members) and not self._weights.requires_grad
 
@@ -153,7 +155,7 @@ class LinearPool(TorchDistribution):
 
     def rsample(self, sample_shape: Any = torch.Size()) -> Tensor:
         """A draw with the gradient of the component it is from."""
-        if not self.has_rsample:
+        if not self.can_rsample():
             raise NotImplementedError(
                 "rsample: expected components that have it and weights without gradient; sample has neither need"
             )

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from pyro.distributions import MaskedDistribution, TorchDistribution
+from pyro.distributions import MaskedDistribution
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
@@ -23,12 +23,14 @@ from pyro_probmix.distributions._arguments import (
 )
 from pyro_probmix.distributions._landmarks import at_rows, bounds, in_double, landmarks
 from pyro_probmix.distributions._measures import Counting, Lebesgue
+from pyro_probmix.distributions._pool import Pool
 from pyro_probmix.distributions.exponential_family import plain, validates
+from pyro_probmix.distributions.families._corrected import corrected
 
 __all__ = ["NumericalDistribution", "NumericalPool"]
 
 
-class NumericalDistribution(TorchDistribution):
+class NumericalDistribution(Pool):
     r"""A law on the line or on the integers whose density is known from components, up to its normaliser.
 
     A subclass says by :meth:`combine` what the unnormalised density f is. The rest follows by quadrature in
@@ -36,8 +38,6 @@ class NumericalDistribution(TorchDistribution):
     integers, by summation. All of it is differentiable in the components' parameters and in the weights, but for
     edges inside a component, such as those of a mixture of Uniforms, whose move no gradient sees.
     """
-
-    arg_constraints: dict[str, constraints.Constraint] = {}
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class NumericalDistribution(TorchDistribution):
             (components,) if isinstance(components, Distribution) else tuple_of_distributions(components)
         )
         members_shape, size = self._check_members()
-        self._precise = [in_double(member) for member in self._members]
+        self._precise = [in_double(corrected(member)) for member in self._members]
         self._landmarks = [landmarks(member) for member in self._precise]
         _refuse_vmap([*self._landmarks, *([weights] if isinstance(weights, Tensor) else weights)])
         if validate_args is None:
@@ -147,8 +147,7 @@ class NumericalDistribution(TorchDistribution):
         """Points about the mass, of shape ``batch_shape + (number of points,)``, in float64."""
         return self._measure.points
 
-    @property
-    def has_rsample(self) -> bool:  # type: ignore[override]
+    def can_rsample(self) -> bool:
         return isinstance(self._measure, Lebesgue)
 
     @property
@@ -310,7 +309,7 @@ class NumericalDistribution(TorchDistribution):
 
     def rsample(self, sample_shape: Any = torch.Size()) -> Tensor:
         """Draws by the inverse cdf, differentiable by the implicit function theorem."""
-        if not self.has_rsample:
+        if not self.can_rsample():
             raise NotImplementedError(f"{type(self).__name__}: draws of integers are not differentiable")
         shape = self._extended_shape(sample_shape)
         return self.icdf(torch.rand(shape, dtype=torch.float64, device=self._reference.device))

@@ -7,7 +7,8 @@ from functools import partial, reduce
 from typing import Any
 
 import torch
-from pyro.distributions import Delta, MaskedDistribution, TorchDistribution
+from pyro.distributions import Delta, Independent, MaskedDistribution, MultivariateNormal
+from pyro.distributions.kl import _kl_independent_mvn
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 from torch.distributions.kl import kl_divergence, register_kl
@@ -22,6 +23,7 @@ from pyro_probmix.distributions._arguments import (
     tuple_of_distributions,
     unmask,
 )
+from pyro_probmix.distributions._pool import Pool
 from pyro_probmix.distributions.exponential_family import (
     ExponentialFamily,
     exponential_family,
@@ -34,7 +36,7 @@ from pyro_probmix.distributions.exponential_family import (
 __all__ = ["LogLinearPool", "log_linear_pool", "pool_alike"]
 
 
-class LogLinearPool(TorchDistribution):
+class LogLinearPool(Pool):
     r"""Log-linear pool :math:`\tilde p(y) = e^\xi \prod_k p_k(y)^{w_k}` (eqs. 18, 38), a Pyro distribution.
 
     The components are members of one exponential family, and so is the pool, with natural parameters
@@ -63,8 +65,6 @@ class LogLinearPool(TorchDistribution):
         >>> pool.log_normalizer
         tensor(0.6104)
     """
-
-    arg_constraints: dict[str, constraints.Constraint] = {}
 
     def __init__(
         self,
@@ -102,14 +102,13 @@ class LogLinearPool(TorchDistribution):
         new = self._get_checked_instance(LogLinearPool, _instance)
         batch_shape = torch.Size(batch_shape)
         new.components = self.components
-        new._weights, new._simplex = self._weights, self._simplex
+        new._weights, new._simplex, new._chosen = self._weights, self._simplex, self._chosen
         new.fused = self.fused.expand(batch_shape)
         super(LogLinearPool, new).__init__(batch_shape, self.event_shape, validate_args=False)
         new._validate_args = self._validate_args
         return new
 
-    @property
-    def has_rsample(self) -> bool:  # type: ignore[override]
+    def can_rsample(self) -> bool:
         return bool(self.fused.has_rsample)
 
     @property
@@ -298,3 +297,11 @@ def _kl(p: Any, q: Any) -> Tensor:
             kl = family.expected_log_ratio(p, p, q)
             return kl.expand(torch.broadcast_shapes(p.batch_shape, q.batch_shape))
     return kl_divergence(p, q)
+
+
+@register_kl(Independent, torch.distributions.MultivariateNormal)
+@register_kl(torch.distributions.Independent, MultivariateNormal)
+@register_kl(Independent, MultivariateNormal)
+def _kl_of_independent(p: Any, q: Any) -> Tensor:
+    """Pyro's, which asks for the type of what ``p`` makes independent: that of a pool is its fused member's."""
+    return _kl_independent_mvn(torch.distributions.Independent(plain(p.base_dist), p.reinterpreted_batch_ndims), q)

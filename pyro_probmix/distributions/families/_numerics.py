@@ -17,6 +17,7 @@ __all__ = [
     "log1mexp",
     "log_sinhc",
     "log_weighted_sum",
+    "sinhc_curvature",
     "sinhc_slope",
 ]
 
@@ -71,6 +72,19 @@ def sinhc_slope(square: Tensor) -> Tensor:
         torch.zeros_like(low),
     )
     return torch.where(near, 2 * series, (x.tanh().reciprocal() - x.reciprocal()) / x)
+
+
+def sinhc_curvature(square: Tensor) -> Tensor:
+    """1/x² − 1/sinh² x as a function of x²: the second derivative of log(sinh(x)/x) by x."""
+    near = square < _NEAR_ZERO
+    low, square = square.masked_fill(~near, 0), square.masked_fill(near, 1)
+    series = reduce(
+        lambda total, term: total * low + 2 * term[0] * (2 * term[0] - 1) * term[1],
+        reversed(list(enumerate(_LOG_SINHC, 1))),
+        torch.zeros_like(low),
+    )
+    decay = -2 * square.sqrt()
+    return torch.where(near, series, square.reciprocal() - 4 * decay.exp() / torch.expm1(decay).square())
 
 
 def expected_log_gamma(

@@ -8,10 +8,16 @@ from typing import Any
 import pyro.distributions as dist
 import torch
 from torch import Tensor
-from torch.distributions import Distribution
+from torch.distributions import Distribution, register_kl
 
-from pyro_probmix.distributions.exponential_family import ExponentialFamily, masked_sum, register_family
-from pyro_probmix.distributions.families._numerics import log_sinhc, sinhc_slope
+from pyro_probmix.distributions.exponential_family import (
+    ExponentialFamily,
+    exponential_family,
+    masked_sum,
+    register_family,
+)
+from pyro_probmix.distributions.families._corrected import ContinuousBernoulli, corrected
+from pyro_probmix.distributions.families._numerics import log_sinhc
 
 __all__ = ["ContinuousBernoulliFamily", "KumaraswamyFamily"]
 
@@ -20,12 +26,9 @@ EULER = 0.5772156649015329
 
 @register_family(torch.distributions.ContinuousBernoulli)
 class ContinuousBernoulliFamily(ExponentialFamily):
-    r"""ContinuousBernoulli: η = logits, T(y) = y, h = 1, :math:`A = \log\frac{e^\eta - 1}{\eta}`.
+    r"""ContinuousBernoulli: η = logits, T(y) = y, h = 1, :math:`A = \log\frac{e^\eta - 1}{\eta}`."""
 
-    PyTorch's own log_prob is that of probabilities held between ε and 1 − ε; this is not.
-    """
-
-    constructor = dist.ContinuousBernoulli
+    constructor = ContinuousBernoulli
     names = ("logits",)
     parameter_dims = (0,)
     natural_dims = (0,)
@@ -49,13 +52,20 @@ class ContinuousBernoulliFamily(ExponentialFamily):
         return (y,)
 
     def moments(self, p: Any) -> tuple[Tensor, ...]:
-        half = 0.5 * p.logits
-        return (0.5 * (1 + half * sinhc_slope(half.square())),)
+        return (corrected(p).mean,)
 
     def build(self, p: Any, parameters: Sequence[Tensor], **fixed: Any) -> Any:
         member = super().build(p, parameters, **fixed)
         member._lims = p._lims
         return member
+
+
+@register_kl(ContinuousBernoulli, ContinuousBernoulli)
+@register_kl(ContinuousBernoulli, torch.distributions.ContinuousBernoulli)
+@register_kl(torch.distributions.ContinuousBernoulli, ContinuousBernoulli)
+def _kl(p: Any, q: Any) -> Tensor:
+    """In place of PyTorch's, which takes log(1 − probs) for what it is between ε and 1 − ε."""
+    return exponential_family(p).expected_log_ratio(p, p, q)
 
 
 @register_family(torch.distributions.Kumaraswamy)

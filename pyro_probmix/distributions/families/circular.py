@@ -18,6 +18,7 @@ from pyro_probmix.distributions.exponential_family import (
     register_family,
     sum_products,
 )
+from pyro_probmix.distributions.families._corrected import SineBivariateVonMises
 from pyro_probmix.distributions.families._numerics import log_sinhc, sinhc_slope
 
 __all__ = ["SineBivariateVonMisesFamily", "VonMises3DFamily", "VonMisesFamily"]
@@ -123,7 +124,7 @@ class SineBivariateVonMisesFamily(ExponentialFamily):
     Source: Singh, Hnizdo and Demchuk, "Probabilistic model for two dependent circular variables" (2002).
     """
 
-    constructor = dist.SineBivariateVonMises
+    constructor = SineBivariateVonMises
     names = ("phi_concentration", "psi_concentration", "correlation")
     parameter_dims = (0, 0, 0)
     natural_dims = (0, 0, 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import pyro.distributions as dist
 import torch
@@ -13,6 +13,7 @@ from torch.distributions import Distribution
 from torch.linalg import solve_triangular
 
 from pyro_probmix.distributions.exponential_family import ExponentialFamily, register_family, sum_products
+from pyro_probmix.distributions.families._corrected import LKJ, LKJCholesky
 from pyro_probmix.distributions.families.normal import (
     MultivariateNormalFamily,
     _inverse_factor,
@@ -82,7 +83,7 @@ class WishartFamily(ExponentialFamily):
 class LKJCholeskyFamily(ExponentialFamily):
     r"""LKJCholesky of equal dim d: η = concentration − 1, T = 2 Σ log Lᵢᵢ, :math:`h = \prod_{i>1} L_{ii}^{d-i}`."""
 
-    constructor = dist.LKJCholesky
+    constructor: ClassVar[Any] = LKJCholesky
     names = ("concentration",)
     parameter_dims = (0,)
     natural_dims = (0,)
@@ -125,7 +126,7 @@ class LKJCholeskyFamily(ExponentialFamily):
 class LKJFamily(LKJCholeskyFamily):
     """LKJ of equal dim: η = concentration − 1, T(Y) = log det Y, h = 1."""
 
-    constructor = dist.LKJ
+    constructor = LKJ
 
     def statistics(self, p: Distribution, y: Tensor) -> tuple[Tensor, ...]:
         return (torch.linalg.slogdet(y).logabsdet,)
