@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager
 from typing import Any
 
+import pyro
 import torch
-from pyro.distributions import validation_enabled
 from torch import Tensor
 from torch.distributions import constraints
 from torch.nn.parameter import is_lazy
@@ -23,7 +24,19 @@ __all__ = [
     "check_rows",
     "check_validation",
     "make_lazy_layers",
+    "without_validation",
 ]
+
+
+def without_validation() -> AbstractContextManager[None]:
+    """Values are not looked at inside; outside, PyTorch's flag and Pyro's are as they were.
+
+    The two may differ, and the first ``torch.compile`` of a process clears PyTorch's alone, for good.
+    """
+    context: AbstractContextManager[None] = pyro.settings.context(
+        validate_distributions_pyro=False, validate_distributions_torch=False
+    )
+    return context
 
 
 def check_device(device: Any) -> None:
@@ -75,7 +88,7 @@ def check_rows(name: str, x: Tensor, model: DensityModel, seed: int = 0) -> None
     """Refuse inputs that the model's networks do not take, by one row of them; what is drawn is from ``seed``."""
     modes = [(module, module.training) for module in model.modules()]
     try:
-        with torch.no_grad(), seeded(seed, x.device), validation_enabled(False):
+        with torch.no_grad(), seeded(seed, x.device), without_validation():
             model.eval().predictive(x[:1], num_samples=1)
     except RuntimeError as error:
         raise ValueError(

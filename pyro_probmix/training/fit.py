@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 import pyro
 import torch
-from pyro.distributions import validation_enabled
 from torch import Tensor
 
 from pyro_probmix.mixing import CompleteGraph, EmbeddingGraph, PairLoader, SamplingGraph, as_coefficient
@@ -25,6 +24,7 @@ from pyro_probmix.training._checks import (
     check_rows,
     check_validation,
     make_lazy_layers,
+    without_validation,
 )
 from pyro_probmix.training._loop import Plan, Training
 from pyro_probmix.training._settings import describe, describe_network
@@ -180,7 +180,7 @@ def fit(
         load_checkpoint(plan.path, settings) if resume and plan.path is not None and plan.path.exists() else None
     )
     # The data have been looked at: no step needs to wait for the device to look again.
-    with seeded(seed, device), validation_enabled(False), pyro.get_param_store().scope():
+    with seeded(seed, device), without_validation(), pyro.get_param_store().scope():
         training = Training(model, loader, validation, replace(plan, settings=settings), stepper, schedule, device)
         if checkpoint is not None:
             training.resume(checkpoint)

@@ -10,7 +10,6 @@ from typing import Any, Literal
 import numpy as np
 import pyro
 import torch
-from pyro.distributions import validation_enabled
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -18,7 +17,7 @@ from pyro_probmix.distributions import linear_pool, log_linear_pool
 from pyro_probmix.mixing import PairBatch, SamplingGraph
 from pyro_probmix.mixing.batches import check_positive_integer
 from pyro_probmix.models import DensityModel, seeded
-from pyro_probmix.training._checks import check_decay
+from pyro_probmix.training._checks import check_decay, without_validation
 from pyro_probmix.training._chunk import Settings, num_epochs, train_chunks
 from pyro_probmix.training._compiled import check_compiler
 from pyro_probmix.training._replica import Data, Replica
@@ -192,7 +191,7 @@ def fit_replicas(
         if compile and any(replica.device.type == "cpu" for replica in replicas):
             check_compiler()
         # The data have been looked at: no step needs to wait for the device to look again.
-        with validation_enabled(False):
+        with without_validation():
             chunks = list(_chunks(replicas, settings, chunk_size, num_workers))
             with tqdm(
                 total=num_epochs(chunks),
