@@ -14,10 +14,10 @@ from torch.distributions import Distribution, constraints
 from pyro_probmix.distributions.exponential_family import (
     broadcast_equal,
     exponential_family,
-    held_tensors,
     is_exponential_family,
     plain,
 )
+from pyro_probmix.distributions.held_tensors import held_tensors
 
 __all__ = [
     "Components",
@@ -97,8 +97,8 @@ def reference_tensor(members: Sequence[Any]) -> Tensor:
 
 def common_reference(tensors: Iterable[Any]) -> Tensor:
     """A tensor with the device of these tensors and the dtype of the floating ones together."""
-    found = [t for t in tensors if t.is_floating_point()]
-    dtypes = {t.dtype for t in found} or {torch.get_default_dtype()}
+    found = list(tensors)
+    dtypes = {t.dtype for t in found if t.is_floating_point()} or {torch.get_default_dtype()}
     dtype = dtypes.pop()
     for other in dtypes:
         dtype = torch.promote_types(dtype, other)
@@ -125,8 +125,10 @@ def split_weights(
 ) -> list[Tensor]:
     """One tensor a component, on the simplex or only finite, of the dtype and device of ``reference``.
 
-    Plain numbers are always checked, the values of tensors only where ``validate`` says so.
+    Plain numbers are always checked, the values of tensors only where ``validate`` says so. None are equal weights.
     """
+    if weights is None:
+        return [reference.new_full((), 1 / size)] * size
     if isinstance(weights, Tensor):
         if weights.dim() == 0 or weights.shape[-1] != size:
             raise ValueError(
@@ -153,7 +155,8 @@ def split_weights(
         ) from None
     dtypes = [reference.dtype, *(t.dtype for t in tensors if t.is_floating_point())]
     tolerance = sum_tolerance(size, *dtypes) if simplex else None
-    split = [torch.as_tensor(v, dtype=reference.dtype, device=reference.device) for v in values]
+    numbers = iter(_as_tensors([v for v in values if not isinstance(v, Tensor)], reference))
+    split = [v.to(reference) if isinstance(v, Tensor) else next(numbers) for v in values]
     if not tensors:
         on_simplex = tolerance is not None and all(v >= 0 for v in values) and abs(sum(values) - 1) <= tolerance
         if not on_simplex:
@@ -161,6 +164,13 @@ def split_weights(
     elif validate:
         _check_values(torch.stack(torch.broadcast_tensors(*split), -1).detach(), tolerance)
     return split
+
+
+def _as_tensors(values: Sequence[Any], like: Tensor) -> Sequence[Tensor]:
+    """Numbers as tensors of the dtype and device of ``like``, in one copy at most, which the host does not wait for."""
+    if len(values) < 2:
+        return [like.new_full((), float(value)) for value in values]
+    return torch.tensor(values, dtype=like.dtype, device="cpu").to(like.device, non_blocking=True).unbind(-1)
 
 
 def sum_tolerance(size: int, *dtypes: torch.dtype) -> float:

@@ -6,7 +6,7 @@ up by the type of the distribution and works for any of them, wrappers included.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import reduce
 from typing import Any, ClassVar
 
@@ -14,7 +14,7 @@ import torch
 from pyro.distributions.torch_distribution import ExpandedDistribution, MaskedDistribution
 from torch import Tensor
 from torch.autograd import forward_ad
-from torch.distributions import Distribution, Transform
+from torch.distributions import Distribution
 
 from pyro_probmix.distributions._blocks import has_memory
 from pyro_probmix.distributions._not_closed import why_not_closed
@@ -293,20 +293,6 @@ def broadcast_equal(a: Tensor, b: Tensor) -> bool:
         return bool((a == b).all())
     except RuntimeError:
         return False
-
-
-def held_tensors(part: Any) -> Iterator[Tensor]:
-    """The tensors that a distribution, a transform or a list of them holds, parameters of modules aside."""
-    if isinstance(part, Tensor):
-        yield part
-    elif isinstance(part, (list, tuple)):
-        for item in part:
-            yield from held_tensors(item)
-    elif isinstance(part, Distribution):
-        yield from held_tensors(list(vars(part).values()))
-    elif isinstance(part, Transform):
-        held = vars(part) | vars(part.inv)
-        yield from held_tensors([value for name, value in held.items() if not name.startswith("_")])
 
 
 def _at(bad: Tensor) -> str:

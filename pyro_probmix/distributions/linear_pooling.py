@@ -65,7 +65,6 @@ class LinearPool(Pool):
         if self._batched is not None and validate_args and not _alike(self._batched.support, -1):
             raise ValueError(f"components: expected one support, got {self._batched.support} that differ")
         self._members = members
-        weights = [1 / size] * size if weights is None else weights
         split = split_weights(weights, size, batch_shape, reference_tensor(members), validate_args)
         self._weights = torch.stack(torch.broadcast_tensors(*split), -1)
         batch_shape = torch.broadcast_shapes(batch_shape, self._weights.shape[:-1])

@@ -8,6 +8,7 @@ from pyro.distributions.torch_distribution import TorchDistribution, TorchDistri
 from torch.distributions import constraints
 
 from pyro_probmix.distributions.expanded_beta import ExpandedBeta
+from pyro_probmix.distributions.held_tensors import map_tensors
 from pyro_probmix.distributions.log_space_beta import LogSpaceBeta
 from pyro_probmix.mixing.quadrature import GaussJacobi
 
@@ -63,12 +64,10 @@ def as_coefficient(distribution: torch.distributions.Distribution) -> TorchDistr
 
 
 def coefficient_to(distribution: TorchDistribution, device: torch.device, dtype: torch.dtype) -> TorchDistribution:
-    """Return the law with its parameters on a device and in a dtype; one that is not named here stays as it is.
-
-    Named are Beta, ExpandedBeta, GaussJacobi and Delta.
+    """Return the law with its parameters on a device and in a dtype.
 
     Args:
-        distribution: What :func:`as_coefficient` returned.
+        distribution: What :func:`as_coefficient` returned; of whatever kind, for all tensors that it holds are moved.
         device: Where λ is drawn.
         dtype: The dtype of λ.
 
@@ -77,17 +76,9 @@ def coefficient_to(distribution: TorchDistribution, device: torch.device, dtype:
         >>> coefficient_to(coefficient, torch.device("cpu"), torch.float64).sample().dtype
         torch.float64
     """
-    if isinstance(distribution, LogSpaceBeta):
-        a1, a0 = (c.to(device, dtype) for c in (distribution.concentration1, distribution.concentration0))
-        return LogSpaceBeta(a1, a0, validate_args=False)
-    if isinstance(distribution, ExpandedBeta):
-        arguments = {name: getattr(distribution, name).to(device, dtype) for name in distribution.arg_constraints}
-        return ExpandedBeta(**arguments, validate_args=False)
-    if isinstance(distribution, GaussJacobi):
+    if isinstance(distribution, GaussJacobi):  # keeps its nodes in double precision
         return distribution.to(device, dtype)
-    if isinstance(distribution, dist.Delta):
-        return dist.Delta(distribution.v.to(device, dtype), validate_args=False)
-    return distribution
+    return map_tensors(distribution, lambda t: t.to(device, dtype if t.is_floating_point() else t.dtype))
 
 
 def _log_space_beta(beta: torch.distributions.Beta) -> LogSpaceBeta:

@@ -13,13 +13,13 @@ from pyro_probmix.distributions.exponential_family import (
     ExponentialFamily,
     broadcast_equal,
     exponential_family,
-    held_tensors,
     plain,
     register_family,
     sum_right,
     unsqueeze_right,
 )
 from pyro_probmix.distributions.families._jacobians import expected_log_jacobian
+from pyro_probmix.distributions.held_tensors import held_tensors
 
 __all__ = ["IndependentFamily", "MaskedFamily", "TransformedFamily"]
 

@@ -1,0 +1,74 @@
+"""The tensors that a distribution holds: which they are, and the same distribution with others in their place."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from torch import Tensor, nn
+from torch.distributions import Distribution, Transform
+from torch.distributions.constraints import Constraint
+from torch.distributions.transforms import _InverseTransform
+
+__all__ = ["held_tensors", "map_tensors"]
+
+
+def held_tensors(part: Any) -> Iterator[Tensor]:
+    """The tensors that a distribution, a transform or a list of them holds, parameters of modules aside."""
+    if isinstance(part, Tensor):
+        yield part
+    elif isinstance(part, (list, tuple)):
+        for item in part:
+            yield from held_tensors(item)
+    elif isinstance(part, Distribution):
+        yield from held_tensors(list(vars(part).values()))
+    elif isinstance(part, Transform):
+        held = vars(part) | vars(part.inv)
+        yield from held_tensors([value for name, value in held.items() if not name.startswith("_")])
+
+
+def map_tensors(part: Any, function: Callable[[Tensor], Tensor]) -> Any:
+    """A distribution, a transform or a constraint with ``function`` of each tensor it holds; itself if none changes.
+
+    What they are made of is followed, and one tensor in several places stays one. The parameters of a transform that
+    is a module stay: they move with the module.
+
+    Args:
+        part: what holds tensors, or a list, tuple or dictionary of such.
+        function: from a tensor to the one that takes its place.
+
+    Example:
+        >>> law = dist.MixtureSameFamily(dist.Categorical(torch.ones(2)), dist.Beta(torch.ones(2), torch.ones(2)))
+        >>> map_tensors(law, torch.Tensor.double).sample().dtype
+        torch.float64
+    """
+    return _map(part, function, {})
+
+
+def _map(part: Any, function: Callable[[Tensor], Tensor], known: dict[int, Any]) -> Any:
+    if id(part) in known:
+        return known[id(part)]
+    found = part
+    if isinstance(part, Tensor):
+        found = function(part)
+    elif isinstance(part, _InverseTransform):  # a copy of which has lost what it is the inverse of
+        inverse: Any = part.inv
+        mapped = _map(inverse, function, known)
+        found = part if mapped is inverse else mapped.inv
+    elif isinstance(part, dict):
+        items = {name: _map(item, function, known) for name, item in part.items()}
+        found = part if all(items[name] is item for name, item in part.items()) else items
+    elif type(part) in (list, tuple):
+        mapped = [_map(item, function, known) for item in part]
+        found = part if all(ours is theirs for ours, theirs in zip(mapped, part, strict=True)) else type(part)(mapped)
+    elif isinstance(part, (Distribution, Transform, Constraint)) and not isinstance(part, nn.Module):
+        new = copy.copy(part)
+        if isinstance(new, Transform):
+            new._inv = None
+        changed = {name: value for name, value in vars(new).items() if _map(value, function, known) is not value}
+        if changed:
+            vars(new).update({name: _map(value, function, known) for name, value in changed.items()})
+            found = new
+    known[id(part)] = found
+    return found
