@@ -1,7 +1,8 @@
 """Model and guide pairs: a conditional density model, and the site of it that is fused."""
 
 from pyro_probmix.models.assembly import assemble
-from pyro_probmix.models.density_model import DensityModel, Guide
+from pyro_probmix.models.density_model import DensityModel
+from pyro_probmix.models.guide import Guide
 from pyro_probmix.models.methods import ERM, ManifoldMixup, ManifoldProbMix, Mixup, ProbMix
 from pyro_probmix.models.mix import MixedModel, MixMessenger, mix
 from pyro_probmix.models.mixing import Mixing

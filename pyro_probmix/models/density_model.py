@@ -2,41 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, Literal
 
 import pyro
 import torch
-from pyro.nn import PyroModule
 from torch import Tensor, nn
 
 from pyro_probmix.distributions import linear_pool
 from pyro_probmix.mixing import PairBatch
 from pyro_probmix.mixing.batches import check_batch
+from pyro_probmix.models.guide import Guide
 from pyro_probmix.models.lazy import LazyDistribution, from_noise, rsample
-from pyro_probmix.models.mix import MixMessenger
+from pyro_probmix.models.mix import COEFFICIENT_SITE, MixMessenger
 from pyro_probmix.models.mixing import Labels, Mixing
 from pyro_probmix.models.plain import Objective, PlainStatements, labels_of, reduce
+from pyro_probmix.models.priors import Given, Named, Weights, draw_weights, has_priors, latents, refuse_priors
 from pyro_probmix.models.seeding import seeded
-from pyro_probmix.models.statements import (
-    EMBEDDING_SITE,
-    LABEL_SITE,
-    PLATE,
-    Owned,
-    drawn_by_guide,
-    sample_alike,
-    sample_scored,
-)
+from pyro_probmix.models.statements import EMBEDDING_SITE, LABEL_SITE, PLATE, Owned, Statements, data_plate
 from pyro_probmix.nn import NormalEmbedding
 
-__all__ = ["DensityModel", "Guide"]
+__all__ = ["DensityModel"]
 
 
 class DensityModel(Owned):
     """Conditional density model with named stages, x → embedding → y, and one of them fused or none.
 
     Calling it with a batch runs the Pyro model: plate ``data``, in it ``mixing_coefficient``, ``embedding`` where
-    there is an encoder, and ``y``. :meth:`risk` evaluates the same statements without Pyro's machinery.
+    there is an encoder, and ``y``. :meth:`risk` evaluates the same statements without Pyro's machinery. The networks
+    run outside the plate, so that their weights may have priors: see :meth:`guide_for`.
 
     Args:
         encoder: x → embedding, a tensor or a distribution; None for the identity.
@@ -46,8 +42,8 @@ class DensityModel(Owned):
         propagate: ``"sample"`` draws a stochastic embedding, ``"mean"`` hands its mean on (Theorem 4.7).
 
     Raises:
-        TypeError: if ``likelihood`` does not tell the shape and the support of y.
-        ValueError: if ``propagate`` is neither.
+        TypeError: if ``likelihood`` does not tell the shape and the support of y, or ``mixing`` is no ``Mixing``.
+        ValueError: if ``propagate`` is neither, or ``mixing`` is at a site that the model does not have.
     """
 
     encoder: Any
@@ -74,6 +70,22 @@ class DensityModel(Owned):
         self.encoder, self.decoder, self.likelihood = encoder, decoder, likelihood
         self.mixing = Mixing() if mixing is None else mixing
         self.propagate = propagate
+
+    @property
+    def mixing(self) -> Mixing:
+        """What is fused and how."""
+        return self.__dict__["mixing"]
+
+    @mixing.setter
+    def mixing(self, mixing: Mixing) -> None:
+        if not isinstance(mixing, Mixing):
+            raise TypeError(f"mixing: expected a Mixing, got {type(mixing).__name__}")
+        has_encoder = self._modules.get("encoder") is not None
+        sites = ("x", EMBEDDING_SITE, "y") if has_encoder else ("x", "y")
+        if mixing.at is not None and mixing.at not in sites:
+            why = "" if has_encoder else ", there being no encoder"
+            raise ValueError(f"mixing.at: expected one of {', '.join(map(repr, sites))}{why}, got {mixing.at!r}")
+        self.__dict__["mixing"] = mixing
 
     @property
     def coefficient(self) -> Any:
@@ -120,14 +132,17 @@ class DensityModel(Owned):
         observed = self.mixing.edge_mask(batch.mask, batch.partner, -batch.mask.dim())
         return observed.flatten(1).any(1) if observed.dim() > 1 else observed
 
-    def forward(self, batch: PairBatch, latent_only: bool = False) -> Tensor | None:
+    def forward(self, batch: PairBatch, num_rows: int | None = None, latent_only: bool = False) -> Tensor | None:
         """The generative model (eqs. 12-13, 21-22) as a Pyro program.
 
-        The density of the embedding is scored where a guide of another law has drawn it, such as
-        :class:`PosteriorGuide`; by :attr:`guide` it is drawn as here, and the two terms would cancel.
+        Weights that have priors are drawn first, once for all rows. The density of the embedding is scored where there
+        is no guide, as under MCMC, and where a guide of another law has drawn it, such as :class:`PosteriorGuide`; by
+        :attr:`guide` it is drawn as here, and the two terms would cancel.
 
         Args:
             batch: nodes and partners; without ``y`` the model samples it from the fused predictive (eq. 13).
+            num_rows: of the data that the batch is a part of, for weights that have priors: the plate has this size,
+                and the batch is a subsample. Default: the batch is all.
             latent_only: stop before y, as the guide does.
 
         Returns:
@@ -136,23 +151,84 @@ class DensityModel(Owned):
         check_batch(batch)
         if not latent_only:
             self._check(batch)
-        drawn = drawn_by_guide()
-        embedding, label = drawn.get(EMBEDDING_SITE), drawn.get(LABEL_SITE)
-        alike = embedding is None or getattr(embedding.get("fn"), "_mask", None) is False
-        sample = sample_alike if alike else sample_scored
-        messenger = MixMessenger(self.mixing, batch, PLATE, latent_only, None if label is None else label["value"])
-        with messenger, pyro.plate(PLATE, len(batch), dim=-1):
-            messenger.draw()
+        bayesian = has_priors(self)
+        messenger = MixMessenger(self.mixing, batch, PLATE, latent_only)
+        with messenger, Named(self) if bayesian else nullcontext():
+            plate = data_plate(len(batch), num_rows)
+            drawn = messenger.drawn
+            if bayesian:
+                draw_weights(self, None if messenger.replayed is None else drawn)
+            with plate:
+                messenger.draw()
+            alike, lazy = latent_only, False
+            if messenger.replayed is not None:
+                embedding, label = drawn.get(EMBEDDING_SITE), drawn.get(LABEL_SITE)
+                messenger.label = None if label is None else label["value"]
+                alike = embedding is None or getattr(embedding["fn"], "_mask", None) is False
+                # The networks' own statements are scored if they are run.
+                others = latents(drawn).keys() - {COEFFICIENT_SITE, EMBEDDING_SITE, *messenger.seen}
+                lazy = alike and embedding is not None and not others
+            statements = Statements(plate, alike, lazy)
             if not latent_only:
-                return self._generate(batch, sample, pyro.deterministic)
+                return self._generate(batch, statements.sample, statements.deterministic)
             if self.stochastic:
-                self._embed(batch.x, sample, pyro.deterministic)
+                self._embed(batch.x, statements.sample, statements.deterministic)
             return None
 
     @property
     def guide(self) -> Guide:
-        """The guide that draws λ and the embedding exactly as the model does."""
+        """The guide that draws λ and the embedding exactly as the model does; weights with priors: `guide_for`."""
         return Guide(self)
+
+    def guide_for(self, autoguide: Callable[..., Any], **kwargs: Any) -> Guide:
+        r"""The guide of a model whose networks have priors: weights by an autoguide, λ and z as :attr:`guide`.
+
+        With q(w) the autoguide's density of all weights that are a ``PyroSample``, and p(w) their prior, the loss of
+        ``Trace_ELBO`` is
+
+        .. math:: \frac{N}{B} \sum_{i=1}^B -\mathbb{E}_{q(w)} \log \tilde p_w(\tilde y_i|x_i, x_{j(i)}, \lambda_i)
+            + \mathrm{KL}(q(w) \| p(w)),
+
+        B times the risk of eq. 16 (eq. 23 with an embedding), times N / B, and the divergence once. N is ``num_rows``
+        of ``svi.step(batch, num_rows=len(x))``. **It has to be given with mini-batches**, since a batch does not know
+        what it is a part of: without it N = B, and the prior counts once a batch instead of once an epoch.
+
+        The autoguide meets the weights alone, once and whole, and no rows, so that it needs no ``create_plates``. Its
+        parameters are made when it is first called: ``guide(batch)`` before ``torch.optim`` is given parameters of
+        ``Trace_ELBO()(model, guide)``. Particles are drawn one by one (``vectorize_particles=False``).
+        ``guide.weights`` is the autoguide, ``guide.weights.median(batch)`` has the names of the weights.
+
+        Args:
+            autoguide: class of an autoguide, or what makes a guide of the weights from a model of them, called with a
+                batch (and ``num_rows``).
+            kwargs: of ``autoguide``, such as ``init_scale``.
+
+        Raises:
+            TypeError: if ``autoguide`` makes no guide.
+
+        Example:
+            >>> from pyro.infer.autoguide import AutoNormal
+            >>> from pyro.nn import PyroModule, PyroSample
+            >>> network = PyroModule[torch.nn.Linear](2, 2)
+            >>> network.weight = PyroSample(dist.Normal(0.0, 1.0).expand([2, 2]).to_event(2))
+            >>> model = pm.ProbMix(network, pm.nn.NormalLikelihood())
+            >>> guide = model.guide_for(AutoNormal, init_scale=0.01)
+            >>> svi = SVI(model, guide, pyro.optim.Adam({"lr": 5e-3}), Trace_ELBO())
+            >>> x, y = torch.randn(6, 2), torch.randn(6)
+            >>> for batch in pm.PairLoader(x, y, pm.CompleteGraph(6), batch_size=4):
+            ...     loss = svi.step(batch, num_rows=len(x))
+            >>> guide.weights.median(batch)["decoder.weight"].shape
+            torch.Size([2, 2])
+        """
+        if isinstance(autoguide, nn.Module) or not callable(autoguide):
+            raise TypeError(
+                "autoguide: expected a class such as AutoNormal, or a function that makes a guide from a model, got "
+                f"{type(autoguide).__name__}"
+            )
+        weights = autoguide(Weights(self), **kwargs)
+        if not callable(weights):
+            raise TypeError(f"autoguide: expected one that makes a guide, got one that makes {type(weights).__name__}")
+        return Guide(self, weights)
 
     def risk(
         self,
@@ -197,11 +273,12 @@ class DensityModel(Owned):
 
         Raises:
             TypeError: if there is ``noise`` for an embedding that is not Normal, or not drawn.
-            ValueError: if ``y`` is missing or its shape is not the likelihood's, ``num_samples`` < 1, ``labels`` is
-                or ``objective`` is unknown, ``labels="exact"`` is asked of an objective that draws labels, or a
-                tensor's shape is none of these.
+            ValueError: if networks have priors, ``y`` is missing or its shape is not the likelihood's, ``num_samples``
+                < 1, ``labels`` or ``objective`` is unknown, ``labels="exact"`` is asked of an objective that draws
+                labels, or a tensor's shape is none of these.
         """
         check_batch(batch)
+        refuse_priors(self, "risk")
         if num_samples < 1:
             raise ValueError(f"num_samples: expected at least 1, got {num_samples}")
         if batch.y is None:
@@ -287,24 +364,59 @@ class DensityModel(Owned):
         dtype = _first_dtype(encoder) or x.dtype
         return torch.randn(*shape, *encoder.event_shape, generator=generator, dtype=dtype, device=x.device)
 
-    def predictive(self, x: Tensor, num_samples: int = 100, seed: int | None = 0, noise: Tensor | None = None) -> Any:
-        """The predictive density p(y|x) as a Pyro distribution of batch shape ``(N,)``.
+    def predictive(
+        self,
+        x: Tensor,
+        num_samples: int = 100,
+        seed: int | None = 0,
+        noise: Tensor | None = None,
+        guide: Callable[..., Any] | None = None,
+    ) -> Any:
+        r"""The predictive density p(y|x) as a Pyro distribution of batch shape ``(N,)``.
 
         Without a stochastic embedding it is the likelihood itself; with one, the equal-weight mixture over embedding
-        samples, or the likelihood at the embedding's mean if the model propagates means.
+        samples, or the likelihood at the embedding's mean if the model propagates means. With a ``guide`` of weights
+        that have priors it is the equal-weight mixture over its draws, of weights and then of an embedding,
+
+        .. math:: p(y|x) \approx \frac1S \sum_{s=1}^S p_{w_s}(y|x, z_s), \qquad
+            w_s \sim q(w), \quad z_s \sim q_{w_s}(z|x).
+
+        The networks run once a draw of weights, one after another. Gradients reach x and the networks' own parameters,
+        not those of the guide.
 
         Args:
             x: inputs, of shape ``(N, ...)``.
-            num_samples: S ≥ 1, embedding samples a point.
-            seed: seed of the embedding noise, the global random state being left alone; None draws from that state.
+            num_samples: S ≥ 1, embedding samples a point, or draws of the weights.
+            seed: seed of the embedding noise and the weights, the global random state being left alone; None draws from
+                that state.
             noise: what a Normal embedding is made from instead, of shape ``(S, N) + event_shape``.
+            guide: a trained guide that draws the weights, such as :meth:`guide_for` gives; needed if they have priors.
 
         Raises:
-            TypeError: if there is ``noise`` for an embedding that is not Normal.
-            ValueError: if ``num_samples`` < 1, or ``noise`` has another shape.
+            TypeError: if there is ``noise`` for an embedding that is not Normal, or beside a ``guide``.
+            ValueError: if ``num_samples`` < 1, ``noise`` has another shape, networks have priors and there is no guide,
+                or the guide has not been trained or leaves a weight out.
+
+        Example:
+            >>> from pyro.infer.autoguide import AutoNormal
+            >>> from pyro.nn import PyroModule, PyroSample
+            >>> network = PyroModule[torch.nn.Linear](2, 2)
+            >>> network.weight = PyroSample(dist.Normal(0.0, 1.0).expand([2, 2]).to_event(2))
+            >>> model = pm.ProbMix(network, pm.nn.NormalLikelihood())
+            >>> guide = model.guide_for(AutoNormal)
+            >>> svi = SVI(model, guide, pyro.optim.Adam({"lr": 5e-3}), Trace_ELBO())
+            >>> loss = svi.step(pm.CompleteGraph(4).pair_batch(torch.randn(4, 2), torch.randn(4)))
+            >>> model.predictive(torch.zeros(5, 2), num_samples=20, guide=guide)
+            LinearPool(batch_shape: (5,), components: 20)
         """
         if num_samples < 1:
             raise ValueError(f"num_samples: expected at least 1, got {num_samples}")
+        if guide is not None:
+            if noise is not None:
+                raise TypeError(f"noise: expected None with a guide, got {type(noise).__name__}")
+            with seeded(seed, x.device):
+                return linear_pool([self._given_weights(x, guide) for _ in range(num_samples)])
+        refuse_priors(self, "predictive without a guide")
         if not self.stochastic:
             z = x if self.encoder is None else self.encoder(x)
             return self.likelihood(self.decoder(z))
@@ -321,6 +433,17 @@ class DensityModel(Owned):
             z = from_noise(q, noise)
         z = z.transpose(0, 1)
         return linear_pool(self.likelihood(_apply(self.decoder, z, len(q.event_shape))))
+
+    def _given_weights(self, x: Tensor, guide: Any) -> Any:
+        """The likelihood at ``x``, given a draw of the weights and of the embedding."""
+        weights = _draw(guide, PairBatch(x, None, torch.arange(len(x), device=x.device)))
+        # What the networks tell Pyro's parameter store and any handler around stays in here.
+        store, given = pyro.get_param_store().scope(), Given(weights, complete=True)
+        with store, pyro.poutine.block(), given, Named(self), self._pyro_context:
+            z = x if self._modules.get("encoder") is None else self.encoder(x)
+            if self.stochastic:
+                z = z.mean if self.propagate == "mean" else rsample(z)
+            return self.likelihood(self.decoder(z))
 
     def _check_draw(self, name: str, value: Tensor, size: int, num_samples: int) -> None:
         """Refuses random numbers of another shape than one a node, or one a sample and node."""
@@ -340,16 +463,18 @@ class DensityModel(Owned):
             raise ValueError(f"y: expected shape {expected}, got {tuple(batch.y.shape)}")
 
 
-class Guide(PyroModule):
-    """Draws the latent sites of a :class:`DensityModel` as the model does; it has no parameters of its own."""
-
-    def __init__(self, model: DensityModel) -> None:
-        super().__init__()
-        self.__dict__["_model"] = model  # not a child: its parameters are the model's
-
-    def forward(self, batch: PairBatch) -> None:
-        """Draws ``mixing_coefficient`` and a stochastic ``embedding``."""
-        self._model(batch, latent_only=True)
+def _draw(guide: Any, batch: PairBatch) -> dict[str, Tensor]:
+    """A draw of the weights, by a guide that has been trained."""
+    if isinstance(guide, Guide):
+        if guide.weights is None:
+            raise ValueError(
+                "guide: expected that of weights with priors, model.guide_for(AutoNormal), got model.guide"
+            )
+        guide = guide.weights
+    if getattr(guide, "prototype_trace", guide) is None:  # of an autoguide, which would learn of rows without labels
+        raise ValueError(f"guide: expected one that has been trained, got {type(guide).__name__}, not yet called")
+    drawn = pyro.poutine.block(pyro.poutine.trace(guide).get_trace)(batch)
+    return {name: value.detach() for name, value in latents(drawn.nodes).items()}
 
 
 def _first_dtype(network: nn.Module) -> torch.dtype | None:

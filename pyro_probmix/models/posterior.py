@@ -13,7 +13,7 @@ from pyro_probmix.mixing import PairBatch
 from pyro_probmix.models.density_model import DensityModel
 from pyro_probmix.models.lazy import Unscored
 from pyro_probmix.models.mix import MixMessenger
-from pyro_probmix.models.statements import EMBEDDING_SITE, LABEL_SITE, PLATE, Owned
+from pyro_probmix.models.statements import EMBEDDING_SITE, LABEL_SITE, PLATE, Owned, data_plate
 
 __all__ = ["PosteriorGuide"]
 
@@ -69,13 +69,13 @@ class PosteriorGuide(Owned):
         self.__dict__["_model"] = model  # not a child: its parameters are the model's
         self.network = network
 
-    def forward(self, batch: PairBatch) -> None:
-        """Draws ``mixing_coefficient``, ``label`` and ``embedding``."""
+    def forward(self, batch: PairBatch, num_rows: int | None = None) -> None:
+        """Draws ``mixing_coefficient``, ``label`` and ``embedding``; ``num_rows`` as for the model."""
         if batch.y is None:
             raise ValueError("batch: expected labels y, got None")
         self._model._check(batch)
         weight = self._model.mixing.edge_weight(batch)
-        with pyro.plate(PLATE, len(batch), dim=-1):
+        with data_plate(len(batch), num_rows):
             q = self._posterior(batch)
             if weight is None:
                 pyro.sample(EMBEDDING_SITE, q)

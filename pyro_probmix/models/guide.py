@@ -1,0 +1,52 @@
+"""The guide of a ready model: its latent sites as the model draws them, and the posterior of its weights."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pyro
+from torch import Tensor
+
+from pyro_probmix.mixing import PairBatch
+from pyro_probmix.models.priors import Given, latents, refuse_priors
+from pyro_probmix.models.statements import Owned
+
+if TYPE_CHECKING:
+    from pyro_probmix.models.density_model import DensityModel
+
+__all__ = ["Guide"]
+
+
+class Guide(Owned):
+    """Draws the latent sites of a :class:`DensityModel` as the model does.
+
+    Args:
+        model: whose guide this is.
+        weights: guide of the weights that have priors, see :meth:`DensityModel.guide_for`; None where none has.
+    """
+
+    weights: Any
+
+    def __init__(self, model: DensityModel, weights: Any = None) -> None:
+        super().__init__()
+        self.__dict__["_model"] = model  # not a child: its parameters are the model's
+        self.weights = weights
+
+    def forward(self, batch: PairBatch, num_rows: int | None = None) -> None:
+        """Draws the weights that have priors, ``mixing_coefficient`` and a stochastic ``embedding``."""
+        if self.weights is None:
+            refuse_priors(self._model, "model.guide")
+            self._model(batch, num_rows, latent_only=True)
+            return
+        arguments = (batch,) if num_rows is None else (batch, num_rows)
+        with pyro.poutine.block(hide_fn=lambda msg: msg["type"] == "sample" and msg["is_observed"]):
+            values = self.draw(*arguments)
+        with Given(values):
+            self._model(*arguments, latent_only=True)
+
+    def draw(self, *arguments: Any) -> dict[str, Tensor]:
+        """The weights, by the name of their site."""
+        values = latents(pyro.poutine.trace(self.weights).get_trace(*arguments).nodes)
+        if not values:
+            raise ValueError("model: expected networks with priors, such as PyroSample weights, got none")
+        return values

@@ -1,0 +1,162 @@
+"""Networks whose weights have priors: which weights, under which names, and with which values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pyro
+from pyro.nn import PyroModule, PyroSample
+from pyro.poutine.messenger import Messenger
+from pyro.poutine.runtime import get_plates
+from pyro.poutine.util import site_is_subsample
+from torch import Tensor, nn
+
+from pyro_probmix.models.mix import COEFFICIENT_SITE
+from pyro_probmix.models.statements import EMBEDDING_SITE
+
+__all__ = ["Given", "Named", "Weights", "draw_weights", "has_priors", "latents", "refuse_priors"]
+
+
+def has_priors(module: nn.Module) -> bool:
+    """Whether a weight of ``module`` has a prior, being a ``PyroSample``."""
+    if isinstance(module, PyroModule) and (module.__dict__["_pyro_samples"] or _declared(type(module))):
+        return True
+    return any(has_priors(child) for child in module._modules.values() if child is not None)
+
+
+def refuse_priors(model: nn.Module, doing: str) -> None:
+    """Refuse a model whose networks have priors, of which ``doing`` knows nothing."""
+    if has_priors(model):
+        raise ValueError(
+            f"model: expected networks without priors in {doing}, got {_names(model)}; train them by "
+            "guide = model.guide_for(AutoNormal), SVI(model, guide, optim, Trace_ELBO()), and predict by "
+            "model.predictive(x, guide=guide)"
+        )
+
+
+def draw_weights(model: PyroModule, drawn: Mapping[str, Any] | None) -> None:
+    """Draws every weight that has a prior: once, before any network runs, for all rows.
+
+    Args:
+        model: what the weights are of, while it is called.
+        drawn: the sites of the guide that is replayed; None where there is none.
+
+    Raises:
+        ValueError: in a plate, such as that of vectorised particles, which networks know nothing of; or if the guide
+            draws none of a weight, which would stay as its prior is.
+    """
+    plates = [frame.name for frame in get_plates() if frame.vectorized]
+    if plates:
+        raise ValueError(
+            f"vectorize_particles: expected False for networks with priors, got them in plate {plates[0]!r}; "
+            "Trace_ELBO(num_particles=…) and Predictive take one set of weights at a time without it"
+        )
+    with _Seen() as seen:
+        for module, name in _priors(model):
+            if module._pyro_context is model._pyro_context:  # else its own call draws it
+                getattr(module, name)
+    missing = [] if drawn is None else [name for name in seen.names if name not in drawn]
+    if missing:
+        raise ValueError(
+            f"guide: expected one that draws {', '.join(missing)}, such as model.guide_for(AutoNormal), got one that "
+            "leaves them to their priors"
+        )
+
+
+def latents(nodes: Mapping[str, Any]) -> dict[str, Tensor]:
+    """What has been drawn at the sites of a trace that are neither observed nor of a plate."""
+    return {
+        name: site["value"]
+        for name, site in nodes.items()
+        if site["type"] == "sample" and not (site["is_observed"] or site_is_subsample(site))
+    }
+
+
+class Named(Messenger):
+    """Names the weights of a model as its attributes are, ``decoder.0.weight``, the same in every copy of it."""
+
+    def __init__(self, model: PyroModule) -> None:
+        super().__init__()
+        self.prefix = f"{model._pyro_name}."
+
+    def _pyro_sample(self, msg: Any) -> None:
+        msg["name"] = msg["name"].removeprefix(self.prefix)
+
+
+class Given(Messenger):
+    """Gives weights their values, without a statement that anything outside could see.
+
+    Args:
+        values: site → value.
+        complete: whether a site that is not among them is an error.
+    """
+
+    def __init__(self, values: Mapping[str, Tensor], complete: bool = False) -> None:
+        super().__init__()
+        self.values, self.complete = values, complete
+
+    def _pyro_sample(self, msg: Any) -> None:
+        name = msg["name"]
+        if name in self.values:
+            msg["value"], msg["stop"] = self.values[name], True
+        elif self.complete and not msg["is_observed"]:
+            drawn = ", ".join(self.values) or "none"
+            raise ValueError(f"guide: expected one that draws {name}, got one that draws {drawn}")
+
+
+class Weights:
+    """A model with its latent sites hidden, but for the weights of its networks: what an autoguide is made of."""
+
+    def __init__(self, model: Callable[..., Any]) -> None:
+        self.model = model
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        with pyro.poutine.block(hide_fn=_of_rows):
+            return self.model(*args, **kwargs)
+
+
+class _Seen(Messenger):
+    """The names of latent sites."""
+
+    def __enter__(self) -> _Seen:
+        self.names: list[str] = []
+        return super().__enter__()  # type: ignore[return-value]
+
+    def _pyro_post_sample(self, msg: Any) -> None:
+        if not msg["is_observed"]:
+            self.names.append(msg["name"])
+
+
+def _of_rows(msg: Any) -> bool:
+    """Whether a statement draws something of the batch."""
+    latent = msg["type"] == "sample" and not msg["is_observed"]
+    return latent and (msg["name"] in (COEFFICIENT_SITE, EMBEDDING_SITE, "y") or site_is_subsample(msg))
+
+
+def _priors(module: nn.Module) -> list[tuple[PyroModule, str]]:
+    """Each module and its attribute that has a prior."""
+    found = []
+    if isinstance(module, PyroModule):
+        names = dict.fromkeys((*module.__dict__["_pyro_samples"], *_declared(type(module))))
+        found = [(module, name) for name in names]
+    for child in module._modules.values():
+        if child is not None:
+            found += _priors(child)
+    return found
+
+
+_DECLARED: dict[type, list[str]] = {}  # torch.compile warns of functools.cache
+
+
+def _declared(cls: type) -> list[str]:
+    """The attributes that a class has declared with the decorator ``PyroSample``."""
+    if cls not in _DECLARED:
+        _DECLARED[cls] = [k for base in cls.__mro__ for k, value in vars(base).items() if isinstance(value, PyroSample)]
+    return _DECLARED[cls]
+
+
+def _names(model: nn.Module) -> str:
+    names = {id(module): name for name, module in model.named_modules()}
+    found = [".".join(filter(None, (names[id(module)], name))) for module, name in _priors(model)]
+    return f"priors of {', '.join(found[:3])}" + (", …" if len(found) > 3 else "")
