@@ -193,7 +193,7 @@ class MixMessenger(Messenger):
             self.own[name] = msg["value"]
         if isinstance(msg["mask"], Tensor):
             mask = msg["mask"].expand(torch.broadcast_shapes(msg["mask"].shape, msg["fn"].batch_shape))
-            msg["mask"] = self.mixing.edge_mask(mask, partner, dim)
+            msg["mask"] = self.mixing.edge_mask(mask, partner, dim, coefficient)
         msg["fn"], value = self.mixing.statement(
             name, msg["fn"], msg["value"] if observed else None, self.batch, coefficient, dim, label=self.label
         )
@@ -348,7 +348,8 @@ def mix(
 
     - Whatever is observed in the plate is a label, covariates too; the model goes on with the node's own value.
     - An edge counts with the product of its nodes' weights in the batch: a row of weight two is that row twice, over
-      all pairs. Where the batch or the model masks a node, its edges are masked; a missing label is not looked at.
+      all pairs. Where the batch or the model masks a node, its edges are masked, but for those in which its share is
+      exactly zero; a missing label is not looked at.
     - λ is scored by its law where no guide is replayed, as under MCMC or in a prior trace, and nowhere else.
     - A guide with a density at the fused site is mixed as the model is, ``pm.mix(guide, at=...)``. Any other stays as
       it is, ``lambda batch: guide(batch.x, batch.y)``: an autoguide, or one of weights.

@@ -190,22 +190,28 @@ class Mixing:
         if value is not None and batch.mask is not None:
             p = _mask_label(name, p, value, batch.mask, dim)
             value = legal_labels(value, _along(batch.mask, value, dim - len(p.event_shape)), dim - len(p.event_shape))
-        p = self._pair_masks(p, batch.partner, dim)
+        p = self._pair_masks(p, batch.partner, coefficient, dim)
         if name == self.at:
             p = self.fuse(p, batch.partner, coefficient, dim)
         if value is None or label is not None:
             return p, label if value is not None else None
         return self._observe(name, p, value, batch.partner, coefficient, dim, labels or self.labels)
 
-    def edge_mask(self, mask: Tensor, partner: Tensor, dim: int = -1) -> Tensor:
+    def edge_mask(self, mask: Tensor, partner: Tensor, dim: int = -1, coefficient: Tensor | None = None) -> Tensor:
         """Where both nodes of an edge are; where nothing is fused, a node alone makes its edge.
 
         Args:
             mask: of nodes, or of their outputs.
             partner: positions of the partners, of shape ``(B,)``.
             dim: the nodes' dimension in ``mask``, negative.
+            coefficient: λ, broadcasting with ``mask``: a node whose share is exactly zero need not be there.
         """
-        return mask if self.at is None else mask & take(mask, dim, partner)
+        if self.at is None:
+            return mask
+        theirs = take(mask, dim, partner)
+        if coefficient is None:
+            return mask & theirs
+        return (mask | (coefficient == 0)) & (theirs | (coefficient == 1))
 
     def edge_weight(self, batch: PairBatch) -> Tensor | None:
         """How much the terms of each edge count, of shape ``(B,)``: with the product of its nodes' weights."""
@@ -242,13 +248,14 @@ class Mixing:
         label = vicinity.fused(y, partner_y, coefficient, support).sample()
         return label if label.is_floating_point() else label.to(y.dtype)
 
-    def _pair_masks(self, p: Any, partner: Tensor, dim: int) -> Any:
+    def _pair_masks(self, p: Any, partner: Tensor, coefficient: Any, dim: int) -> Any:
         """``p`` with its mask, if it has one, that of edges."""
         if isinstance(p, MaskedDistribution) and isinstance(p._mask, Tensor):
-            return p.base_dist.mask(self.edge_mask(p._mask, partner, dim))
+            return p.base_dist.mask(self.edge_mask(p._mask, partner, dim, coefficient))
         if _masks_outputs(p):
             ndims = p.reinterpreted_batch_ndims
-            return self._pair_masks(p.base_dist, partner, dim - ndims).to_event(ndims)
+            weight = None if coefficient is None else coefficient.reshape(coefficient.shape + (1,) * ndims)
+            return self._pair_masks(p.base_dist, partner, weight, dim - ndims).to_event(ndims)
         return p
 
     def _observe(

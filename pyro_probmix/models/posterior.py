@@ -96,12 +96,14 @@ class PosteriorGuide(Owned):
             coefficient = drawn.expand(torch.broadcast_shapes(drawn.shape, coefficient.shape))
             label = mixing.draw_label(label, batch.partner, coefficient, modules["likelihood"].support)
             if observed is not None:
-                observed = mixing.edge_mask(observed, batch.partner, -observed.dim())
+                weight = coefficient.reshape(coefficient.shape + (1,) * (observed.dim() - 1))
+                observed = mixing.edge_mask(observed, batch.partner, -observed.dim(), weight)
         event_dim = len(modules["likelihood"].event_shape)
         law = Unscored(dist.Delta(label, event_dim=event_dim, validate_args=False))
         label = pyro.sample(LABEL_SITE, law, infer={"is_auxiliary": True})
         if observed is not None:
-            label = label.masked_fill(~observed.reshape(observed.shape + (1,) * (1 + event_dim - observed.dim())), 0)
+            missing_dims = 1 + event_dim - batch.mask.dim()  # type: ignore[union-attr]
+            label = label.masked_fill(~observed.reshape(observed.shape + (1,) * missing_dims), 0)
         pair = batch.x, batch.x[batch.partner]
         x, partner_x = (value.expand(coefficient.shape + value.shape[1:]) for value in pair)
         q = self.network(x, partner_x, label, coefficient)

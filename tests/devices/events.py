@@ -69,9 +69,7 @@ def events_of(function: Any, arguments: Sequence[Any], options: Mapping[str, Any
         yield from _copied(name, arguments[1].device, arguments[0].device, waits_not)
     elif not any(_on_device(t) for t in tree_leaves((arguments, options))):
         return
-    elif name in WAITING:
-        yield Event("wait", name, _line())
-    elif name == "aten::repeat_interleave" and options.get("output_size") is None:
+    elif name in WAITING or (name == "aten::repeat_interleave" and options.get("output_size") is None):
         yield Event("wait", name, _line())
     elif name in INDEXING:
         indices = [index for index in arguments[1] if index is not None]

@@ -13,6 +13,7 @@ from torch import Tensor
 
 import pyro_probmix as pm
 from tests.models.cases import (
+    EMBEDDING,
     METHODS,
     MIXING_METHODS,
     make_batch,
@@ -107,6 +108,27 @@ def test_single_outputs_can_be_missing(method: str, likelihood: str, num_samples
     both = agree(model, with_rows(batch, mask=mask), num_samples)
     parts = [with_rows(batch, mask=mask & torch.tensor(only)) for only in ([True, False], [False, True])]
     torch.testing.assert_close(both, sum(agree(model, part, num_samples) for part in parts), rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("method", MIXING_METHODS)
+@pytest.mark.parametrize("likelihood", ["normal", "normals"])
+def test_a_node_without_a_share_need_not_be_observed(method: str, likelihood: str) -> None:
+    """At λ = 1 the partner's missing label changes nothing, at λ = 0 the node's own."""
+    model, batch = make_model(method, likelihood), make_batch(likelihood)
+    mask = torch.tensor([True, False, True, True, False, True])
+    if likelihood == "normals":
+        mask = torch.stack([mask, ~mask], -1)
+    noise = None if method != "ManifoldProbMix" else torch.zeros(6, EMBEDDING, dtype=torch.float64)
+    for value, theirs in ((1.0, mask), (0.0, mask[batch.partner])):
+        coefficient = torch.full((6,), value, dtype=torch.float64)
+        arguments = {"coefficient": coefficient, "noise": noise}
+        terms = []
+        for row in range(6):
+            one = torch.zeros(6, dtype=torch.float64)
+            one[row] = 1
+            terms.append(model.risk(with_rows(batch, mask=mask), weight=one, **arguments))
+        seen = theirs if theirs.dim() == 1 else theirs.any(-1)
+        assert [bool(term != 0) for term in terms] == seen.tolist()
 
 
 def test_loader_fills_what_is_missing_and_carries_rows() -> None:
