@@ -31,7 +31,13 @@ from pyro_probmix.distributions.families.gamma import Chi2Family, InverseGammaFa
 from pyro_probmix.distributions.families.multivariate import LowRankMultivariateNormalFamily
 from pyro_probmix.distributions.families.normal import LogNormalFamily, MultivariateNormalFamily, NormalFamily
 from pyro_probmix.distributions.families.positive import ExponentialDistributionFamily, GammaFamily
-from pyro_probmix.distributions.families.scale import GumbelFamily, HalfNormalFamily, LaplaceFamily, WeibullFamily
+from pyro_probmix.distributions.families.scale import (
+    AsymmetricLaplaceFamily,
+    GumbelFamily,
+    HalfNormalFamily,
+    LaplaceFamily,
+    WeibullFamily,
+)
 from pyro_probmix.distributions.families.simplex import BetaFamily
 from pyro_probmix.distributions.families.trials import GeometricFamily
 from pyro_probmix.distributions.supports import inside, is_circular
@@ -84,9 +90,15 @@ class _Unknown(Exception):
 
 def point(law: Any) -> Tensor | None:
     """Where all the mass is, if it is at one point."""
-    while isinstance(law, Independent):
-        law = plain(law.base_dist)
+    law = _entry(law)
     return law.v if isinstance(law, dist.Delta) else None
+
+
+def _entry(p: Any) -> Any:
+    """The distribution of one entry, where entries are independent."""
+    while isinstance(p, Independent):
+        p = plain(p.base_dist)
+    return p
 
 
 def _unlike(law: Any, q: Any) -> Exception | None:
@@ -150,6 +162,7 @@ def _by_moments(law: Any, q: Any) -> Tensor:
 
 _Asked = tuple[Sequence[Function], Sequence[tuple[Any, Function | None]]]
 _ASKED: dict[type, Callable[[Any], _Asked]] = {
+    AsymmetricLaplaceFamily: lambda q: ([("below", q.loc), ("above", q.loc)], []),
     BetaFamily: lambda q: ([LOG, LOG_REST], []),
     Chi2Family: lambda q: ([LOG], [(-0.5, Y)]),
     ContinuousBernoulliFamily: lambda q: ([Y], []),
@@ -187,6 +200,9 @@ def _expectation(law: Any, function: Function) -> Tensor:
         return _log_moments(law)[0]
     if name == "log-rest" and kind is BetaFamily:
         return law.concentration0.digamma() - (law.concentration0 + law.concentration1).digamma()
+    if name in ("below", "above"):  # how far on that side
+        distance, shift = _expectation(law, ("distance", parameter)), _expectation(law, Y) - parameter
+        return 0.5 * (distance + shift if name == "above" else distance - shift)
     if kind is NormalFamily and name in _OF_NORMAL:
         return _OF_NORMAL[name](law.loc, law.scale, parameter)
     if kind is LaplaceFamily and name == "distance":
@@ -251,6 +267,8 @@ def _log_moments(law: Any) -> tuple[Tensor, Tensor]:
 
 def _mean_and_variance(law: Any) -> tuple[Tensor, Tensor]:
     """Entry by entry."""
+    if isinstance(_entry(law), torch.distributions.Categorical):
+        raise _Unknown  # NaN
     try:
         return law.mean, law.variance
     except NotImplementedError:

@@ -45,8 +45,8 @@ def is_convex(p: Any) -> bool:
 def inside(inner: Any, outer: Any) -> bool:
     """Whether values that satisfy ``inner`` satisfy ``outer``, as far as their kinds and bounds tell.
 
-    The ends of an interval have no mass, but under a law of counts. Bounds that are tensors are compared where they can
-    be read without waiting.
+    The ends of an interval do not count, unless they are to have mass, as counts among numbers. Bounds that are
+    tensors are compared where they can be read without waiting.
 
     Example:
         >>> inside(constraints.positive, constraints.real), inside(constraints.real, constraints.positive)
@@ -60,9 +60,9 @@ def inside(inner: Any, outer: Any) -> bool:
     ours, theirs = _bounds(inner), _bounds(outer)
     if ours is None or theirs is None or (outer.is_discrete and not inner.is_discrete):
         return False
-    above = isinstance(outer, constraints.greater_than) and inner.is_discrete  # whose least value has mass
-    low = theirs[0] == -math.inf or _all(ours[0] > theirs[0] if above else ours[0] >= theirs[0])
-    return low and (theirs[1] == math.inf or _all(ours[1] <= theirs[1]))
+    if inner.is_discrete and not outer.is_discrete:
+        return _all(ours[0] > theirs[0]) and (ours[1] == theirs[1] == math.inf or _all(ours[1] < theirs[1]))
+    return _all(ours[0] >= theirs[0]) and _all(ours[1] <= theirs[1])
 
 
 def _bounds(support: Any) -> tuple[Any, Any] | None:

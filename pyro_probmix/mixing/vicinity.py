@@ -111,7 +111,11 @@ class Vicinity(ABC):
                 return expected_log_prob(self.fused(y, partner_y, coefficient, p.support), p)
             ours, theirs = (expected_log_prob(self.kernel(label, p.support), p) for label in (y, partner_y))
         except (NotImplementedError, TypeError, ValueError) as error:
-            why = str(error) if is_exponential_family(p) else f"{_name(p)} is in no exponential family"
+            why = (
+                str(error).removeprefix("p, q: ")
+                if is_exponential_family(p)
+                else f"{_name(p)} is in no exponential family"
+            )
             raise ValueError(
                 f'labels: expected "sample" for {_name(p)}, whose expected logarithm under {self!r} is not known: {why}'
             ) from error
@@ -139,7 +143,7 @@ class Vicinity(ABC):
                 f"{tuple(expected[1])}, got {tuple(got[0])} and {tuple(got[1])} from {self!r}"
             )
         is_point = point(kernel) is not None
-        moves = is_point or is_circular(p) > is_circular(kernel)
+        moves = is_point or (is_circular(p) and not is_circular(kernel))
         if self.fusion == "log-linear" and moves and not is_convex(p):
             self._refuse(p, "lie between them")
         if not (is_point or inside(kernel.support, p.support)):
@@ -150,10 +154,8 @@ class Vicinity(ABC):
 
     def _refuse(self, p: Any, what: str) -> NoReturn:
         if p.support.is_discrete:
-            where, remedy = (
-                "which is discrete",
-                ('LabelVicinity for classes, with β > 0 or fusion="linear", or DiracVicinity(fusion="linear")'),
-            )
+            where = "which is discrete"
+            remedy = 'LabelVicinity for classes, with β > 0 or fusion="linear", or DiracVicinity(fusion="linear")'
         elif not is_convex(p):
             where, remedy = "which is curved", 'DiracVicinity(fusion="linear")'
         else:
@@ -352,6 +354,8 @@ class LabelVicinity(Vicinity):
         return (probabilities * torch.where(probabilities == 0, 0, log_p)).sum(-1)
 
     def check(self, p: Any, labels: str = "exact") -> None:
+        if not p.support.is_discrete or isinstance(of_one(p.support), type(constraints.multinomial(1))):
+            self._refuse(p, "are classes")
         self._check_classes(p)
         super().check(p, labels)
 
