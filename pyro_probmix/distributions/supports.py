@@ -61,7 +61,7 @@ def inside(inner: Any, outer: Any) -> bool:
     if ours is None or theirs is None or (outer.is_discrete and not inner.is_discrete):
         return False
     if inner.is_discrete and not outer.is_discrete:
-        return _all(ours[0] > theirs[0]) and (ours[1] == theirs[1] == math.inf or _all(ours[1] < theirs[1]))
+        return _all(ours[0] > theirs[0]) and (theirs[1] is math.inf or _all(ours[1] < theirs[1]))
     return _all(ours[0] >= theirs[0]) and _all(ours[1] <= theirs[1])
 
 
