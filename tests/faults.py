@@ -47,6 +47,7 @@ FAULTS: dict[str, str] = {  # short name: what pyro_probmix does; one line a row
     "reparametrized sites": "what a reparametrization leaves is no label; fusing it is refused by name",
     "observed covariates": "scored as labels are; the model goes on with the node's own value",
     "labels between labels": "labels that are no numbers are one of the pair's, from one default",
+    "exact labels of few families": "exact wherever expectations are known, or refused before training",
     "chains": "markov models are enumerated beside the coefficient",
     "other inference": "other losses, guides and handlers work, or are refused by name with what works",
     "weights drawn once a row": "networks run outside the plate; weights with priors are drawn once",

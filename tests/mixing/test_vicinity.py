@@ -15,6 +15,9 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from pyro_probmix import DiracVicinity, LabelVicinity, LogLinearPool, NormalVicinity, linear_pool
+from pyro_probmix.distributions import log_linear_pool
+from pyro_probmix.mixing import Vicinity, default_vicinity
+from tests.cases import CASES, NAMES, unmasked
 
 CLASSES = 3
 FUSIONS = ["linear", "log-linear"]
@@ -407,6 +410,290 @@ def test_gradients_of_the_likelihoods_parameters(fusion: Any) -> None:
     )
 
 
+# Of any family.
+
+
+class Members(Vicinity):
+    """Kernels that are members of a family of the registry: all that a vicinity of one's own says is its kernel."""
+
+    def __init__(self, name: str, fusion: Any) -> None:
+        super().__init__(fusion)
+        self.name = name
+
+    def kernel(self, y: Tensor, support: Any = constraints.real) -> Any:
+        return unmasked(CASES[self.name].draw((SIZE,), seed=int(y.flatten()[0])))
+
+
+def lenient(p: Any) -> Any:
+    """The same without checks: a grid has points at the ends."""
+    for part in (p, getattr(p, "base_dist", None)):
+        if part is not None:
+            part._validate_args = False
+    return p
+
+
+def is_closed(name: str) -> bool:
+    """Whether the expected log-Jacobian, which not all bijections have, is known."""
+    try:
+        Members(name, "linear").expected_log_prob(*scored(name))
+    except ValueError:
+        return False
+    return True
+
+
+def scored(name: str) -> tuple[Any, Tensor, Tensor, Tensor]:
+    """A member of a family, labels that its kernels are told from, and λ."""
+    return unmasked(CASES[name].draw((SIZE,), seed=2)), torch.zeros(SIZE), torch.ones(SIZE), COEFFICIENT
+
+
+CLOSED = [name for name in NAMES if is_closed(name)]
+
+
+def test_most_families_have_exact_labels() -> None:
+    assert set(NAMES) - set(CLOSED) <= {"AffineBeta", "LogisticNormal", "logit-Normal"}
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+@pytest.mark.parametrize("name", CLOSED)
+@pytest.mark.faults("exact labels of few families")
+def test_kernels_of_the_likelihoods_own_family_are_exact(name: str, fusion: Any) -> None:
+    """Minus the cross-entropy, against quadrature over the whole support."""
+    vicinity, case, arguments = Members(name, fusion), CASES[name], scored(name)
+    p = lenient(arguments[0])
+    kernels = [vicinity.kernel(label) for label in arguments[1:3]]
+    if fusion == "log-linear":
+        expected = case.expectation(log_linear_pool(kernels, [COEFFICIENT, 1 - COEFFICIENT]), p.log_prob)
+    else:
+        ours, theirs = (case.expectation(kernel, p.log_prob) for kernel in kernels)
+        expected = COEFFICIENT * ours + (1 - COEFFICIENT) * theirs
+    value = vicinity.expected_log_prob(*arguments)
+    torch.testing.assert_close(value, expected, rtol=1e-7, atol=max(1e-7, 10 * case.precision))
+
+
+BUILT_IN: dict[str, Any] = {
+    "interpolated": DiracVicinity(),
+    "one of the two": DiracVicinity("linear"),
+    "normal": NormalVicinity(0.3),
+    "normals": NormalVicinity(0.3, "linear"),
+    "classes": LabelVicinity(0.2, 4),
+    "classes, log-linear": LabelVicinity(0.2, 4, "log-linear"),
+}
+CURVED = {"LKJCholesky", "SineBivariateVonMises", "VonMises"}
+QUADRATIC = {"Independent Normal", "LowRankMultivariateNormal", "MultivariateNormal"}
+ON_THE_LINE = {"AsymmetricLaplace", "Gumbel", "Laplace", "Normal"}
+COUNTS = {"GammaPoisson", "Geometric", "Independent Poisson", "NegativeBinomial", "Poisson"}
+COUNTS |= {"ZeroInflatedDistribution", "ZeroInflatedNegativeBinomial", "ZeroInflatedPoisson"}
+DISCRETE = {name for name in NAMES if CASES[name].draw((1,)).support.is_discrete}
+ACCEPTED = {
+    "interpolated": set(NAMES) - DISCRETE - CURVED,
+    "one of the two": set(NAMES),
+    "normal": QUADRATIC | ON_THE_LINE,
+    "normals": QUADRATIC | ON_THE_LINE | {"VonMises"},
+    "classes": COUNTS | {"Binomial", "Categorical"},
+    "classes, log-linear": COUNTS | {"Binomial", "Categorical"},
+}
+
+
+def is_accepted(vicinity: Any, p: Any) -> bool:
+    try:
+        vicinity.check(p)
+    except ValueError as error:
+        return not str(error).startswith(
+            ("vicinity: expected", 'labels: expected "sample" for', "num_classes: expected")
+        )
+    return True
+
+
+@pytest.mark.parametrize("kind", BUILT_IN)
+@pytest.mark.faults("exact labels of few families")
+def test_every_family_has_its_exact_labels_or_is_refused_before_training(kind: str) -> None:
+    vicinity = BUILT_IN[kind]
+    accepted = {name for name in NAMES if is_accepted(vicinity, unmasked(CASES[name].draw((2,))))}
+    assert accepted == ACCEPTED[kind]
+    for name in accepted:
+        p = lenient(unmasked(CASES[name].draw((SIZE,))))
+        y, partner_y = p.sample(), p.sample()
+        if kind.startswith("classes"):
+            y, partner_y = y.clamp(max=3), partner_y.clamp(max=3)
+        value = vicinity.expected_log_prob(p, y, partner_y, COEFFICIENT)
+        expected = by_the_definition(vicinity, p, y, partner_y)
+        torch.testing.assert_close(value, expected, rtol=1e-7, atol=1e-6 if name == "VonMises" else 1e-7, msg=name)
+
+
+def by_the_definition(vicinity: Any, p: Any, y: Tensor, partner_y: Tensor) -> Tensor:
+    """E[log p(ỹ)] by points, sums over classes, and quadrature."""
+    weight = COEFFICIENT.reshape((SIZE,) + (1,) * len(p.event_shape))
+    if isinstance(vicinity, LabelVicinity):
+        kernels = [(torch.eye(4)[label.long()] + 0.2) / 1.8 for label in (y, partner_y)]
+        weight = weight.unsqueeze(-1)
+        if vicinity.fusion == "linear":
+            probabilities = weight * kernels[0] + (1 - weight) * kernels[1]
+        else:
+            probabilities = kernels[0] ** weight * kernels[1] ** (1 - weight)
+            probabilities = probabilities / probabilities.sum(-1, keepdim=True)
+        base = p.base_dist if p.event_shape else p
+        log_p = torch.stack([base.log_prob(torch.full(y.shape, k, dtype=torch.float64)) for k in range(4)], -1)
+        return (probabilities * log_p).sum(-1).reshape(SIZE, -1).sum(-1)
+    if not isinstance(vicinity, NormalVicinity):
+        kernel = p.log_prob
+    elif p.event_shape:
+        kernel = lambda mean: gauss_hermite(p, mean, 0.3)  # noqa: E731
+    else:
+        z = torch.linspace(-9, 9, 60_001, dtype=torch.float64).unsqueeze(-1)
+        mass = (-0.5 * z * z).exp() / (2 * math.pi) ** 0.5 * (z[1] - z[0])
+        kernel = lambda mean: (mass * p.log_prob(mean + 0.3**0.5 * z)).sum(0)  # noqa: E731
+    if vicinity.fusion == "log-linear":
+        return kernel(weight * y + (1 - weight) * partner_y)
+    ours, theirs = kernel(y), kernel(partner_y)
+    return torch.where(COEFFICIENT == 1, 0, (1 - COEFFICIENT) * theirs) + torch.where(
+        COEFFICIENT == 0, 0, COEFFICIENT * ours
+    )
+
+
+class GammaVicinity(Vicinity):
+    """A kernel of one's own: mean y, coefficient of variation 1/√shape."""
+
+    def __init__(self, shape: float, fusion: Any = "log-linear") -> None:
+        super().__init__(fusion)
+        self.shape = shape
+
+    def kernel(self, y: Tensor, support: Any = constraints.real) -> Any:
+        return dist.Gamma(torch.full_like(y, self.shape), self.shape / y).to_event(support.event_dim)
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+@pytest.mark.parametrize("family", [dist.Gamma, dist.LogNormal, dist.InverseGamma, dist.Weibull])
+def test_a_vicinity_of_ones_own_scores_what_its_draws_do(family: Any, fusion: Any) -> None:
+    y, partner_y = normals(SIZE).exp(), normals(SIZE).exp()
+    p, vicinity = family(1 + normals(SIZE).square(), 1 + normals(SIZE).square()), GammaVicinity(4.0, fusion)
+    vicinity.check(p)
+    draws = p.log_prob(vicinity.fused(y, partner_y, COEFFICIENT, p.support).sample((20_000,)))
+    exact = vicinity.expected_log_prob(p, y, partner_y, COEFFICIENT)
+    assert bool(((draws.mean(0) - exact).abs() < 5 * draws.std(0) / 20_000**0.5).all())
+
+
+def test_kernels_are_pooled_beyond_the_unit_interval() -> None:
+    """λ of an ExpandedBeta: Gammas of rates r and s are pooled to λ r + (1 − λ) s, expectations are extrapolated."""
+    coefficient = torch.tensor([-0.1, 1.2], dtype=torch.float64)
+    y, partner_y = torch.tensor([[1.0, 2.0], [1.5, 1.8]], dtype=torch.float64)
+    fused = GammaVicinity(4.0).fused(y, partner_y, coefficient, constraints.positive)
+    torch.testing.assert_close(fused.rate, coefficient * 4 / y + (1 - coefficient) * 4 / partner_y)
+    p = dist.Gamma(torch.tensor([2.0, 3.0], dtype=torch.float64), 1.0)
+    linear = GammaVicinity(4.0, "linear")
+    expected = sum(
+        w * (p.concentration.lgamma() * -1 + (p.concentration - 1) * (label.log() + C4) - label)
+        for w, label in ((coefficient, y), (1 - coefficient, partner_y))
+    )
+    torch.testing.assert_close(linear.expected_log_prob(p, y, partner_y, coefficient), expected)
+
+
+C4 = torch.digamma(torch.tensor(4.0, dtype=torch.float64)) - math.log(4)  # E[log of a Gamma of shape 4 and mean 1]
+
+
+# What would go wrong later is refused before.
+
+
+class Misshapen(Vicinity):
+    def kernel(self, y: Tensor, support: Any = constraints.real) -> Any:
+        return dist.Normal(y, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("vicinity", "p", "message"),
+    [
+        (DiracVicinity(), dist.Poisson(torch.ones(2)), r"vicinity: .* discrete, got DiracVicinity.*lie between them"),
+        (NormalVicinity(0.1, "linear"), dist.Bernoulli(torch.ones(2)), "vicinity: .* discrete, got NormalVicinity"),
+        (
+            DiracVicinity(),
+            dist.VonMises(torch.ones(2), 1.0),
+            r'vicinity: .* curved, .*; use DiracVicinity\(fusion="lin',
+        ),
+        (NormalVicinity(0.1), dist.VonMises(torch.ones(2), 1.0).to_event(1), "vicinity: .* curved"),
+        (DiracVicinity(), dist.LKJCholesky(2, torch.ones(2)), "vicinity: .* curved"),
+        (NormalVicinity(0.1), dist.Gamma(torch.ones(2), 1.0), r"vicinity: .*in GreaterThanEq.*leave them.*of Gamma"),
+        (NormalVicinity(0.1), dist.Dirichlet(torch.ones(2, 3)), r"vicinity: .*in Simplex.*leave them"),
+        (GammaVicinity(4.0), dist.Beta(torch.ones(2), 1.0), r"vicinity: .*in Interval.*leave them"),
+        (GammaVicinity(4.0), dist.Pareto(1.0, torch.ones(2)), r"vicinity: .*in GreaterThanEq.*leave them"),
+        (LabelVicinity(0.1, 3), dist.Normal(torch.ones(2), 1.0), r"vicinity: .*in Real.*are classes"),
+        (LabelVicinity(0.1, 5), dist.Multinomial(4, torch.ones(2, 3)), r"vicinity: .*discrete.*are classes"),
+        (LabelVicinity(0.1, 3), dist.Binomial(1, torch.ones(2)), r"vicinity: .*discrete.*lie between them"),
+        (LabelVicinity(0.1, 3), dist.Bernoulli(torch.zeros(2)), "num_classes: .* 2 classes, got 3"),
+        (
+            Misshapen("linear"),
+            dist.Normal(torch.ones(2, 3), 1.0).to_event(1),
+            r"vicinity: expected a kernel .* batch shape \(2,\) and event shape \(3,\), got \(2, 3\) and \(\)",
+        ),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+@pytest.mark.parametrize("labels", ["exact", "sample"])
+@pytest.mark.faults("labels between labels")
+def test_labels_that_the_likelihood_does_not_have(vicinity: Any, p: Any, message: str, labels: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        vicinity.check(p, labels)
+
+
+@pytest.mark.parametrize(
+    ("vicinity", "p", "message"),
+    [
+        (NormalVicinity(0.1), dist.StudentT(3.0, torch.ones(2)), "StudentT is in no exponential family"),
+        (NormalVicinity(0.1), dist.StudentT(torch.ones(2, 3)).to_event(1), "StudentT is in no exponential family"),
+        (NormalVicinity(0.1), linear_pool(dist.Normal(torch.ones(2, 3), 1.0)), "LinearPool is in no exponential"),
+        (NormalVicinity(0.1, "linear"), dist.SineBivariateVonMises(0.0, 0.0, torch.ones(2), 1.0, 0.1), "got Indep"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+@pytest.mark.faults("exact labels of few families")
+def test_what_has_no_exact_value_names_the_draws(vicinity: Any, p: Any, message: str) -> None:
+    vicinity.check(p, "sample")
+    with pytest.raises(ValueError, match=f'labels: expected "sample" for .*: .*{message}'):
+        vicinity.check(p)
+
+
+def test_checks_draw_nothing_and_keep_no_graph() -> None:
+    state = torch.get_rng_state()
+    rate = torch.ones(2, requires_grad=True)
+    NormalVicinity(0.1).check(dist.Normal(rate, 1.0))
+    GammaVicinity(4.0).check(dist.Gamma(rate, 1.0))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert rate.grad is None
+
+
+# Where none is given.
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.faults("labels between labels")
+def test_default_is_interpolation_where_that_is_a_label(name: str) -> None:
+    p = unmasked(CASES[name].draw((SIZE,)))
+    vicinity = default_vicinity(p)
+    vicinity.check(p)
+    kind = "log-linear" if name not in DISCRETE | CURVED else "linear"
+    classes = {"Bernoulli": 2, "Categorical": 4, "Independent Categorical": 3}
+    classes |= {"OneHotCategorical": 3, "OneHotCategoricalStraightThrough": 3}
+    expected: Any = LabelVicinity(0.0, classes[name]) if name in classes else DiracVicinity(kind)
+    assert repr(vicinity) == repr(expected)
+
+
+@pytest.mark.parametrize("name", ["Categorical", "Bernoulli", "OneHotCategorical", "Independent Categorical"])
+def test_default_of_classes_is_either_of_the_two(name: str) -> None:
+    """Faster than points, and right for soft labels; the same law."""
+    p = CASES[name].draw((SIZE,))
+    y, partner_y = p.sample(), p.sample()
+    points = DiracVicinity("linear").expected_log_prob(p, y, partner_y, COEFFICIENT)
+    value = default_vicinity(p).expected_log_prob(p, y, partner_y, COEFFICIENT)
+    torch.testing.assert_close(value, points, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.faults("soft label for a hard likelihood")
+def test_soft_binary_labels_are_probabilities() -> None:
+    p = dist.Bernoulli(logits=normals(SIZE), validate_args=False)
+    y, partner_y = torch.rand(2, SIZE, dtype=torch.float64)
+    share = COEFFICIENT * y + (1 - COEFFICIENT) * partner_y
+    value = LabelVicinity(0.0, 2).expected_log_prob(p, y, partner_y, COEFFICIENT)
+    torch.testing.assert_close(value, share * p.probs.log() + (1 - share) * (-p.probs).log1p())
+
+
 # Bad input.
 
 
@@ -438,31 +725,6 @@ def test_gradients_of_the_likelihoods_parameters(fusion: Any) -> None:
 def test_bad_arguments(build: Callable[[], Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         build()
-
-
-@pytest.mark.parametrize(
-    ("vicinity", "p", "message"),
-    [
-        (NormalVicinity(0.1), dist.Gamma(torch.ones(2), 1.0), 'labels: expected "sample" for Gamma'),
-        (NormalVicinity(0.1), dist.LogNormal(torch.ones(2), 1.0), 'labels: expected "sample" for LogNormal'),
-        (
-            NormalVicinity(0.1),
-            linear_pool(dist.Normal(torch.ones(2, 3), 1.0)),
-            'labels: expected "sample" for LinearPool',
-        ),
-        (
-            LabelVicinity(0.1, 3),
-            dist.Categorical(logits=torch.zeros(2, 4)),
-            "num_classes: expected the likelihood's 4 classes, got 3",
-        ),
-        (LabelVicinity(0.1, 3), dist.Bernoulli(torch.zeros(2)), "num_classes: .* 2 classes, got 3"),
-    ],
-    ids=["gamma", "log-normal", "mixture", "classes", "binary"],
-)
-def test_expectations_without_a_closed_form(vicinity: Any, p: Any, message: str) -> None:
-    y = torch.ones(2)
-    with pytest.raises(ValueError, match=message):
-        vicinity.expected_log_prob(p, y, y, torch.tensor([0.5, 0.5]))
 
 
 def test_representation_is_the_call_that_builds_it() -> None:
