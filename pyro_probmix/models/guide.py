@@ -8,7 +8,7 @@ import pyro
 from torch import Tensor
 
 from pyro_probmix.mixing import PairBatch
-from pyro_probmix.models.priors import Given, latents, refuse_priors
+from pyro_probmix.models.priors import Given, Weights, latents, refuse_priors
 from pyro_probmix.models.statements import Owned
 
 if TYPE_CHECKING:
@@ -46,6 +46,8 @@ class Guide(Owned):
 
     def draw(self, *arguments: Any) -> dict[str, Tensor]:
         """The weights, by the name of their site."""
+        if getattr(self.weights, "_model", self) is None:  # Pyro takes it from an autoguide that is copied
+            self.weights._model = (Weights(self._model),)
         values = latents(pyro.poutine.trace(self.weights).get_trace(*arguments).nodes)
         if not values:
             raise ValueError("model: expected networks with priors, such as PyroSample weights, got none")

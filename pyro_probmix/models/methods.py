@@ -13,6 +13,7 @@ from pyro_probmix.mixing import Vicinity, default_vicinity
 from pyro_probmix.mixing.vicinity import Fusion
 from pyro_probmix.models.density_model import DensityModel
 from pyro_probmix.models.mixing import Labels, Mixing, Per
+from pyro_probmix.models.seeding import seeded
 from pyro_probmix.nn import Likelihood
 
 __all__ = ["ERM", "ManifoldMixup", "ManifoldProbMix", "Mixup", "ProbMix"]
@@ -226,7 +227,8 @@ def _mixing(
 ) -> Mixing:
     """What is mixed, its vicinity checked by a look at the likelihood, as far as that can be had without data."""
     coefficient = dist.Beta(0.2, 0.2) if coefficient is None else coefficient
-    probe = likelihood.probe() if isinstance(likelihood, Likelihood) else None
+    with seeded(0, torch.device("cpu")):  # what has a prior is drawn
+        probe = likelihood.probe() if isinstance(likelihood, Likelihood) else None
     if vicinity is None and hasattr(likelihood, "support"):
         vicinity = default_vicinity(likelihood if probe is None else probe)
     mixing = Mixing(at, coefficient, vicinity, labels, fusion, per)

@@ -23,7 +23,7 @@ from pyro_probmix.mixing.batches import check_batch
 from pyro_probmix.mixing.vicinity import Fusion
 from pyro_probmix.models.lazy import Unscored
 from pyro_probmix.models.mixing import Labels, Mixing, Per
-from pyro_probmix.models.statements import drawn_by_guide, replay_of_guide
+from pyro_probmix.models.statements import HiddenRows, drawn_by_guide, replay_of_guide
 
 __all__ = ["COEFFICIENT_SITE", "MixMessenger", "MixedModel", "mix"]
 
@@ -120,10 +120,10 @@ class MixMessenger(Messenger):
 
     def _agree_with_guide(self) -> None:
         """Leaves the λ that a guide has drawn unscored, as it is here."""
-        with block_messengers(lambda m: isinstance(m, GuideMessenger)) as guides:
-            if guides:
+        with block_messengers(lambda m: isinstance(m, (GuideMessenger, HiddenRows))) as guides:
+            if guides and isinstance(guides[-1], GuideMessenger):
                 raise ValueError(
-                    f"guide: expected one that does not run the mixed model, got {type(guides[0]).__name__} of it; "
+                    f"guide: expected one that does not run the mixed model, got {type(guides[-1]).__name__} of it; "
                     "make it of the model without mix, and hide the labels: "
                     "poutine.block(lambda batch: guide(batch.x, batch.y), hide=[…])"
                 )

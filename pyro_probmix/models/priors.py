@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import pyro
 from pyro.nn import PyroModule, PyroSample
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import get_plates
@@ -13,7 +12,7 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor, nn
 
 from pyro_probmix.models.mix import COEFFICIENT_SITE
-from pyro_probmix.models.statements import EMBEDDING_SITE
+from pyro_probmix.models.statements import EMBEDDING_SITE, HiddenRows
 
 __all__ = ["Given", "Named", "Weights", "draw_weights", "has_priors", "latents", "refuse_priors"]
 
@@ -28,10 +27,12 @@ def has_priors(module: nn.Module) -> bool:
 def refuse_priors(model: nn.Module, doing: str) -> None:
     """Refuse a model whose networks have priors, of which ``doing`` knows nothing."""
     if has_priors(model):
+        names = {id(module): name for name, module in model.named_modules()}
+        found = [".".join(filter(None, (names[id(module)], name))) for module, name in _priors(model)]
         raise ValueError(
-            f"model: expected networks without priors in {doing}, got {_names(model)}; train them by "
-            "guide = model.guide_for(AutoNormal), SVI(model, guide, optim, Trace_ELBO()), and predict by "
-            "model.predictive(x, guide=guide)"
+            f"model: expected networks without priors in {doing}, got priors of {', '.join(found[:3])}"
+            f"{', …' if len(found) > 3 else ''}; train them by guide = model.guide_for(AutoNormal), "
+            "SVI(model, guide, optim, Trace_ELBO()), and predict by model.predictive(x, guide=guide)"
         )
 
 
@@ -65,11 +66,12 @@ def draw_weights(model: PyroModule, drawn: Mapping[str, Any] | None) -> None:
 
 
 def latents(nodes: Mapping[str, Any]) -> dict[str, Tensor]:
-    """What has been drawn at the sites of a trace that are neither observed nor of a plate."""
+    """What a guide has drawn for a model: not what is observed, of a plate, or auxiliary."""
     return {
         name: site["value"]
         for name, site in nodes.items()
-        if site["type"] == "sample" and not (site["is_observed"] or site_is_subsample(site))
+        if site["type"] == "sample"
+        and not (site["is_observed"] or site_is_subsample(site) or site["infer"].get("is_auxiliary"))
     }
 
 
@@ -112,7 +114,7 @@ class Weights:
         self.model = model
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        with pyro.poutine.block(hide_fn=_of_rows):
+        with HiddenRows(hide_fn=_of_rows):
             return self.model(*args, **kwargs)
 
 
@@ -154,9 +156,3 @@ def _declared(cls: type) -> list[str]:
     if cls not in _DECLARED:
         _DECLARED[cls] = [k for base in cls.__mro__ for k, value in vars(base).items() if isinstance(value, PyroSample)]
     return _DECLARED[cls]
-
-
-def _names(model: nn.Module) -> str:
-    names = {id(module): name for name, module in model.named_modules()}
-    found = [".".join(filter(None, (names[id(module)], name))) for module, name in _priors(model)]
-    return f"priors of {', '.join(found[:3])}" + (", …" if len(found) > 3 else "")

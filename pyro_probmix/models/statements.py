@@ -9,6 +9,7 @@ from typing import Any
 import pyro
 from pyro.infer.discrete import SamplePosteriorMessenger
 from pyro.nn import PyroModule
+from pyro.poutine.block_messenger import BlockMessenger
 from pyro.poutine.messenger import block_messengers
 from pyro.poutine.replay_messenger import ReplayMessenger
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ __all__ = [
     "EMBEDDING_SITE",
     "LABEL_SITE",
     "PLATE",
+    "HiddenRows",
     "Owned",
     "Statements",
     "data_plate",
@@ -91,6 +93,10 @@ def drawn_by_guide() -> Mapping[str, Any]:
     """The sites of the guide whose draws the model is replayed with."""
     replay = replay_of_guide()
     return {} if replay is None else replay.trace.nodes
+
+
+class HiddenRows(BlockMessenger):
+    """Hides what a model draws of the batch, λ included, from a guide of something else."""
 
 
 class Statements:

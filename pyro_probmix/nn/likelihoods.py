@@ -72,7 +72,7 @@ class Likelihood(nn.Module):
         device = next((t.device for t in (*self.parameters(), *self.buffers())), None)
         raw = torch.linspace(-0.5, 0.5, 2 * self.num_outputs, device=device)
         try:
-            p = self(raw.reshape(2, self.num_outputs))
+            p = self.forward(raw.reshape(2, self.num_outputs))  # a call of Pyro's modules would reach its store
         except (RuntimeError, ValueError):
             return None
         return p.base_dist if isinstance(p, dist.MaskedDistribution) else p

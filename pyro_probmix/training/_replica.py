@@ -14,6 +14,7 @@ from pyro_probmix.distributions import LogSpaceBeta
 from pyro_probmix.mixing import CompleteGraph, EmbeddingGraph, PairBatch, PairLoader, SamplingGraph
 from pyro_probmix.mixing.batches import check_positive_integer
 from pyro_probmix.models import DensityModel, seeded
+from pyro_probmix.models.priors import refuse_priors
 from pyro_probmix.training._checks import (
     check_labels,
     check_learning_rate,
@@ -102,6 +103,7 @@ class Replica:
             model = make_model(r)
         if not isinstance(model, DensityModel):
             raise TypeError(f"make_model: expected a model such as ProbMix, got {type(model).__name__}")
+        refuse_priors(model, "fit_replicas")
         make_lazy_layers(x, model, fit_seed)
         check_stackable(model)
         check_labels("y", y, model)

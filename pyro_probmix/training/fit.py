@@ -17,6 +17,7 @@ from pyro_probmix.mixing import CompleteGraph, EmbeddingGraph, PairLoader, Sampl
 from pyro_probmix.mixing.batches import check_positive_integer
 from pyro_probmix.models import DensityModel, seeded
 from pyro_probmix.models.plain import OBJECTIVES, Objective
+from pyro_probmix.models.priors import refuse_priors
 from pyro_probmix.training._checks import (
     check_decay,
     check_labels,
@@ -115,10 +116,10 @@ def fit(
 
     Raises:
         TypeError: if x or y is not a tensor, or ``epochs``, ``batch_size`` or ``num_samples`` no integer.
-        ValueError: if x or y has NaN or inf (rows are named), shapes do not match, a number is out of range, a
-            checkpoint is damaged or was written with other settings, ``checkpoint_dir`` holds one that is not
-            to be resumed, the loss or a gradient stops being finite (epoch, batch and parameter are named, and the
-            parameters are those of the last finite step), or the validation loss is finite in no epoch (the
+        ValueError: if networks have priors, x or y has NaN or inf (rows are named), shapes do not match, a number is
+            out of range, a checkpoint is damaged or was written with other settings, ``checkpoint_dir`` holds one that
+            is not to be resumed, the loss or a gradient stops being finite (epoch, batch and parameter are named, and
+            the parameters are those of the last finite step), or the validation loss is finite in no epoch (the
             parameters are then the last ones).
 
     Example:
@@ -129,6 +130,7 @@ def fit(
         >>> history.train_loss[-1] < history.train_loss[0]
         True
     """
+    refuse_priors(model, "fit")
     if non_finite not in ("raise", "skip"):
         raise ValueError(f'non_finite: expected "raise" or "skip", got {non_finite!r}')
     if objective not in OBJECTIVES:

@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from pyro_probmix.mixing import CompleteGraph, PairBatch, PairLoader, SamplingGraph
 from pyro_probmix.mixing.batches import check_positive_integer
 from pyro_probmix.models import DensityModel
+from pyro_probmix.models.priors import refuse_priors
 from pyro_probmix.nn._precision import without_autocast
 from pyro_probmix.training._checks import check_labels, check_learning_rate, check_validation
 from pyro_probmix.training.history import VALIDATION_SAMPLES
@@ -48,7 +49,7 @@ class ProbMixModule(LightningModule):
 
     Raises:
         TypeError: if ``num_samples`` is no integer.
-        ValueError: if a number is out of range, or, in training, a strategy would divide tensors.
+        ValueError: if networks have priors, a number is out of range, or, in training, a strategy would divide tensors.
 
     Example:
         >>> likelihood = pm.nn.NormalLikelihood()
@@ -70,6 +71,7 @@ class ProbMixModule(LightningModule):
     ) -> None:
         super().__init__()
         check_learning_rate(learning_rate)
+        refuse_priors(model, "ProbMixModule")
         self.model, self.learning_rate, self.seed = model, learning_rate, seed
         self.num_samples = check_positive_integer("num_samples", num_samples)
         self._make_optimizer, self._make_scheduler = optimizer, scheduler

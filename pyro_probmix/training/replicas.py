@@ -142,8 +142,8 @@ def fit_replicas(
 
     Raises:
         TypeError: if an argument is of another type, such as a model that is no :class:`DensityModel`.
-        ValueError: if the data of a replica are not its model's (the replica is named), a network mixes its rows or
-            changes its buffers, a number is out of range, there can be no workers, or there is no compiler.
+        ValueError: if the data of a replica are not its model's (the replica is named), a network has priors, mixes its
+            rows or changes its buffers, a number is out of range, there can be no workers, or there is no compiler.
 
     Example:
         >>> x = torch.linspace(-1, 1, 64).unsqueeze(-1)
