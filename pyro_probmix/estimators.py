@@ -394,10 +394,10 @@ class _OwnUnits(NormalLikelihood):
         self.register_buffer("y_shift", shift)
         self.register_buffer("y_scale", scale)
 
-    def _normal(self, loc: Tensor, scale: Tensor | float) -> Any:
+    def _normal(self, loc: Tensor, scale: Tensor) -> Any:
         precision = self.y_scale.dtype  # a tensor of no dimension would take that of the network
-        scale = scale.to(precision) if isinstance(scale, Tensor) else scale
-        return super()._normal(loc.to(precision) * self.y_scale + self.y_shift, scale * self.y_scale)
+        loc, scale = loc.to(precision), scale.to(precision)
+        return super()._normal(loc * self.y_scale + self.y_shift, scale * self.y_scale)
 
 
 def _tensor(array: NDArray[Any], device: Any) -> Tensor:

@@ -12,7 +12,9 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 
 from pyro_probmix.distributions.exponential_family import (
+    at_hand,
     broadcast_equal,
+    can_be_read,
     exponential_family,
     is_exponential_family,
     plain,
@@ -82,11 +84,11 @@ def broadcast_batch(members: Sequence[Distribution]) -> torch.Size:
         raise ValueError(f"components: expected batch shapes that broadcast, got {shapes}") from None
 
 
-def check_support(members: Sequence[Any]) -> None:
-    """Raises ValueError unless all components have one support, a boundary of no mass aside."""
+def check_support(members: Sequence[Any], validate: bool) -> None:
+    """Raises ValueError unless all components have one support, as :func:`same_constraint` sees it."""
     first: Any = members[0].support
     for k, member in enumerate(members):
-        if not same_constraint(member.support, first):
+        if not same_constraint(member.support, first, validate):
             raise ValueError(f"components: expected one support, got {first} and, at index {k}, {member.support}")
 
 
@@ -203,18 +205,23 @@ def _index(index: list[int]) -> str:
     return str(index[0] if len(index) == 1 else tuple(index))
 
 
-def same_constraint(a: Any, b: Any) -> bool:
-    """Whether two supports are the same, a boundary of no mass aside."""
+def same_constraint(a: Any, b: Any, validate: bool = False) -> bool:
+    """Whether two supports are the same, a boundary of no mass aside.
+
+    Bounds that are tensors are compared where they can be read, which one waits for only where ``validate`` says so.
+    """
     if a is b:
         return True
     half_lines = constraints.greater_than, constraints.greater_than_eq
     if type(a) is not type(b) and not (isinstance(a, half_lines) and isinstance(b, half_lines)):
         return False
     left, right = vars(a), vars(b)
-    return left.keys() == right.keys() and all(_same_value(left[name], right[name]) for name in left)
+    return left.keys() == right.keys() and all(_same_value(left[name], right[name], validate) for name in left)
 
 
-def _same_value(a: Any, b: Any) -> bool:
-    if isinstance(a, Tensor) or isinstance(b, Tensor):
-        return broadcast_equal(torch.as_tensor(a), torch.as_tensor(b))
-    return same_constraint(a, b) if isinstance(a, constraints.Constraint) else bool(a == b)
+def _same_value(a: Any, b: Any, validate: bool) -> bool:
+    tensors = [value for value in (a, b) if isinstance(value, Tensor)]
+    if tensors:
+        known = all(at_hand(t) or (validate and can_be_read(t)) for t in tensors)
+        return a is b or not known or broadcast_equal(a, b)
+    return same_constraint(a, b, validate) if isinstance(a, constraints.Constraint) else bool(a == b)

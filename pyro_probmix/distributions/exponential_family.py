@@ -127,11 +127,10 @@ class ExponentialFamily:
         for name in self.fixed:
             first, second = getattr(p, name), getattr(q, name)
             tensors = [value for value in (first, second) if isinstance(value, Tensor)]
-            if len(tensors) == 2 and not (validates(p) or validates(q) or all(map(at_hand, tensors))):
+            if first is second or (tensors and not (validates(p) or validates(q) or all(map(at_hand, tensors)))):
                 continue
-            a, b = torch.as_tensor(first), torch.as_tensor(second)
-            if not broadcast_equal(a, b):
-                return f"equal {name}, got {_short(a)} and {_short(b)}"
+            if not broadcast_equal(first, second):
+                return f"equal {name}, got {_short(first)} and {_short(second)}"
         return None
 
     def outside(self, p: Distribution, parameters: Sequence[Tensor]) -> str | None:
@@ -212,6 +211,14 @@ class ExponentialFamily:
         return self.cross_entropy(law, q) - self.cross_entropy(law, p)
 
 
+def blank_member(cls: Any, batch_shape: torch.Size, event_shape: torch.Size, validate_args: bool) -> Any:
+    """An instance of ``cls`` without parameters yet, made as its own ``expand`` makes one."""
+    member = cls.__new__(cls)
+    Distribution.__init__(member, batch_shape, event_shape, validate_args=False)
+    member._validate_args = validate_args
+    return member
+
+
 def unsqueeze_right(tensor: Tensor, dims: int) -> Tensor:
     """``tensor`` with ``dims`` dimensions of size one appended, to broadcast over event dimensions."""
     return tensor.reshape(tensor.shape + (1,) * dims) if dims else tensor
@@ -282,15 +289,21 @@ def restore_members(
     return tuple(restored)
 
 
+def can_be_read(tensor: Tensor) -> bool:
+    """Whether the values of ``tensor`` can be read: not under vmap, nor by a compiler."""
+    return not torch.compiler.is_compiling() and has_memory(tensor)
+
+
 def at_hand(tensor: Tensor) -> bool:
     """Whether the values of ``tensor`` can be read without waiting."""
-    return tensor.device.type == "cpu" and not torch.compiler.is_compiling() and has_memory(tensor)
+    return tensor.device.type == "cpu" and can_be_read(tensor)
 
 
-def broadcast_equal(a: Tensor, b: Tensor) -> bool:
-    """Whether two tensors are equal up to broadcasting."""
+def broadcast_equal(a: Any, b: Any) -> bool:
+    """Whether two tensors, or a number and a tensor, are equal up to broadcasting."""
     try:
-        return bool((a == b).all())
+        equal = a == b
+        return equal if isinstance(equal, bool) else bool(equal.all())
     except RuntimeError:
         return False
 
@@ -300,8 +313,8 @@ def _at(bad: Tensor) -> str:
     return f" at batch index {bad.nonzero().squeeze(-1).tolist()[:5]}" if bad.dim() else ""
 
 
-def _short(value: Tensor) -> str:
-    return str(value.tolist() if value.numel() <= 4 else value)
+def _short(value: Any) -> str:
+    return str(value.tolist() if isinstance(value, Tensor) and value.numel() <= 4 else value)
 
 
 _FAMILIES: dict[type, tuple[ExponentialFamily, bool]] = {}

@@ -59,9 +59,10 @@ class LinearPool(Pool):
         else:
             members = tuple(map(corrected, self._given))
             size, batch_shape = len(members), broadcast_batch(members)
-            check_support(members)
         if validate_args is None:
             validate_args = any(map(validates, members))
+        if self._batched is None:
+            check_support(members, validate_args)
         if self._batched is not None and validate_args and not _alike(self._batched.support, -1):
             raise ValueError(f"components: expected one support, got {self._batched.support} that differ")
         self._members = members

@@ -1,11 +1,11 @@
-"""Densities in full precision beside networks in half of it."""
+"""Outputs of networks in the precision of densities."""
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
-
 import torch
 from torch import Tensor
+
+from pyro_probmix.distributions.autocast import autocasts, without_autocast
 
 __all__ = ["full_precision", "without_autocast"]
 
@@ -15,20 +15,4 @@ def full_precision(output: Tensor) -> Tensor:
 
     Rounding it has been done; the variances and precisions made of it would leave the range of float16.
     """
-    return output.float() if output.dtype in (torch.float16, torch.bfloat16) and _autocasts(output) else output
-
-
-def without_autocast(like: Tensor) -> AbstractContextManager[None]:
-    """Where densities are made and scored: the matrix products of a covariance are none for half precision.
-
-    Args:
-        like: a tensor of the device whose autocast is held off.
-    """
-    return torch.autocast(like.device.type, enabled=False) if _autocasts(like) else nullcontext()
-
-
-def _autocasts(like: Tensor) -> bool:
-    try:
-        return torch.is_autocast_enabled(like.device.type)
-    except RuntimeError:  # of a device that has no autocast
-        return False
+    return output.float() if output.dtype in (torch.float16, torch.bfloat16) and autocasts(output) else output

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pyro_probmix.distributions.families.multivariate import LowRankMultivariateNormal
 from pyro_probmix.nn._checks import as_module, as_size, positive_integer, positive_number
 from pyro_probmix.nn._precision import full_precision, without_autocast
 from pyro_probmix.nn.likelihoods import DistributionLikelihood
@@ -115,9 +116,9 @@ class NormalEmbedding(Embedding):
     def _distribution(self, x: Tensor, features: Tensor) -> dist.TorchDistribution:
         return dist.Normal(features, self._scale(x, features)).to_event(len(self.event_shape))
 
-    def _scale(self, x: Tensor, features: Tensor) -> Tensor | float:
+    def _scale(self, x: Tensor, features: Tensor) -> Tensor:
         if self.scale is not None:
-            return self.scale
+            return features.new_full((), self.scale)
         if self.variance_network is None:
             return F.softplus(full_precision(self.variance_head(features))) + self.min_scale
         raw_scale = full_precision(self.variance_network(x))
@@ -189,7 +190,7 @@ class LowRankNormalEmbedding(Embedding):
         factor = full_precision(self.factor_head(features)).unflatten(-1, (self.embedding_dim, self.rank))
         scale = F.softplus(full_precision(self.variance_head(features))) + self.min_scale
         with without_autocast(features):
-            q = dist.LowRankMultivariateNormal(features, factor, scale.square())
+            q = LowRankMultivariateNormal(features, factor, scale.square())
         return q.to_event(len(self.event_shape) - 1) if len(self.event_shape) > 1 else q
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 import pyro.distributions as dist
@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributions import constraints
 
+from pyro_probmix.distributions.held_tensors import map_tensors
 from pyro_probmix.nn._checks import as_size, positive_integer, positive_number
 from pyro_probmix.nn._constrained import ConstrainedParameter, Layout, accepts, parameter_names, pyro_class
 from pyro_probmix.nn._precision import full_precision, without_autocast
@@ -132,7 +133,7 @@ class NormalLikelihood(Likelihood):
 
     def _distribution(self, raw: Tensor) -> dist.TorchDistribution:
         if self.scale is not None:
-            return self._normal(self._shaped(raw), self.scale)
+            return self._normal(self._shaped(raw), raw.new_full((), self.scale))
         if self.log_scale is not None:
             loc = self._shaped(raw)
             return self._normal(loc, self.log_scale.to(loc.dtype).exp() + self.min_scale)
@@ -145,7 +146,7 @@ class NormalLikelihood(Likelihood):
     def _shaped(self, raw: Tensor) -> Tensor:
         return raw if len(self.event_shape) == 1 else raw.reshape(raw.shape[:-1] + self.event_shape)
 
-    def _normal(self, loc: Tensor, scale: Tensor | float) -> dist.TorchDistribution:
+    def _normal(self, loc: Tensor, scale: Tensor) -> dist.TorchDistribution:
         normal = dist.Normal(loc, scale)
         return normal.to_event(len(self.event_shape)) if self.event_shape else normal
 
@@ -245,6 +246,12 @@ class DistributionLikelihood(Likelihood):
         self._sizes = sizes
         self._num_independent = len(layout.batch)
         self._constants = {name: value for name, value in fixed.items() if not isinstance(value, Tensor)}
+        # Multinomial takes an integer alone.
+        self._numbers = [
+            name
+            for name, value in self._constants.items()
+            if name in family.arg_constraints and isinstance(value, Real) and family is not dist.Multinomial
+        ]
         self._buffer_names = {name: f"fixed_{name}" for name in fixed if name not in self._constants}
         for name, buffer_name in self._buffer_names.items():
             if fixed[name].requires_grad:
@@ -253,7 +260,9 @@ class DistributionLikelihood(Likelihood):
         self.support = self._find_support()
 
     def _distribution(self, raw: Tensor) -> dist.TorchDistribution:
-        return self._build(raw, self._constants)
+        # Made on the device: the family would have the host wait for a copy of each number.
+        filled = {name: raw.new_full((), self._constants[name]) for name in self._numbers}
+        return self._build(raw, self._constants | filled)
 
     def _build(self, raw: Tensor, constants: Mapping[str, Any]) -> dist.TorchDistribution:
         arguments = dict(constants)
@@ -276,7 +285,7 @@ class DistributionLikelihood(Likelihood):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> DistributionLikelihood:
         """Move the bounds of the support with the buffers that they come from."""
         super()._apply(fn, recurse)
-        self.support = _moved(self.support, fn)
+        self.support = map_tensors(self.support, fn)
         return self
 
     def _find_support(self) -> constraints.Constraint:
@@ -317,18 +326,3 @@ class DistributionLikelihood(Likelihood):
         """What ``repr`` shows between the parentheses."""
         family = self.distribution_class.__name__
         return f"{family}, parameters={self.parameter_names}, {super().extra_repr()}"
-
-
-def _moved(constraint: constraints.Constraint, fn: Callable[[Tensor], Tensor]) -> constraints.Constraint:
-    """The constraint with its tensors moved; itself where it has none."""
-    changed: dict[str, Any] = {}
-    for name, value in vars(constraint).items():
-        if isinstance(value, Tensor):
-            changed[name] = fn(value)
-        elif isinstance(value, constraints.Constraint) and (moved := _moved(value, fn)) is not value:
-            changed[name] = moved
-    if not changed:
-        return constraint
-    found = copy.copy(constraint)
-    vars(found).update(changed)
-    return found

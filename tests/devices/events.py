@@ -1,4 +1,4 @@
-"""What an operation does between the host and a device: copies, and waits of the host for what the device has computed."""
+"""What an operation does between host and device: copies, and waits of the host for what the device computes."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from pyro_probmix.distributions.exponential_family import sum_products
 
 __all__ = [
+    "cholesky",
     "expected_log_gamma",
     "inverse_softplus",
     "log1mexp",
@@ -33,6 +34,12 @@ def log_weighted_sum(terms: Sequence[Tensor], weights: Sequence[Tensor]) -> Tens
         peak = reduce(torch.maximum, active)
         bound = 0.25 * math.log(torch.finfo(peak.dtype).max)
     return peak + sum_products([(t - peak).clamp(max=bound).exp() for t in terms], weights).log()
+
+
+def cholesky(matrix: Tensor) -> Tensor:
+    """The lower Cholesky factor, NaN where there is none: ``torch.linalg.cholesky`` has the host wait to hear of it."""
+    factor, info = torch.linalg.cholesky_ex(matrix)
+    return factor.masked_fill((info != 0)[..., None, None], math.nan)
 
 
 def inverse_softplus(x: Tensor) -> Tensor:
@@ -104,7 +111,8 @@ def expected_log_gamma(
     dtype = torch.promote_types(mean.dtype, torch.float32)
     step = 0.2
     nodes = torch.arange(-80, 12, step, dtype=torch.float64, device=mean.device).exp().to(dtype)
-    mean, shift = mean.unsqueeze(-1), torch.as_tensor(shift, device=mean.device).unsqueeze(-1)
+    mean = mean.unsqueeze(-1)
+    shift = shift.unsqueeze(-1) if isinstance(shift, Tensor) else shift
     excess = mean + shift - 1
     log_ratio = log_generating_function(nodes) - (shift - 1) * nodes
     near = log_ratio < 1

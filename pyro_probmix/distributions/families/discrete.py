@@ -13,6 +13,7 @@ from torch.nn.functional import logsigmoid, one_hot, softplus
 
 from pyro_probmix.distributions.exponential_family import (
     ExponentialFamily,
+    blank_member,
     masked_sum,
     register_family,
 )
@@ -128,7 +129,7 @@ class OneHotCategoricalFamily(CategoricalFamily):
 
     def build(self, p: Any, parameters: Sequence[Tensor], **fixed: Any) -> Any:
         shape = parameters[0].shape
-        member = _member(self.constructor, shape[:-1], shape[-1:], p._validate_args)
+        member = blank_member(self.constructor, shape[:-1], shape[-1:], p._validate_args)
         member._categorical = _categorical(torch.distributions.Categorical, parameters[0], p._validate_args)
         return member
 
@@ -141,17 +142,9 @@ def _categorical(cls: Any, logits: Tensor, validate_args: bool) -> Any:
 
     Not by its constructor, which would normalise what is normalised, at a cost, and might change its last bit.
     """
-    member = _member(cls, logits.shape[:-1], torch.Size(), validate_args)
+    member = blank_member(cls, logits.shape[:-1], torch.Size(), validate_args)
     member.logits = member._param = logits
     member._num_events = logits.shape[-1]
-    return member
-
-
-def _member(cls: Any, batch_shape: torch.Size, event_shape: torch.Size, validate_args: bool) -> Any:
-    """An instance of ``cls`` without parameters yet, made as its own ``expand`` makes one."""
-    member = cls.__new__(cls)
-    Distribution.__init__(member, batch_shape, event_shape, validate_args=False)
-    member._validate_args = validate_args
     return member
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 from torch.linalg import solve_triangular
 
+from pyro_probmix.distributions.autocast import without_autocast
 from pyro_probmix.distributions.exponential_family import (
     ExponentialFamily,
     masked_sum,
@@ -21,9 +22,37 @@ from pyro_probmix.distributions.exponential_family import (
     sum_products,
     unsqueeze_right,
 )
+from pyro_probmix.distributions.families._numerics import cholesky
 from pyro_probmix.distributions.families.normal import LOG_2PI, _inverse_factor
 
-__all__ = ["LowRankMultivariateNormalFamily"]
+__all__ = ["LowRankMultivariateNormal", "LowRankMultivariateNormalFamily"]
+
+
+class LowRankMultivariateNormal(dist.LowRankMultivariateNormal):
+    """Pyro's LowRankMultivariateNormal, its covariance in full precision, and without a wait for its Cholesky factor.
+
+    Args:
+        loc: mean, of shape ``(..., d)``.
+        cov_factor: W of the covariance W Wᵀ + diag(cov_diag), of shape ``(..., d, rank)``.
+        cov_diag: of shape ``(..., d)``.
+        validate_args: whether arguments and values are checked, as for every distribution.
+    """
+
+    def __init__(self, loc: Tensor, cov_factor: Tensor, cov_diag: Tensor, validate_args: bool | None = None) -> None:
+        batch_shape = torch.broadcast_shapes(loc.shape[:-1], cov_factor.shape[:-2], cov_diag.shape[:-1])
+        self.loc, self.cov_diag = (t.expand(batch_shape + t.shape[-1:]) for t in (loc, cov_diag))
+        self.cov_factor = cov_factor.expand(batch_shape + cov_factor.shape[-2:])
+        self._unbroadcasted_cov_factor, self._unbroadcasted_cov_diag = cov_factor, cov_diag
+        self._capacitance_tril = _capacitance(cov_factor, cov_diag)
+        Distribution.__init__(self, batch_shape, loc.shape[-1:], validate_args=validate_args)
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
+        new = self._get_checked_instance(LowRankMultivariateNormal, _instance)
+        return super().expand(batch_shape, _instance=new)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        with without_autocast(self.loc):
+            return super().log_prob(value)
 
 
 @register_family(torch.distributions.LowRankMultivariateNormal)
@@ -36,7 +65,7 @@ class LowRankMultivariateNormalFamily(ExponentialFamily):
     are pools of weights off the simplex.
     """
 
-    constructor = dist.LowRankMultivariateNormal
+    constructor = LowRankMultivariateNormal
     names = ("loc", "cov_factor", "cov_diag")
     parameter_dims = (1, 2, 1)
     natural_dims = (1, 2)
@@ -56,7 +85,7 @@ class LowRankMultivariateNormalFamily(ExponentialFamily):
         loc = (scale_tril @ (scale_tril.mT @ eta[0].unsqueeze(-1))).squeeze(-1)
         # Half of what is below the covariance's smallest eigenvalue goes to the diagonal, the rest is of full rank.
         diag = (0.5 / precision.diagonal(dim1=-2, dim2=-1).sum(-1, keepdim=True)).expand(loc.shape)
-        return loc, torch.linalg.cholesky(scale_tril @ scale_tril.mT - diag.diag_embed()), diag
+        return loc, cholesky(scale_tril @ scale_tril.mT - diag.diag_embed()), diag
 
     def normalizer(self, p: Distribution, *parameters: Tensor) -> Tensor:
         loc, factor, diag = parameters
@@ -103,7 +132,7 @@ class LowRankMultivariateNormalFamily(ExponentialFamily):
         inner = _inner(columns, blocks, variance)
         shape = inner.shape[:-2]
         spread = variance.unsqueeze(-1) * torch.cat([t.expand(shape + t.shape[-2:]) for t in columns], -1)
-        factor = solve_triangular(torch.linalg.cholesky(inner), spread.mT, upper=False).mT
+        factor = solve_triangular(cholesky(inner), spread.mT, upper=False).mT
         shift = variance * pull + _times(factor, _times(factor.mT, pull))
         pooled = center + unit_root * shift, unit_root.unsqueeze(-1) * factor, unit * variance
         members, first = [], 0
@@ -142,7 +171,8 @@ def _capacitance(factor: Tensor, diag: Tensor) -> Tensor:
     """The Cholesky factor of 1 + Wᵀ D⁻¹ W."""
     scaled = factor / diag.sqrt().unsqueeze(-1)
     identity = torch.eye(factor.shape[-1], dtype=factor.dtype, device=factor.device)
-    return torch.linalg.cholesky(identity + scaled.mT @ scaled)
+    with without_autocast(factor):
+        return cholesky(identity + scaled.mT @ scaled)
 
 
 def _whitened(factor: Tensor, diag: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from pyro_probmix.distributions.exponential_family import (
     unsqueeze_right,
 )
 from pyro_probmix.distributions.families._normal_pool import Normal, pool_of_normals
+from pyro_probmix.distributions.families._numerics import cholesky
 
 __all__ = ["LogNormalFamily", "MultivariateNormalFamily", "NormalFamily"]
 
@@ -222,6 +223,6 @@ def _log_determinant(scale_tril: Tensor) -> Tensor:
 
 def _inverse_factor(precision: Tensor) -> Tensor:
     """The lower Cholesky factor of the inverse, without inverting: flip, factor, flip back."""
-    factor = torch.linalg.cholesky(precision.flip(-2, -1)).flip(-2, -1).mT
+    factor = cholesky(precision.flip(-2, -1)).flip(-2, -1).mT
     identity = torch.eye(precision.shape[-1], dtype=precision.dtype, device=precision.device)
     return solve_triangular(factor, identity, upper=False)

@@ -14,6 +14,7 @@ from torch.nn.functional import logsigmoid, softplus
 
 from pyro_probmix.distributions.exponential_family import (
     ExponentialFamily,
+    blank_member,
     masked_sum,
     register_family,
     restore_members,
@@ -84,11 +85,13 @@ class MultinomialFamily(CategoricalFamily):
     fixed = ("total_count",)
 
     def build(self, p: Any, parameters: Sequence[Tensor], **fixed: Any) -> Any:
-        member = ExponentialFamily.build(self, p, [parameters[0].detach()], **fixed)
-        member._categorical = _categorical(torch.distributions.Categorical, parameters[0], p._validate_args)
-        # Of which PyTorch makes the entropy.
+        (logits,) = parameters
+        member = blank_member(self.constructor, logits.shape[:-1], logits.shape[-1:], p._validate_args)
+        member.total_count = p.total_count
+        member._categorical = _categorical(torch.distributions.Categorical, logits, p._validate_args)
+        # Of which PyTorch makes the entropy. By the constructors, the number would be copied to the device, twice.
         member._binomial = torch.distributions.Binomial(
-            member.total_count, probs=member._categorical.probs, validate_args=False
+            logits.new_full((), p.total_count), probs=member._categorical.probs, validate_args=False
         )
         return member
 
@@ -108,7 +111,7 @@ class MultinomialFamily(CategoricalFamily):
         return (y.sum(-1) + 1).lgamma() - (y + 1).lgamma().sum(-1)
 
     def expected_base_measure(self, p: Any) -> Tensor:
-        n = torch.as_tensor(p.total_count, dtype=p.logits.dtype, device=p.logits.device)
+        n = p.logits.new_full((), p.total_count)
         logits = p.logits - (-torch.expm1(p.logits)).log()
         return (n + 1).lgamma() - _expected_log_factorial(n, logits).sum(-1)
 
