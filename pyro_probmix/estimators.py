@@ -104,13 +104,14 @@ class _ProbMixEstimator(BaseEstimator):
         seed, order = int(rng.randint(2**31 - 1)), rng.permutation(len(X))
         scaler = StandardScaler().fit(X)
         x, labels = (_tensor(rows[order], self.device) for rows in (scaler.transform(X), y))
-        law = dist.Beta(float(self.alpha), float(self.alpha))
+        with x.device:  # whichever the default is
+            law = dist.Beta(float(self.alpha), float(self.alpha))
 
         def make_model(r: int) -> DensityModel:
-            network = MLP(X.shape[1], self.hidden_features, likelihood.num_outputs)
-            width, own = next(iter(self.hidden_features), 0), copy.deepcopy(likelihood)
-            model = assemble(self.method, network, width, own, coefficient=law, beta=self.beta)
-            return model.to(device=x.device, dtype=x.dtype)
+            with x.device:
+                network = MLP(X.shape[1], self.hidden_features, likelihood.num_outputs)
+                width, own = next(iter(self.hidden_features), 0), copy.deepcopy(likelihood)
+                return assemble(self.method, network, width, own, coefficient=law, beta=self.beta).to(x.dtype)
 
         folds = list(self._folds(len(X)))
         validated = len(folds[0]) > 0
@@ -287,7 +288,7 @@ class ProbMixRegressor(RegressorMixin, _ProbMixEstimator):
         scaler = StandardScaler().fit(columns)
         scaled = scaler.transform(columns).reshape(y.shape).astype(X.dtype)
         self._train(X, scaled, NormalLikelihood(shape))
-        shift, scale = (torch.as_tensor(t.reshape(shape)) for t in (scaler.mean_, scaler.scale_))
+        shift, scale = (torch.as_tensor(t.reshape(shape), device="cpu") for t in (scaler.mean_, scaler.scale_))
         for model in self.models_:
             model.likelihood = _OwnUnits(shift, scale).to(next(model.parameters()).device)
         return self

@@ -169,7 +169,8 @@ def _center_and_scale(p: Any) -> tuple[Tensor, Tensor]:
 
 
 def _by_attributes(p: Any) -> tuple[Tensor, Tensor]:
-    return torch.as_tensor(p.loc), torch.as_tensor(p.scale)
+    device = reference_tensor([p]).device
+    return torch.as_tensor(p.loc, device=device), torch.as_tensor(p.scale, device=device)
 
 
 def _by_moments(p: Any) -> tuple[Tensor, Tensor]:

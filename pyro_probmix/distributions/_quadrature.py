@@ -24,9 +24,9 @@ _POINTS += [0.58608723546769113, 0.40584515137739717, 0.20778495500789847]
 _KRONROD = [0.02293532201052922, 0.06309209262997855, 0.10479001032225018, 0.14065325971552592]
 _KRONROD += [0.16900472663926790, 0.19035057806478541, 0.20443294007529889]
 _GAUSS = [0, 0.12948496616886969, 0, 0.27970539148927667, 0, 0.38183005050511894, 0]
-POINTS = torch.tensor([-t for t in _POINTS] + [0.0] + _POINTS[::-1], dtype=torch.float64)
-KRONROD = torch.tensor(_KRONROD + [0.20948214108472783] + _KRONROD[::-1], dtype=torch.float64)
-GAUSS = torch.tensor(_GAUSS + [0.41795918367346939] + _GAUSS[::-1], dtype=torch.float64)
+POINTS = torch.tensor([-t for t in _POINTS] + [0.0] + _POINTS[::-1], dtype=torch.float64, device="cpu")
+KRONROD = torch.tensor(_KRONROD + [0.20948214108472783] + _KRONROD[::-1], dtype=torch.float64, device="cpu")
+GAUSS = torch.tensor(_GAUSS + [0.41795918367346939] + _GAUSS[::-1], dtype=torch.float64, device="cpu")
 
 MAX_ROUNDS = 40
 MAX_PANELS = 1000  # of a function

@@ -141,7 +141,7 @@ class ExponentialFamily:
                 continue
             bad = ~constraint.check(value)
             if bad.any():
-                return f"{name} outside {constraint}{_at(bad)}"
+                return f"{name} outside {constraint}{at_index(bad)}"
         return None
 
     def improper(self, p: Distribution, parameters: Sequence[Tensor]) -> str | None:
@@ -149,7 +149,7 @@ class ExponentialFamily:
         for name, value in zip(self.names, parameters, strict=True):
             bad = self.at_end(name, value)
             if bad.any():
-                return f"{name} infinite{_at(bad)}"
+                return f"{name} infinite{at_index(bad)}"
         return None
 
     def at_end(self, name: str, value: Tensor) -> Tensor:
@@ -290,8 +290,8 @@ def restore_members(
 
 
 def can_be_read(tensor: Tensor) -> bool:
-    """Whether the values of ``tensor`` can be read: not under vmap, nor by a compiler."""
-    return not torch.compiler.is_compiling() and has_memory(tensor)
+    """Whether the values of ``tensor`` can be read: not under vmap, nor by a compiler, nor where there are none."""
+    return not torch.compiler.is_compiling() and not tensor.is_meta and has_memory(tensor)
 
 
 def at_hand(tensor: Tensor) -> bool:
@@ -308,8 +308,8 @@ def broadcast_equal(a: Any, b: Any) -> bool:
         return False
 
 
-def _at(bad: Tensor) -> str:
-    """Where in the batch."""
+def at_index(bad: Tensor) -> str:
+    """Where in the batch, for an error."""
     return f" at batch index {bad.nonzero().squeeze(-1).tolist()[:5]}" if bad.dim() else ""
 
 

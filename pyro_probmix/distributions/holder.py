@@ -49,7 +49,8 @@ class HolderPool(NumericalDistribution):
         accuracy: float | None = None,
         validate_args: bool | None = None,
     ) -> None:
-        self.exponent = torch.as_tensor(exponent, dtype=torch.float64)
+        device = exponent.device if isinstance(exponent, Tensor) else "cpu"
+        self.exponent = torch.as_tensor(exponent, dtype=torch.float64, device=device)
         if not bool(self.exponent.isfinite().all()):
             raise ValueError(f"exponent: expected finite numbers, got {exponent}")
         super().__init__(components, weights, True, accuracy, validate_args, self.exponent.shape)

@@ -68,7 +68,7 @@ def evaluate(p: Any, y: Tensor) -> dict[str, float]:
 
 def _unmasked(p: Any) -> tuple[Any, Tensor]:
     """The density without its mask, and where the mask lets labels through, of the batch shape."""
-    seen = torch.ones(p.batch_shape, dtype=torch.bool)
+    seen = torch.ones(p.batch_shape, dtype=torch.bool, device="cpu")
     while isinstance(p, MaskedDistribution):
         seen = seen & torch.as_tensor(p._mask, device="cpu")
         p = p.base_dist

@@ -240,7 +240,7 @@ class DistributionEmbedding(Embedding):
         )
         self.num_outputs = self.family.num_outputs
         self._feature_shape = torch.Size([self.num_outputs])
-        device = next((buffer.device for buffer in self.family.buffers()), None)
+        device = next((buffer.device for buffer in self.family.buffers()), torch.device("cpu"))
         q = self.family(torch.zeros(self.num_outputs, device=device))
         # Pyro's VonMises has none, but the models draw it with one.
         if not (q.has_rsample or self.family.distribution_class is dist.VonMises):

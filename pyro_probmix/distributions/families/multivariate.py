@@ -23,7 +23,7 @@ from pyro_probmix.distributions.exponential_family import (
     unsqueeze_right,
 )
 from pyro_probmix.distributions.families._numerics import cholesky
-from pyro_probmix.distributions.families.normal import LOG_2PI, _inverse_factor
+from pyro_probmix.distributions.families.normal import LOG_2PI, _inverse_factor, not_definite
 
 __all__ = ["LowRankMultivariateNormal", "LowRankMultivariateNormalFamily"]
 
@@ -43,7 +43,9 @@ class LowRankMultivariateNormal(dist.LowRankMultivariateNormal):
         self.loc, self.cov_diag = (t.expand(batch_shape + t.shape[-1:]) for t in (loc, cov_diag))
         self.cov_factor = cov_factor.expand(batch_shape + cov_factor.shape[-2:])
         self._unbroadcasted_cov_factor, self._unbroadcasted_cov_diag = cov_factor, cov_diag
-        self._capacitance_tril = _capacitance(cov_factor, cov_diag)
+        with without_autocast(loc):  # to the last bit what PyTorch has
+            inner = (cov_factor.mT / cov_diag.unsqueeze(-2)) @ cov_factor
+            self._capacitance_tril = cholesky(_identity(inner) + inner)
         Distribution.__init__(self, batch_shape, loc.shape[-1:], validate_args=validate_args)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
@@ -72,6 +74,9 @@ class LowRankMultivariateNormalFamily(ExponentialFamily):
 
     def same(self, p: Distribution, q: Distribution) -> str | None:
         return None  # the ranks may differ
+
+    def outside(self, p: Distribution, parameters: Sequence[Tensor]) -> str | None:
+        return not_definite(parameters[1]) or super().outside(p, parameters)
 
     def to_natural(self, p: Distribution, *parameters: Tensor) -> tuple[Tensor, ...]:
         loc, factor, diag = parameters
@@ -170,9 +175,12 @@ class LowRankMultivariateNormalFamily(ExponentialFamily):
 def _capacitance(factor: Tensor, diag: Tensor) -> Tensor:
     """The Cholesky factor of 1 + Wᵀ D⁻¹ W."""
     scaled = factor / diag.sqrt().unsqueeze(-1)
-    identity = torch.eye(factor.shape[-1], dtype=factor.dtype, device=factor.device)
-    with without_autocast(factor):
-        return cholesky(identity + scaled.mT @ scaled)
+    inner = scaled.mT @ scaled
+    return cholesky(_identity(inner) + inner)
+
+
+def _identity(like: Tensor) -> Tensor:
+    return torch.eye(like.shape[-1], dtype=like.dtype, device=like.device)
 
 
 def _whitened(factor: Tensor, diag: Tensor) -> Tensor:
@@ -204,11 +212,7 @@ def _inner(columns: Sequence[Tensor], blocks: Sequence[Tensor], variance: Tensor
     for k, left in enumerate(columns):
         row = []
         for j, right in enumerate(columns):
-            if j == k:
-                identity = torch.eye(left.shape[-1], dtype=left.dtype, device=left.device)
-                block = identity + blocks[k]
-            else:
-                block = -left.mT @ (variance.unsqueeze(-1) * right)
+            block = _identity(blocks[k]) + blocks[k] if j == k else -left.mT @ (variance.unsqueeze(-1) * right)
             row.append(block.expand(shape + block.shape[-2:]))
         rows.append(torch.cat(row, -1))
     return torch.cat(rows, -2)

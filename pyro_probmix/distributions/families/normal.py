@@ -14,6 +14,7 @@ from torch.linalg import solve_triangular
 
 from pyro_probmix.distributions.exponential_family import (
     ExponentialFamily,
+    at_index,
     masked_sum,
     register_family,
     restore_members,
@@ -123,6 +124,9 @@ class MultivariateNormalFamily(ExponentialFamily):
     parameter_dims = (1, 2)
     natural_dims = (1, 2)
 
+    def outside(self, p: Distribution, parameters: Sequence[Tensor]) -> str | None:
+        return not_definite(parameters[1]) or super().outside(p, parameters)
+
     def to_natural(self, p: Distribution, *parameters: Tensor) -> tuple[Tensor, ...]:
         loc, scale_tril = parameters
         precision = torch.cholesky_inverse(scale_tril)
@@ -219,6 +223,12 @@ def _solve(scale_tril: Tensor, vector: Tensor) -> Tensor:
 
 def _log_determinant(scale_tril: Tensor) -> Tensor:
     return scale_tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+
+
+def not_definite(factor: Tensor) -> str | None:
+    """What is wrong with the precision whose :func:`cholesky` this is made of, or None."""
+    bad = factor.isnan().any(-1).any(-1)
+    return f"a precision that is not positive-definite{at_index(bad)}" if bad.any() else None
 
 
 def _inverse_factor(precision: Tensor) -> Tensor:

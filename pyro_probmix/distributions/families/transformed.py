@@ -65,4 +65,5 @@ class AffineBetaFamily(_NamedTransformedFamily):
 
     def _log_scale(self, p: Any) -> Tensor:
         (affine,) = p.transforms
-        return torch.as_tensor(affine.scale, dtype=self.parameters(p)[0].dtype).log()
+        like, scale = self.parameters(p)[0], affine.scale
+        return (scale.to(like) if isinstance(scale, Tensor) else like.new_full((), scale)).log()

@@ -181,7 +181,7 @@ class MaskedFamily(_WrapperFamily):
 
     def same(self, p: Any, q: Any) -> str | None:
         # Masks that are not wrapped themselves are taken off before components are compared.
-        if not broadcast_equal(torch.as_tensor(p._mask), torch.as_tensor(q._mask)):
+        if not broadcast_equal(p._mask, q._mask):
             return "equal masks inside a wrapper, or masks outside of it, got different masks"
         return super().same(p, q)
 
