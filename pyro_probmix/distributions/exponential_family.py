@@ -278,12 +278,13 @@ def restore_members(
 ) -> tuple[Tensor, ...]:
     """``pooled``, equal to a member to the last bit where that member's weight is one, with its own gradient."""
     restored = []
+    alone = [w == 1 for w in weights]
     for i, dim in enumerate(dims):
         value = pooled[i]
         with torch.no_grad():
             exact = value.detach()  # of its tangent, which no_grad keeps
-            for w, member in zip(weights, members, strict=True):
-                exact = torch.where(unsqueeze_right(w == 1, dim), member[i].detach(), exact)
+            for one, member in zip(alone, members, strict=True):
+                exact = torch.where(unsqueeze_right(one, dim), member[i].detach(), exact)
         nothing = value - value.detach()  # but a gradient
         restored.append(exact + nothing.masked_fill(nothing.isnan(), 0))
     return tuple(restored)

@@ -24,6 +24,7 @@ from pyro_probmix.distributions._arguments import (
     unmask,
 )
 from pyro_probmix.distributions._pool import Pool
+from pyro_probmix.distributions.autocast import without_autocast
 from pyro_probmix.distributions.exponential_family import (
     ExponentialFamily,
     exponential_family,
@@ -90,10 +91,12 @@ class LogLinearPool(Pool):
         r"""Pooling normaliser :math:`\xi = \sum_k w_k A(\eta_k) - A(\tilde\eta)`, in nats; ≥ 0 on the simplex."""
         bases, _ = unmask(self.components)
         family = exponential_family(bases[0])
-        parameters, _ = _parameters(family, bases)
+        parameters, reference = _parameters(family, bases)
+        compute = family.pooling_normalizer if self._simplex else family.product_normalizer
+        with without_autocast(reference):
+            xi = compute(bases[0], parameters, self._weights)
         if not self._simplex:
-            return family.product_normalizer(bases[0], parameters, self._weights).expand(self.batch_shape)
-        xi = family.pooling_normalizer(bases[0], parameters, self._weights)
+            return xi.expand(self.batch_shape)
         # Rounding alone takes it below zero; the gradient is left as it is.
         return torch.where(xi < 0, xi - xi.detach(), xi).expand(self.batch_shape)
 
@@ -225,13 +228,11 @@ def _fuse(members: Sequence[Any], weights: Weights, validate: bool, simplex: boo
     family, first = _one_family(bases), bases[0]
     each, reference = _parameters(family, bases)
     split = split_weights(weights, len(members), broadcast_batch(members), reference, validate, simplex)
-    if simplex:
-        parameters = family.pool(first, each, split)
-        reason = family.outside(first, parameters) if validate else None
-        if reason:
-            raise ValueError(f"components: expected a common support, got a pool with {reason}")
-    else:
-        parameters = _product(family, first, each, split, validate)
+    with without_autocast(reference):
+        parameters = family.pool(first, each, split) if simplex else _product(family, first, each, split, validate)
+    reason = family.outside(first, parameters) if validate and simplex else None
+    if reason:
+        raise ValueError(f"components: expected a common support, got a pool with {reason}")
     fused = family.build(first, parameters)
     set_validation(fused, validate)
     return (fused if mask is True else fused.mask(mask)), split

@@ -9,8 +9,10 @@ from typing import Any
 
 import pyro.distributions as dist
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.distributions import Distribution
+from torch.distributions.utils import lazy_property
 from torch.linalg import solve_triangular
 
 from pyro_probmix.distributions.autocast import without_autocast
@@ -19,8 +21,6 @@ from pyro_probmix.distributions.exponential_family import (
     masked_sum,
     register_family,
     restore_members,
-    sum_products,
-    unsqueeze_right,
 )
 from pyro_probmix.distributions.families._numerics import cholesky
 from pyro_probmix.distributions.families.normal import LOG_2PI, _inverse_factor, not_definite
@@ -29,7 +29,9 @@ __all__ = ["LowRankMultivariateNormal", "LowRankMultivariateNormalFamily"]
 
 
 class LowRankMultivariateNormal(dist.LowRankMultivariateNormal):
-    """Pyro's LowRankMultivariateNormal, its covariance in full precision, and without a wait for its Cholesky factor.
+    """Pyro's LowRankMultivariateNormal, whose density is in full precision, and prepared for only where it is needed.
+
+    No host waits for its Cholesky factor.
 
     Args:
         loc: mean, of shape ``(..., d)``.
@@ -43,14 +45,26 @@ class LowRankMultivariateNormal(dist.LowRankMultivariateNormal):
         self.loc, self.cov_diag = (t.expand(batch_shape + t.shape[-1:]) for t in (loc, cov_diag))
         self.cov_factor = cov_factor.expand(batch_shape + cov_factor.shape[-2:])
         self._unbroadcasted_cov_factor, self._unbroadcasted_cov_diag = cov_factor, cov_diag
-        with without_autocast(loc):  # to the last bit what PyTorch has
-            inner = (cov_factor.mT / cov_diag.unsqueeze(-2)) @ cov_factor
-            self._capacitance_tril = cholesky(_identity(inner) + inner)
         Distribution.__init__(self, batch_shape, loc.shape[-1:], validate_args=validate_args)
+
+    @lazy_property
+    def _capacitance_tril(self) -> Tensor:
+        factor, diag = self._unbroadcasted_cov_factor, self._unbroadcasted_cov_diag
+        with without_autocast(factor):  # to the last bit what PyTorch has
+            inner = (factor.mT / diag.unsqueeze(-2)) @ factor
+            return cholesky(_identity(inner) + inner)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
         new = self._get_checked_instance(LowRankMultivariateNormal, _instance)
-        return super().expand(batch_shape, _instance=new)
+        shape = torch.Size(batch_shape)
+        vars(new).update(
+            {name: vars(self)[name] for name in vars(self) if name.startswith(("_unbroadcasted", "_capacitance"))}
+        )
+        new.loc, new.cov_diag = (t.expand(shape + self.event_shape) for t in (self.loc, self.cov_diag))
+        new.cov_factor = self.cov_factor.expand(shape + self.cov_factor.shape[-2:])
+        Distribution.__init__(new, shape, self.event_shape, validate_args=False)
+        new._validate_args = self._validate_args
+        return new
 
     def log_prob(self, value: Tensor) -> Tensor:
         with without_autocast(self.loc):
@@ -107,43 +121,39 @@ class LowRankMultivariateNormalFamily(ExponentialFamily):
     ) -> tuple[Tensor, ...]:
         # Σ wₖ Σₖ⁻¹ = Δ − U C⁻¹ Uᵀ with a diagonal Δ, the capacitances C and U = [√wₖ Dₖ⁻¹ Wₖ]; all in units of the
         # smallest diagonal that takes part. Then Σ̃ = Δ⁻¹ + Δ⁻¹ U (C − Uᵀ Δ⁻¹ U)⁻¹ Uᵀ Δ⁻¹.
+        loc, factor, diag, weight = _stacked(parameters, weights)
+        loc, factor, diag = _held(loc, factor, diag, weight)
         with torch.no_grad():
-            unit, center = torch.full_like(parameters[0][2], math.inf), parameters[0][0]
-            for w, (loc, _, diag) in zip(weights, parameters, strict=True):
-                tighter = (w.unsqueeze(-1) != 0) & (diag < unit)
-                unit, center = torch.where(tighter, diag, unit), torch.where(tighter, loc, center)
+            unit, tightest = torch.where(weight.unsqueeze(-1) != 0, diag, math.inf).min(0)
+            center = loc.gather(0, tightest.unsqueeze(0)).squeeze(0)
             unit_root, largest = unit.sqrt(), torch.finfo(unit.dtype).max ** 0.25
-        parameters = [self._held(component, w) for component, w in zip(parameters, weights, strict=True)]
-        scaled = [
-            (
-                ((loc - center) / unit_root).clamp(-largest, largest),
-                (factor / unit_root.unsqueeze(-1)).clamp(-largest, largest),
-                (diag / unit).clamp(min=1 / largest),
-            )
-            for loc, factor, diag in parameters
-        ]
-        shares = [w.unsqueeze(-1) / diag for w, (_, _, diag) in zip(weights, scaled, strict=True)]
-        variance = reduce(torch.add, shares).reciprocal()
-        pull = sum_products([_precision_times(*component) for component in scaled], [w.unsqueeze(-1) for w in weights])
-        columns, blocks = [], []
-        for k, (w, (_, factor, diag)) in enumerate(zip(weights, scaled, strict=True)):
-            # A root's slope at weight zero is infinite, that of its square is not: it is held at the root of a
-            # number that changes nothing.
-            root = torch.where(w == 0, w + torch.finfo(w.dtype).tiny ** 0.5, w).sqrt()
-            columns.append(root[..., None, None] * factor / diag.unsqueeze(-1))
-            others = [share for j, share in enumerate(shares) if j != k]
-            rest = reduce(torch.add, others, torch.zeros_like(diag)) * variance / diag
-            blocks.append(factor.mT @ (rest.unsqueeze(-1) * factor))
-        inner = _inner(columns, blocks, variance)
-        shape = inner.shape[:-2]
-        spread = variance.unsqueeze(-1) * torch.cat([t.expand(shape + t.shape[-2:]) for t in columns], -1)
+        loc = ((loc - center) / unit_root).clamp(-largest, largest)
+        factor = (factor / unit_root.unsqueeze(-1)).clamp(-largest, largest)
+        diag = (diag / unit).clamp(min=1 / largest)
+        shares = weight.unsqueeze(-1) / diag
+        variance = shares.sum(0).reciprocal()
+        pull = (weight.unsqueeze(-1) * _precision_times(loc, factor, diag)).sum(0)
+        # A root's slope at weight zero is infinite, that of its square is not: it is held at the root of a number that
+        # changes nothing.
+        root = torch.where(weight == 0, weight + torch.finfo(weight.dtype).tiny ** 0.5, weight).sqrt()
+        columns = root[..., None, None] * factor / diag.unsqueeze(-1)
+        others = torch.stack(
+            [reduce(torch.add, [*shares[:k], *shares[k + 1 :]], shares[k] * 0) for k in range(len(shares))]
+        )
+        blocks = factor.mT @ ((others * variance / diag).unsqueeze(-1) * factor)
+        columns = columns.movedim(0, -2).flatten(-2)
+        spread = variance.unsqueeze(-1) * columns
+        inner = _inner(columns.mT @ spread, blocks)
         factor = solve_triangular(cholesky(inner), spread.mT, upper=False).mT
         shift = variance * pull + _times(factor, _times(factor.mT, pull))
+        kept = [k * blocks.shape[-1] + j for k, (_, own, _) in enumerate(parameters) for j in range(own.shape[-1])]
+        if len(kept) < factor.shape[-1]:  # ranks differ: without the columns of zeros
+            factor = torch.cat([factor[..., k : k + 1] for k in kept], -1)
         pooled = center + unit_root * shift, unit_root.unsqueeze(-1) * factor, unit * variance
         members, first = [], 0
-        for loc, member, diag in parameters:
-            last, filled = first + member.shape[-1], pooled[1].detach().clone()
-            filled[..., first:last] = member.detach()
+        for loc, own, diag in parameters:
+            last, filled = first + own.shape[-1], pooled[1].detach().clone()
+            filled[..., first:last] = own.detach()
             members.append((loc, filled, diag))
             first = last
         return restore_members(pooled, members, weights, self.parameter_dims)
@@ -152,14 +162,10 @@ class LowRankMultivariateNormalFamily(ExponentialFamily):
         self, p: Distribution, parameters: Sequence[Sequence[Tensor]], weights: Sequence[Tensor]
     ) -> Tensor:
         mean, factor, diag = self.pool(p, parameters, weights)
-        parameters = [self._held(component, w) for component, w in zip(parameters, weights, strict=True)]
-        terms = [_distance(loc - mean, w, d) + _log_det(w, d) for loc, w, d in parameters]
-        return 0.5 * (masked_sum(terms, weights) - _log_det(factor, diag))
-
-    def _held(self, component: Sequence[Tensor], weight: Tensor) -> tuple[Tensor, ...]:
-        """The component's parameters, constants where its weight is zero."""
-        removed = [unsqueeze_right(weight == 0, dim) for dim in self.parameter_dims]
-        return tuple(torch.where(r, t.detach(), t) for r, t in zip(removed, component, strict=True))
+        loc, factors, diags, weight = _stacked(parameters, weights)
+        loc, factors, diags = _held(loc, factors, diags, weight)
+        terms = _distance(loc - mean, factors, diags) + _log_det(factors, diags)
+        return 0.5 * (masked_sum(list(terms), weights) - _log_det(factor, diag))
 
     def cross_entropy(self, p: Any, q: Any) -> Tensor:
         root = _whitened(q.cov_factor, q.cov_diag)
@@ -205,17 +211,34 @@ def _precision_times(x: Tensor, factor: Tensor, diag: Tensor) -> Tensor:
     return x / diag - _times(root, _times(root.mT, x))
 
 
-def _inner(columns: Sequence[Tensor], blocks: Sequence[Tensor], variance: Tensor) -> Tensor:
-    """C − Uᵀ Δ⁻¹ U; its diagonal blocks are 1 + blocks, in which nothing cancels."""
-    shape = torch.broadcast_shapes(*[t.shape[:-2] for t in (*columns, *blocks)])
-    rows = []
-    for k, left in enumerate(columns):
-        row = []
-        for j, right in enumerate(columns):
-            block = _identity(blocks[k]) + blocks[k] if j == k else -left.mT @ (variance.unsqueeze(-1) * right)
-            row.append(block.expand(shape + block.shape[-2:]))
-        rows.append(torch.cat(row, -1))
-    return torch.cat(rows, -2)
+def _inner(product: Tensor, blocks: Tensor) -> Tensor:
+    """C − Uᵀ Δ⁻¹ U from the product; its diagonal blocks are 1 + blocks, in which nothing cancels."""
+    size, rank = len(blocks), blocks.shape[-1]
+    own = torch.eye(size, dtype=torch.bool, device=product.device)[:, None, :, None]
+    apart = product.unflatten(-1, (size, rank)).unflatten(-3, (size, rank))
+    inner = torch.where(own, blocks.movedim(0, -3).unsqueeze(-2), -apart).flatten(-4, -3).flatten(-2)
+    return _identity(inner) + inner
+
+
+def _stacked(parameters: Sequence[Sequence[Tensor]], weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Locations, factors with zeros for missing columns, diagonals and weights; components are the first dimension."""
+    rank = max(factor.shape[-1] for _, factor, _ in parameters)
+    factors = [F.pad(f, (0, rank - f.shape[-1])) if f.shape[-1] < rank else f for _, f, _ in parameters]
+    batches = [t.shape[:-1] for loc, _, diag in parameters for t in (loc, diag)] + [w.shape for w in weights]
+    shape = torch.broadcast_shapes(*[f.shape[:-2] for f in factors], *batches)
+    loc, diag = (torch.stack([own[i].expand(shape + own[i].shape[-1:]) for own in parameters]) for i in (0, 2))
+    factor = torch.stack([f.expand(shape + f.shape[-2:]) for f in factors])
+    return loc, factor, diag, torch.stack([w.expand(shape) for w in weights])
+
+
+def _held(loc: Tensor, factor: Tensor, diag: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The components' parameters, constants where the weight is zero."""
+    removed = weight == 0
+    return (
+        torch.where(removed.unsqueeze(-1), loc.detach(), loc),
+        torch.where(removed[..., None, None], factor.detach(), factor),
+        torch.where(removed.unsqueeze(-1), diag.detach(), diag),
+    )
 
 
 def _times(matrix: Tensor, vector: Tensor) -> Tensor:
