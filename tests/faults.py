@@ -59,6 +59,7 @@ FAULTS: dict[str, str] = {  # short name: what pyro_probmix does; one line a row
     "resume that forgets": "N + N epochs are 2N epochs to the last bit, whatever stopped the first N",
     "random state disturbed": "graphs, evaluation and training leave the global generators as they were",
     "workers that repeat draws": "draws do not depend on the number of workers, and differ between epochs",
+    "the first torch.compile ends validation": "a training leaves validation as it found it",
     "gradients of other strides": "gradients have the layout of their parameters; fused steps are the plain ones",
     # devices
     "a device lacks an operation": "drawn on the CPU and moved",

@@ -315,7 +315,12 @@ def at_index(bad: Tensor) -> str:
 
 
 def _short(value: Any) -> str:
-    return str(value.tolist() if isinstance(value, Tensor) and value.numel() <= 4 else value)
+    if not isinstance(value, Tensor):
+        return str(value)
+    if value.numel() <= 4:
+        return str(value.tolist())
+    low, high = (end.item() for end in value.detach().aminmax())
+    return f"{tuple(value.shape)} numbers from {low:g} to {high:g}"
 
 
 _FAMILIES: dict[type, tuple[ExponentialFamily, bool]] = {}

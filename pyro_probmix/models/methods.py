@@ -6,15 +6,19 @@ from typing import Any, Literal
 
 import pyro.distributions as dist
 import torch
+from pyro.distributions.torch_distribution import ExpandedDistribution
 from torch import nn
 
-from pyro_probmix.distributions import linear_pool
+from pyro_probmix.distributions import exponential_family, index_select, is_exponential_family, linear_pool
+from pyro_probmix.distributions._arguments import reference_tensor
+from pyro_probmix.distributions._not_closed import why_not_closed
+from pyro_probmix.distributions.exponential_family import plain, set_validation
 from pyro_probmix.mixing import Vicinity, default_vicinity
 from pyro_probmix.mixing.vicinity import Fusion
 from pyro_probmix.models.density_model import DensityModel
 from pyro_probmix.models.mixing import Labels, Mixing, Per
 from pyro_probmix.models.seeding import seeded
-from pyro_probmix.nn import Likelihood
+from pyro_probmix.nn import DistributionEmbedding, Likelihood
 
 __all__ = ["ERM", "ManifoldMixup", "ManifoldProbMix", "Mixup", "ProbMix"]
 
@@ -162,7 +166,7 @@ class ProbMix(DensityModel):
         fusion: Fusion = "log-linear",
         per: Per = "edge",
     ) -> None:
-        mixing = _mixing("y", likelihood, coefficient, vicinity, labels, per, fusion)
+        mixing = _mixing("y", likelihood, coefficient, vicinity, labels, per, fusion, likelihood)
         super().__init__(None, network, likelihood, mixing)
 
 
@@ -212,7 +216,8 @@ class ManifoldProbMix(DensityModel):
                 "embedding: expected a module with an event_shape whose call gives a distribution, such as "
                 f"NormalEmbedding, got {type(embedding).__name__}"
             )
-        mixing = _mixing("embedding", likelihood, coefficient, vicinity, labels, per, fusion)
+        density = embedding.family if isinstance(embedding, DistributionEmbedding) else None
+        mixing = _mixing("embedding", likelihood, coefficient, vicinity, labels, per, fusion, density)
         super().__init__(embedding, decoder, likelihood, mixing, propagate)
 
 
@@ -224,14 +229,44 @@ def _mixing(
     labels: Labels,
     per: Per = "edge",
     fusion: Fusion = "log-linear",
+    pooled: Any = None,
 ) -> Mixing:
-    """What is mixed, its vicinity checked by a look at the likelihood, as far as that can be had without data."""
+    """What is mixed, checked by a look at the likelihood and at what is pooled, as far as that goes without data."""
     coefficient = dist.Beta(0.2, 0.2) if coefficient is None else coefficient
     with seeded(0, torch.device("cpu")):  # what has a prior is drawn
         probe = likelihood.probe() if isinstance(likelihood, Likelihood) else None
     if vicinity is None and hasattr(likelihood, "support"):
         vicinity = default_vicinity(likelihood if probe is None else probe)
     mixing = Mixing(at, coefficient, vicinity, labels, fusion, per)
+    if isinstance(pooled, Likelihood) and mixing.fusion == "log-linear":
+        density = probe if pooled is likelihood else pooled.probe()
+        if density is not None:
+            _check_pooled("likelihood" if pooled is likelihood else "embedding", density)
     if vicinity is not None and probe is not None:
         vicinity.check(linear_pool(probe) if at == "y" and fusion == "linear" else probe, labels)
     return mixing
+
+
+def _check_pooled(argument: str, p: Any) -> None:
+    """Refuses densities, here those of two rows, that have no log-linear pool of their family."""
+    base = p
+    while isinstance(base, (torch.distributions.Independent, ExpandedDistribution)):
+        base = base.base_dist
+    name, remedies = type(base).__name__, 'use fusion="linear" or "numerical"'
+    if argument == "likelihood":
+        remedies = f"fuse an embedding (ManifoldProbMix), or {remedies}"
+    if not is_exponential_family(p):
+        why = why_not_closed(type(base)) or "it has no natural form here"
+        raise TypeError(
+            f"{argument}: expected a family that is closed under log-linear pooling, got {name}: {why}; {remedies}"
+        )
+    rows = reference_tensor([p])
+    swapped = index_select(p, -1, torch.arange(2, device=rows.device).flip(0))
+    set_validation(p, True)  # so that values are compared on any device
+    reason = exponential_family(p).same(plain(p), plain(swapped))
+    if reason is not None:
+        fixed = reason.removeprefix("equal ").partition(",")[0]
+        raise ValueError(
+            f"{argument}: expected a {fixed} of {name} that is held fixed, since densities are pooled, got one that is "
+            f"predicted; hold it fixed, {remedies}"
+        )

@@ -18,7 +18,7 @@ import pyro_probmix as pm
 from tests.cases import CASES, NAMES
 from tests.models.cases import EMBEDDING, FEATURES, LIKELIHOODS, METHODS, make_batch, make_data, make_model
 
-pytestmark = pytest.mark.faults("work on another device: copies, waits, tensors left behind")
+pytestmark = pytest.mark.faults("tensors on another device")
 
 CPU = torch.device("cpu")
 

@@ -23,7 +23,7 @@ from tests.devices.fake_cuda import DEVICE, fake_cuda, module_on_device, on_devi
 from tests.models.cases import CLASSES, EMBEDDING, FEATURES, LIKELIHOODS, METHODS, randomize
 
 pytestmark = [
-    pytest.mark.faults("work on another device: copies, waits, tensors left behind"),
+    pytest.mark.faults("tensors on another device"),
     pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor:UserWarning"),
 ]
 

@@ -34,7 +34,7 @@ def low_rank() -> Any:
     return randomize(pm.ManifoldProbMix(embedding, pm.nn.MLP(EMBEDDING, [5], head.num_outputs), head)).double()
 
 
-@pytest.mark.faults("hundreds of kernels in a step of low rank")
+@pytest.mark.faults("tensors on another device")
 def test_kernels_of_a_step_of_low_rank() -> None:
     """At most 3.5 times those of independent Normals: capacitances are factored where they are needed alone, and the
     components of a pool are worked on at once."""

@@ -29,7 +29,7 @@ from tests.devices.on_mock_cuda import main
 main(report)
 """
 
-pytestmark = pytest.mark.faults("work on another device: copies, waits, tensors left behind")
+pytestmark = pytest.mark.faults("tensors on another device")
 
 
 @pytest.fixture(scope="session")

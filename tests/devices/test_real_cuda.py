@@ -11,7 +11,7 @@ import pyro_probmix as pm
 from tests.models.cases import METHODS, make_data, make_model
 
 pytestmark = [
-    pytest.mark.faults("work on another device: copies, waits, tensors left behind"),
+    pytest.mark.faults("tensors on another device"),
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
 ]
 

@@ -103,7 +103,7 @@ def test_vectors_at_extreme_scales(dtype: torch.dtype) -> None:
             torch.testing.assert_close(pool.scale_tril, identity * 1e-12 / weight**0.5, rtol=1e-5, atol=0)
 
 
-@pytest.mark.faults("a capacitance in half precision under autocast")
+@pytest.mark.faults("dtype drift")
 @pytest.mark.parametrize("name", ["MultivariateNormal", "LowRankMultivariateNormal"])
 def test_pools_of_vectors_are_in_full_precision_under_autocast(name: str) -> None:
     """Their matrix products would round precisions to three digits; on a GPU there is no factor in half precision."""

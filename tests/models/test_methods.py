@@ -302,12 +302,40 @@ def test_bad_arguments_of_the_methods(build: Any, error: type[Exception], messag
 
 def test_a_likelihood_of_no_exponential_family() -> None:
     likelihood = pm.nn.DistributionLikelihood(dist.StudentT, df=4.0)
-    model = pm.ProbMix(pm.nn.MLP(FEATURES, [], 2).double(), likelihood)
-    batch = make_batch()
-    with pytest.raises(TypeError, match="StudentT has no natural form"):
-        model.risk(batch)
+    network = pm.nn.MLP(FEATURES, [], 2).double()
+    with pytest.raises(
+        TypeError, match=r"likelihood: expected a family that is closed .*StudentT: .*\(ManifoldProbMix"
+    ):
+        pm.ProbMix(network, likelihood)
     # Mixup fuses its input, so any likelihood will do.
-    assert torch.isfinite(pm.Mixup(model.decoder, likelihood).risk(batch))
+    assert torch.isfinite(pm.Mixup(network, likelihood).risk(make_batch()))
+
+
+PREDICTED: dict[str, tuple[Any, dict[str, Any]]] = {
+    "total_count of NegativeBinomial": (dist.NegativeBinomial, {"parameters": ("total_count", "logits")}),
+    "concentration of GammaPoisson": (dist.GammaPoisson, {}),
+    "concentration of Weibull": (dist.Weibull, {}),
+    "concentration1 of Kumaraswamy": (dist.Kumaraswamy, {}),
+    "loc of Laplace": (dist.Laplace, {}),
+    "loc of AsymmetricLaplace": (dist.AsymmetricLaplace, {}),
+    "scale of Gumbel": (dist.Gumbel, {}),
+    "total_count of ZeroInflatedNegativeBinomial": (dist.ZeroInflatedNegativeBinomial, {}),
+}
+
+
+@pytest.mark.faults("unequal fixed parameters")
+@pytest.mark.parametrize("validate", [True, False])
+@pytest.mark.parametrize("name", PREDICTED)
+def test_a_fixed_parameter_that_is_predicted_is_refused_at_construction(name: str, validate: bool) -> None:
+    """It could not be compared under vmap or on a GPU, where the pool would silently be that of another density."""
+    family, arguments = PREDICTED[name]
+    likelihood = pm.nn.DistributionLikelihood(family, **arguments)
+    network = pm.nn.MLP(FEATURES, [], likelihood.num_outputs)
+    with pyro.validation_enabled(validate), pytest.raises(ValueError, match=f"likelihood: expected a {name}") as e:
+        pm.ProbMix(network, likelihood)
+    assert "hold it fixed, fuse an embedding (ManifoldProbMix), or use fusion=" in str(e.value)
+    pm.Mixup(network, likelihood)
+    pm.ProbMix(network, likelihood, fusion="linear")
 
 
 # Labels that the likelihood has.
