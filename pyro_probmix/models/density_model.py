@@ -438,7 +438,7 @@ class DensityModel(Owned):
         """The likelihood at ``x``, given a draw of the weights and of the embedding."""
         weights = _draw(guide, PairBatch(x, None, torch.arange(len(x), device=x.device)))
         # What the networks tell Pyro's parameter store and any handler around stays in here.
-        store, given = pyro.get_param_store().scope(), Given(weights, complete=True)
+        store, given = pyro.get_param_store().scope(), Given(weights)
         with store, pyro.poutine.block(), given, Named(self), self._pyro_context:
             z = x if self._modules.get("encoder") is None else self.encoder(x)
             if self.stochastic:

@@ -45,7 +45,7 @@ def draw_weights(model: PyroModule, drawn: Mapping[str, Any] | None) -> None:
 
     Raises:
         ValueError: in a plate, such as that of vectorised particles, which networks know nothing of; or if the guide
-            draws none of a weight, which would stay as its prior is.
+            leaves a weight out, which would stay as its prior is.
     """
     plates = [frame.name for frame in get_plates() if frame.vectorized]
     if plates:
@@ -85,26 +85,31 @@ class Named(Messenger):
     def _pyro_sample(self, msg: Any) -> None:
         msg["name"] = msg["name"].removeprefix(self.prefix)
 
+    def _pyro_post_sample(self, msg: Any) -> None:
+        if not (msg["cond_indep_stack"] or site_is_subsample(msg)):
+            # Pyro's Predictive gives the draws of a guide the dimensions of the plates in it.
+            shape = msg["fn"].batch_shape + msg["fn"].event_shape
+            if msg["value"].shape != shape and msg["value"].numel() == shape.numel():
+                msg["value"] = msg["value"].reshape(shape)
+
 
 class Given(Messenger):
     """Gives weights their values, without a statement that anything outside could see.
 
     Args:
-        values: site → value.
-        complete: whether a site that is not among them is an error.
+        values: site → value, of all sites outside the data plate but that of λ.
     """
 
-    def __init__(self, values: Mapping[str, Tensor], complete: bool = False) -> None:
+    def __init__(self, values: Mapping[str, Tensor]) -> None:
         super().__init__()
-        self.values, self.complete = values, complete
+        self.values = values
 
     def _pyro_sample(self, msg: Any) -> None:
         name = msg["name"]
         if name in self.values:
             msg["value"], msg["stop"] = self.values[name], True
-        elif self.complete and not msg["is_observed"]:
-            drawn = ", ".join(self.values) or "none"
-            raise ValueError(f"guide: expected one that draws {name}, got one that draws {drawn}")
+        elif not (msg["is_observed"] or msg["cond_indep_stack"] or name == COEFFICIENT_SITE or site_is_subsample(msg)):
+            raise ValueError(f"guide: expected one that draws {name}, got one that draws {', '.join(self.values)}")
 
 
 class Weights:
