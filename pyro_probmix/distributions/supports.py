@@ -91,9 +91,10 @@ def some_value(p: Any) -> Tensor | None:
         if support is constraints.one_hot:
             value[..., 0] = 1
         elif isinstance(support, type(constraints.multinomial(1))):
-            value[..., 0] = torch.as_tensor(support.upper_bound).to(value)
+            value[..., 0] = support.upper_bound
         elif (bounds := _bounds(support)) is not None and bounds[0] != -math.inf:
-            value = value + torch.as_tensor(bounds[0]).to(value)
+            low = bounds[0]
+            value = value + (low.to(value) if isinstance(low, Tensor) else low)
         return value
     try:
         transform = transform_to(p.support)

@@ -224,7 +224,8 @@ class NormalVicinity(DiracVicinity):
         if self.beta == 0:
             return super().kernel(y, support)
         y = y if y.is_floating_point() else y.to(torch.get_default_dtype())
-        return dist.Normal(y, math.sqrt(self.beta), validate_args=False).to_event(support.event_dim)
+        scale = y.new_full((), math.sqrt(self.beta))  # made where the labels are
+        return dist.Normal(y, scale, validate_args=False).to_event(support.event_dim)
 
     def expected_log_prob(self, p: Any, y: Tensor, partner_y: Tensor, coefficient: Tensor) -> Tensor:
         base, ndims = plain(p), 0

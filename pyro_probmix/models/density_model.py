@@ -290,7 +290,7 @@ class DensityModel(Owned):
         log_shares = None
         if coefficient is None and self.mixing.num_coefficients > 1:
             num_samples *= self.mixing.num_coefficients
-            log_shares = self.mixing.log_shares(num_samples)
+            log_shares = self.mixing.log_shares(batch.x, num_samples)
         for name, value in (("coefficient", coefficient), ("noise", noise), ("label", label)):
             if value is not None:
                 self._check_draw(name, value, len(batch), num_samples)

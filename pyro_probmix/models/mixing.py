@@ -115,9 +115,9 @@ class Mixing:
         drawn = shape[:-1] + (1,) if self.per == "batch" else shape
         return law.expand(drawn).sample() if law.batch_shape else law.sample(drawn)
 
-    def log_shares(self, num_samples: int) -> Tensor:
-        """The log-weight of each of ``num_samples`` samples whose λ are the nodes of a quadrature."""
-        weights = self.coefficient.weights
+    def log_shares(self, x: Tensor, num_samples: int) -> Tensor:
+        """The log-weight of each of ``num_samples`` samples whose λ are the nodes of a quadrature, where ``x`` is."""
+        weights = self.law(x).weights
         copies = num_samples // len(weights)
         return (weights / copies).repeat_interleave(copies).log()
 

@@ -19,9 +19,6 @@ from pyro_probmix.nn._precision import full_precision, without_autocast
 
 __all__ = ["CategoricalLikelihood", "DistributionLikelihood", "Likelihood", "NormalLikelihood"]
 
-_TAKE_NUMBERS = (dist.AffineBeta, dist.Multinomial)
-"""Families that keep numbers as they are, or take no tensors."""
-
 
 class Likelihood(nn.Module):
     """A likelihood p(y | raw): called on raw network outputs, it gives a Pyro distribution over y.
@@ -249,10 +246,11 @@ class DistributionLikelihood(Likelihood):
         self._sizes = sizes
         self._num_independent = len(layout.batch)
         self._constants = {name: value for name, value in fixed.items() if not isinstance(value, Tensor)}
+        # Multinomial takes an integer alone.
         self._numbers = [
             name
             for name, value in self._constants.items()
-            if name in family.arg_constraints and isinstance(value, Real) and family not in _TAKE_NUMBERS
+            if name in family.arg_constraints and isinstance(value, Real) and family is not dist.Multinomial
         ]
         self._buffer_names = {name: f"fixed_{name}" for name in fixed if name not in self._constants}
         for name, buffer_name in self._buffer_names.items():

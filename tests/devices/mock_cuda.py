@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from tests.devices.events import INDEXING, Event, events_of
 
-__all__ = ["DEVICE", "MockCuda", "mock_cuda", "module_on_device", "on_device", "on_host", "stand_in"]
+__all__ = ["DEVICE", "MockCuda", "generators", "mock_cuda", "module_on_device", "on_device", "on_host", "stand_in"]
 
 DEVICE = torch.device("cuda", 0)
 _events: list[Event] | None = None
@@ -160,10 +161,10 @@ def module_on_device(module: Any) -> Any:
         return module.to(DEVICE)
 
 
-def stand_in() -> None:
-    """Have PyTorch's functions of CUDA devices answer for this one, whose random numbers are the CPU's."""
-    cuda: Any = torch.cuda
-    generator, make = torch.default_generator, torch.Generator
+@contextmanager
+def generators() -> Iterator[None]:
+    """Inside, a generator of the device can be made; ``torch.Generator`` is a function."""
+    make = torch.Generator
 
     def make_generator(device: Any = "cpu") -> torch.Generator:
         made = make()
@@ -171,7 +172,14 @@ def stand_in() -> None:
             _generators.append(made)
         return made
 
-    torch.Generator = make_generator  # type: ignore[assignment, misc]
+    with patch.object(torch, "Generator", make_generator):
+        yield
+
+
+def stand_in() -> None:
+    """Have PyTorch's functions of CUDA devices answer for this one, whose random numbers are the CPU's."""
+    cuda: Any = torch.cuda
+    generator = torch.default_generator
     cuda.current_device = lambda: 0
     cuda.default_generators = (generator,)
     cuda.device = lambda device: nullcontext()

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 import pyro_probmix as pm
-from tests.devices.mock_cuda import DEVICE, mock_cuda, module_on_device, on_device, on_host, stand_in
+from tests.devices.mock_cuda import DEVICE, generators, mock_cuda, module_on_device, on_device, on_host, stand_in
 from tests.models.cases import EMBEDDING, FEATURES, METHODS, make_data, make_model, randomize
 
 __all__ = ["CASES", "main"]
@@ -184,7 +184,7 @@ def estimator() -> None:
         for device in ("cpu", "cuda:0")
     )
     expected = ours.fit(x.numpy(), y.numpy()).predict(x.numpy())
-    with mock_cuda():
+    with mock_cuda(), generators():
         found = theirs.fit(x.numpy(), y.numpy()).predict(x.numpy())
     torch.testing.assert_close(torch.as_tensor(found), torch.as_tensor(expected), rtol=1e-3, atol=1e-3)
 

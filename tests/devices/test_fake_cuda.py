@@ -53,10 +53,6 @@ HEADS: dict[str, Head] = LIKELIHOODS | {
         lambda: pm.nn.DistributionLikelihood(dist.NegativeBinomial, total_count=3.5),
         lambda size: torch.randint(6, (size,)).float(),
     ),
-    "affine beta": (
-        lambda: pm.nn.DistributionLikelihood(dist.AffineBeta, loc=-0.1, scale=3.3),
-        torch.rand,
-    ),
     "laplace": (lambda: pm.nn.DistributionLikelihood(dist.Laplace, parameters=["scale"], loc=0.5), torch.randn),
     "weibull": (
         lambda: pm.nn.DistributionLikelihood(dist.Weibull, concentration=torch.tensor(1.5)),
