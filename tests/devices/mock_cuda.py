@@ -100,7 +100,7 @@ def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     if there and name != "aten::_to_copy":
         _check_devices(name, args, tensors)
     generator = kwargs.get("generator")
-    if on_target and generator is not None and not any(generator is known for known in _generators):
+    if on_target and generator is not None and all(generator._cdata != known._cdata for known in _generators):
         raise RuntimeError(f"Expected a 'cuda' device type for generator but found 'cpu' ({name})")
     if target is not None:
         kwargs = {**kwargs, "device": torch.device("cpu")}
