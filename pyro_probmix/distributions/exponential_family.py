@@ -18,6 +18,7 @@ from torch.distributions import Distribution
 
 from pyro_probmix.distributions._blocks import has_memory
 from pyro_probmix.distributions._not_closed import why_not_closed
+from pyro_probmix.distributions.filled_numbers import filled_numbers
 
 __all__ = ["ExponentialFamily", "exponential_family", "is_exponential_family", "register_family"]
 
@@ -105,7 +106,8 @@ class ExponentialFamily:
         """
         arguments = {name: getattr(p, name) for name in self.fixed} | fixed
         arguments |= dict(zip(self.names, parameters, strict=True))
-        member = self.constructor(**arguments, validate_args=False)
+        with filled_numbers(parameters[0]):
+            member = self.constructor(**arguments, validate_args=False)
         member._validate_args = p._validate_args
         return member
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pyro.distributions as dist
 import torch
 from pyro.distributions.torch_distribution import TorchDistribution, TorchDistributionMixin
+from torch import Tensor
 from torch.distributions import constraints
 
 from pyro_probmix.distributions.expanded_beta import ExpandedBeta
@@ -78,7 +79,12 @@ def coefficient_to(distribution: TorchDistribution, device: torch.device, dtype:
     """
     if isinstance(distribution, GaussJacobi):  # keeps its nodes in double precision
         return distribution.to(device, dtype)
-    return map_tensors(distribution, lambda t: t.to(device, dtype if t.is_floating_point() else t.dtype))
+
+    def move(tensor: Tensor) -> Tensor:
+        kept = dtype if tensor.is_floating_point() else tensor.dtype
+        return tensor.to(device, kept, non_blocking=device.type == "cuda")
+
+    return map_tensors(distribution, move)
 
 
 def _log_space_beta(beta: torch.distributions.Beta) -> LogSpaceBeta:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from numbers import Real
 from typing import Any
 
 import pyro.distributions as dist
@@ -12,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributions import constraints
 
+from pyro_probmix.distributions.filled_numbers import filled_numbers
 from pyro_probmix.distributions.held_tensors import map_tensors
 from pyro_probmix.nn._checks import as_size, positive_integer, positive_number
 from pyro_probmix.nn._constrained import ConstrainedParameter, Layout, accepts, parameter_names, pyro_class
@@ -246,12 +246,6 @@ class DistributionLikelihood(Likelihood):
         self._sizes = sizes
         self._num_independent = len(layout.batch)
         self._constants = {name: value for name, value in fixed.items() if not isinstance(value, Tensor)}
-        # Multinomial takes an integer alone.
-        self._numbers = [
-            name
-            for name, value in self._constants.items()
-            if name in family.arg_constraints and isinstance(value, Real) and family is not dist.Multinomial
-        ]
         self._buffer_names = {name: f"fixed_{name}" for name in fixed if name not in self._constants}
         for name, buffer_name in self._buffer_names.items():
             if fixed[name].requires_grad:
@@ -260,9 +254,7 @@ class DistributionLikelihood(Likelihood):
         self.support = self._find_support()
 
     def _distribution(self, raw: Tensor) -> dist.TorchDistribution:
-        # Made on the device: the family would have the host wait for a copy of each number.
-        filled = {name: raw.new_full((), self._constants[name]) for name in self._numbers}
-        return self._build(raw, self._constants | filled)
+        return self._build(raw, self._constants)
 
     def _build(self, raw: Tensor, constants: Mapping[str, Any]) -> dist.TorchDistribution:
         arguments = dict(constants)
@@ -271,7 +263,8 @@ class DistributionLikelihood(Likelihood):
             arguments[name] = value.to(raw.dtype) if value.is_floating_point() else value
         for parameter, piece in zip(self._predicted, self._pieces(raw), strict=True):
             arguments[parameter.name] = parameter.constrain(piece)
-        distribution = self.distribution_class(**arguments)
+        with filled_numbers(raw):
+            distribution = self.distribution_class(**arguments)
         return distribution.to_event(self._num_independent) if self._num_independent else distribution
 
     def _pieces(self, raw: Tensor) -> Sequence[Tensor]:

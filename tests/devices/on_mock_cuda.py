@@ -127,6 +127,19 @@ def fit_from_host() -> None:
     check(found, {PAIRS: 2})
 
 
+def fit_annealed() -> None:
+    """A law of an epoch's own is moved once, and no host waits for it."""
+    _, theirs = pair_on_both(partial(make_model, "ProbMix", dtype=SINGLE))
+    data = moved(*make_data("normal", SIZE, SINGLE))
+
+    def train(epochs: int) -> None:
+        model = copy.deepcopy(theirs)
+        pm.fit(model, data, epochs=epochs, coefficient=lambda e: dist.Uniform(0.0, 1 / (e + 1)), progress=False)
+
+    law = "to device, not waited for in mixing/coefficients.py:move (aten::_to_copy)"
+    check(events_of_epochs(train), {PAIRS: 2, law: 2 * 2})
+
+
 def fit_replicas(make: Callable[[], Any], likelihood: str = "normal", sizes: tuple[int, ...] = (SIZE, SIZE)) -> None:
     data = [make_data(likelihood, size, SINGLE) for size in sizes]
     held_out = [make_data(likelihood, 5, SINGLE) for _ in sizes]
@@ -211,6 +224,7 @@ CASES: dict[str, Callable[[], None]] = {
     "fit of integrated coefficients": partial(
         fit, model_of("ProbMix", coefficient=pm.GaussJacobi(0.2, num_nodes=3), vicinity=pm.NormalVicinity(0.01))
     ),
+    "fit of annealed coefficients": fit_annealed,
     "fit of data on the host": fit_from_host,
     **{f"fit_replicas of {method}": partial(fit_replicas, model_of(method)) for method in METHODS},
     "fit_replicas of classes": partial(fit_replicas, model_of("ProbMix", "categorical"), "categorical"),

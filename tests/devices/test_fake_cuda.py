@@ -53,6 +53,13 @@ HEADS: dict[str, Head] = LIKELIHOODS | {
         lambda: pm.nn.DistributionLikelihood(dist.NegativeBinomial, total_count=3.5),
         lambda size: torch.randint(6, (size,)).float(),
     ),
+    "student t": (lambda: pm.nn.DistributionLikelihood(dist.StudentT, df=4.0), torch.randn),
+    "half normal": (lambda: pm.nn.DistributionLikelihood(dist.HalfNormal), lambda size: torch.rand(size) + 0.1),
+    "chi2": (lambda: pm.nn.DistributionLikelihood(dist.Chi2), lambda size: torch.rand(size) + 0.1),
+    "multinomial": (
+        lambda: pm.nn.DistributionLikelihood(dist.Multinomial, 3, total_count=4),
+        lambda size: 4 * torch.eye(3)[torch.randint(3, (size,))],
+    ),
     "laplace": (lambda: pm.nn.DistributionLikelihood(dist.Laplace, parameters=["scale"], loc=0.5), torch.randn),
     "weibull": (
         lambda: pm.nn.DistributionLikelihood(dist.Weibull, concentration=torch.tensor(1.5)),
@@ -63,6 +70,7 @@ HEADS: dict[str, Head] = LIKELIHOODS | {
         lambda size: torch.randn(size, 2),
     ),
 }
+CLOSED = [head for head in HEADS if head != "student t"]  # under log-linear pooling
 VICINITIES: dict[str, Callable[[], Any]] = {
     "default": lambda: None,
     "interpolated": pm.DiracVicinity,
@@ -161,7 +169,7 @@ STEPS = [
         marks=() if vicinity == "default" or method.endswith("ProbMix") else pytest.mark.slow,
     )
     for method in METHODS
-    for head in HEADS
+    for head in (CLOSED if method == "ProbMix" else HEADS)
     for vicinity, labels in vicinities(head)
 ]
 
@@ -173,7 +181,7 @@ def test_a_step_of_any_method_stays_on_the_device(method: str, head: str, vicini
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES[1:])
-@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("head", CLOSED)
 def test_an_objective_that_draws_labels_stays_on_the_device(head: str, objective: Any) -> None:
     check_risk(make("ProbMix", head), head, objective=objective)
 
@@ -185,7 +193,7 @@ def test_a_step_of_any_embedding_stays_on_the_device(embedding: str, fusion: Any
         check_risk(make("ManifoldProbMix", "normal", embedding, fusion=fusion), "normal")
 
 
-@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("head", CLOSED)
 def test_linear_fusion_of_any_likelihood_stays_on_the_device(head: str) -> None:
     check_risk(make("ProbMix", head, fusion="linear", labels="sample"), head)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import pyro.distributions as dist
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from pyro_probmix.distributions.exponential_family import ExponentialFamily, blank_member, register_family
+from pyro_probmix.distributions.exponential_family import ExponentialFamily, register_family
 
 __all__ = ["Chi2Family", "InverseGammaFamily"]
 
@@ -25,13 +24,6 @@ class Chi2Family(ExponentialFamily):
     parameter_dims = (0,)
     natural_dims = (0,)
     linear = True
-
-    def build(self, p: Any, parameters: Sequence[Tensor], **fixed: Any) -> Any:
-        # By its constructor, the number ½ would be copied to the device.
-        concentration = 0.5 * parameters[0]
-        member = blank_member(self.constructor, concentration.shape, torch.Size(), p._validate_args)
-        member.concentration, member.rate = concentration, torch.full_like(concentration, 0.5)
-        return member
 
     def to_natural(self, p: Distribution, *parameters: Tensor) -> tuple[Tensor, ...]:
         return (0.5 * parameters[0] - 1,)

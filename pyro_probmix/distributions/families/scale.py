@@ -11,12 +11,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from pyro_probmix.distributions.exponential_family import (
-    ExponentialFamily,
-    blank_member,
-    register_family,
-    restore_members,
-)
+from pyro_probmix.distributions.exponential_family import ExponentialFamily, register_family, restore_members
 from pyro_probmix.distributions.families._numerics import log_weighted_sum
 
 __all__ = ["AsymmetricLaplaceFamily", "GumbelFamily", "HalfNormalFamily", "LaplaceFamily", "WeibullFamily"]
@@ -57,14 +52,6 @@ class HalfNormalFamily(_LogPoolFamily):
     names = ("scale",)
     parameter_dims = (0,)
     natural_dims = (0,)
-
-    def build(self, p: Any, parameters: Sequence[Tensor], **fixed: Any) -> Any:
-        # By its constructor, the number 0 would be copied to the device.
-        (scale,) = parameters
-        member = blank_member(self.constructor, scale.shape, torch.Size(), p._validate_args)
-        member.base_dist = torch.distributions.Normal(torch.zeros_like(scale), scale, validate_args=False)
-        member.transforms = [torch.distributions.AbsTransform()]
-        return member
 
     def logs(self, p: Any, *parameters: Tensor) -> tuple[Tensor, ...]:
         return (-2 * parameters[0].log() - math.log(2),)
