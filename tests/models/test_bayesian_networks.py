@@ -198,6 +198,9 @@ class Noise(pm.nn.NormalLikelihood, PyroModule):
 
 @bayesian
 def test_priors_of_classes_of_priors_and_of_likelihoods() -> None:
+    declared = pm.ProbMix(Declared(), pm.nn.NormalLikelihood(scale=1.0))
+    with pytest.raises(ValueError, match=r"got priors of decoder\.spread, decoder\.weight; train"):
+        declared.risk(make_batch())
     state = torch.get_rng_state()
     model = pm.ProbMix(Declared(), Noise())
     assert torch.equal(torch.get_rng_state(), state)
