@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -98,6 +97,10 @@ def vicinities(head: str) -> list[tuple[str, str]]:
     return found
 
 
+def of_family(family: Any, size: int = EMBEDDING, **fixed: Any) -> Any:
+    return pm.nn.DistributionEmbedding(pm.nn.MLP(FEATURES, [], size), family, EMBEDDING, **fixed)
+
+
 EMBEDDINGS: dict[str, Callable[[], Any]] = {
     "normal": lambda: pm.nn.NormalEmbedding(pm.nn.MLP(FEATURES, [], EMBEDDING), EMBEDDING),
     "of fixed scale": lambda: pm.nn.NormalEmbedding(pm.nn.MLP(FEATURES, [], EMBEDDING), EMBEDDING, scale=0.5),
@@ -105,21 +108,12 @@ EMBEDDINGS: dict[str, Callable[[], Any]] = {
         pm.nn.MLP(FEATURES, [], EMBEDDING), EMBEDDING, nn.Linear(FEATURES, EMBEDDING)
     ),
     "low rank": lambda: pm.nn.LowRankNormalEmbedding(pm.nn.MLP(FEATURES, [], EMBEDDING), EMBEDDING, rank=2),
-    **{
-        family.__name__: functools.partial(
-            lambda family, size: pm.nn.DistributionEmbedding(pm.nn.MLP(FEATURES, [], size), family, EMBEDDING),
-            family,
-            size,
-        )
-        for family, size in (
-            (dist.Beta, 2 * EMBEDDING),
-            (dist.Dirichlet, EMBEDDING),
-            (dist.Exponential, EMBEDDING),
-            (dist.Gamma, 2 * EMBEDDING),
-            (dist.Laplace, 2 * EMBEDDING),
-            (dist.VonMises, 2 * EMBEDDING),
-        )
-    },
+    "Beta": lambda: of_family(dist.Beta, 2 * EMBEDDING),
+    "Dirichlet": lambda: of_family(dist.Dirichlet),
+    "Exponential": lambda: of_family(dist.Exponential),
+    "Gamma": lambda: of_family(dist.Gamma, 2 * EMBEDDING),
+    "Laplace": lambda: of_family(dist.Laplace, parameters=["scale"], loc=0.5),
+    "VonMises": lambda: of_family(dist.VonMises, 2 * EMBEDDING),
 }
 
 
