@@ -37,6 +37,8 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The tracebacks of the cases, from one process for all workers of the session."""
     compiler = shutil.which(os.environ.get("CXX", "g++"))
     missing = [str(path) for path in LIBRARIES if not path.exists()]
+    if torch.backends.cuda.is_built():
+        pytest.skip("needs PyTorch without CUDA, which has no driver of its own; test_real_cuda.py is for the other")
     if compiler is None:
         pytest.skip("needs a C++ compiler: no g++ on the path, nor another by CXX")
     if missing:
