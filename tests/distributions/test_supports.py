@@ -273,7 +273,7 @@ def test_correlation_matrices_and_their_factors_agree(size: int) -> None:
         torch.testing.assert_close(product - log_normalizer(p) + log_base_measure(p, y), p.log_prob(y))
         one, two = index_select(p, 0, torch.tensor([0, 1])), index_select(p, 0, torch.tensor([1, 2]))
         pool = LogLinearPool([one, two], [0.2, 0.8])
-        assert type(pool.fused) is type(p)
+        assert isinstance(pool.fused, type(p))
         torch.testing.assert_close(pool.fused.concentration, 0.2 * one.concentration + 0.8 * two.concentration)
         rows = y[:2]
         expected = 0.2 * one.log_prob(rows) + 0.8 * two.log_prob(rows) + pool.log_normalizer

@@ -11,7 +11,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 from torch.distributions import Distribution, TransformedDistribution
-from torch.special import erfcx, i0e, ndtr
+from torch.special import erfcx, i0e
 
 from pyro_probmix.distributions.families._numerics import log1mexp, log_sinhc, sinhc_curvature, sinhc_slope
 from pyro_probmix.distributions.log_space_beta import LogSpaceBeta
@@ -251,7 +251,8 @@ def _log_moment(t: Tensor, power: int) -> Tensor:
     """log ∫ r^power N(r; t, 1) dr over r > 0, for a power of one at least."""
     far = t < -FAR
     near, away = t.masked_fill(far, 0), (-t).masked_fill(~far, FAR)
-    before, moment = ndtr(near), (-0.5 * (near.square() + LOG_2PI)).exp() + near * ndtr(near)
+    before = 0.5 * torch.erfc(-math.sqrt(0.5) * near)  # as torch.special.ndtr is not, in the tail
+    moment = (-0.5 * (near.square() + LOG_2PI)).exp() + near * before
     for k in range(2, power + 1):
         before, moment = moment, near * moment + (k - 1) * before
     # J_d / J_{d−1} = (d − 1) / (s + J_{d+1} / J_d) with J_d = ∫ r^{d−1} exp(−r²/2 − rs) dr, from its limit for large d.
