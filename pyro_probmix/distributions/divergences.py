@@ -40,6 +40,8 @@ def renyi_divergence(p: Distribution, q: Distribution, alpha: float | Tensor) ->
     It is the pooling normaliser of the pair, :math:`\xi = (1-\alpha) D_\alpha(p\|q)`; at α = 1 it is the
     Kullback–Leibler divergence. Near there ξ is nearly 0, and the divergence is found as the mean of
     :math:`\mathbb{E}_{p_a}[\log p/q]` over the pools :math:`p_a \propto p^a q^{1-a}` between a = 1 and α.
+    It is infinite where supports do not overlap and, above 1, where q misses some of p's or the integral diverges:
+    for Normals of scales s and r from :math:`\alpha = s^2/(s^2-r^2)` on.
 
     Args:
         p: a member of an exponential family, of batch shape ``(...)``.
@@ -51,35 +53,42 @@ def renyi_divergence(p: Distribution, q: Distribution, alpha: float | Tensor) ->
 
     Raises:
         TypeError: if p and q are not of one exponential family.
-        ValueError: if ``alpha`` is not positive, or above 1 and so large that the integral has no closed form
-            as the pool leaves its domain; the values of tensors are checked where p or q validates. Where supports do
-            not overlap, or q misses some of p's and α > 1, the divergence is infinite.
+        ValueError: if ``alpha`` is not positive; the values of tensors are checked where p or q validates.
 
     Example:
         >>> renyi_divergence(dist.Normal(0.0, 1.0), dist.Normal(2.0, 1.0), 0.5)
         tensor(1.)
         >>> renyi_divergence(dist.Normal(0.0, 1.0), dist.Normal(2.0, 1.0), 1.0)
         tensor(2.)
+        >>> renyi_divergence(dist.Normal(0.0, 3.0), dist.Normal(0.0, 1.0), 9 / 8)
+        tensor(inf)
     """
     _check_order(p, q, alpha)
     p, q, family = _pair(p, q)
-    eps = torch.finfo(_dtype(family, p)).eps
-    near_one = eps**0.25  # the error of the quotient, eps / |1 − α|, and that of the mean are small there
     if not isinstance(alpha, Tensor):
         if alpha == 1:
-            result = kl_divergence(p, q)
-        elif abs(alpha - 1) < near_one:  # where p has mass that q has not, ξ is far from 0 there too
-            quotient = _log_normalizer(p, q, alpha) / (1 - alpha)
-            result = torch.where(kl_divergence(p, q).isfinite(), _mean_log_ratio(p, q, alpha), quotient)
-        else:
-            result = _log_normalizer(p, q, alpha) / (1 - alpha)
-    else:
-        near = ((alpha - 1).abs() < near_one) & (kl_divergence(p, q).isfinite() | (alpha == 1))
-        apart = torch.where(near, 0.5, alpha)
-        quotient = _log_normalizer(p, q, apart) / (1 - apart)
-        result = torch.where(near, _mean_log_ratio(p, q, torch.where(near, alpha, 1)), quotient)
-    # Rounding alone takes it below zero; the gradient is left as it is.
-    return torch.where(result < 0, result - result.detach(), result)
+            return _at_least_zero(kl_divergence(p, q))
+        if abs(alpha - 1) >= _near_one(family, p, alpha):
+            return _at_least_zero(_log_normalizer(p, q, alpha) / (1 - alpha))
+    order = torch.as_tensor(alpha, dtype=torch.float64, device=family.parameters(p)[0].device)
+    # Where p and q are far apart ξ is so, too, and changes as fast with α: then the quotient is right.
+    kl = kl_divergence(p, q).detach()
+    near = ((order - 1).abs() * kl.clamp(min=1) < _near_one(family, p, alpha)) | (order == 1)
+    apart = torch.where(near, 0.5, order)
+    quotient = _log_normalizer(p, q, apart) / (1 - apart)
+    result = torch.where(near, _mean_log_ratio(p, q, torch.where(near, order, 1)), quotient)
+    return _at_least_zero(result.to(kl.dtype))
+
+
+def _at_least_zero(divergence: Tensor) -> Tensor:
+    """Rounding alone takes it below zero; the gradient is left as it is."""
+    return torch.where(divergence <= 0, divergence - divergence.detach(), divergence)
+
+
+def _near_one(family: ExponentialFamily, p: Any, alpha: float | Tensor) -> float:
+    """Where the error of the quotient, eps / |1 − α|, and that of the mean are small."""
+    below = not isinstance(alpha, Tensor) and alpha < 1
+    return torch.finfo(_dtype(family, p) if below else torch.float64).eps ** 0.25
 
 
 def bhattacharyya_distance(p: Distribution, q: Distribution) -> Tensor:
@@ -267,30 +276,32 @@ def _check_order(p: Any, q: Any, alpha: float | Tensor) -> None:
 
 
 def _log_normalizer(p: Any, q: Any, alpha: float | Tensor) -> Tensor:
-    """ξ = −log ∫ p^α q^(1−α)."""
-    simplex = not isinstance(alpha, Tensor) and alpha <= 1
-    try:
-        return LogLinearPool([p, q], [alpha, 1 - alpha], simplex=simplex).log_normalizer
-    except ValueError as error:
-        misses = kl_divergence(p, q) == math.inf
-        if not bool(misses.any()):
-            raise ValueError(
-                f"alpha: expected an order for which p^α q^(1−α) is a {type(p).__name__}, got {alpha}: {error}"
-            ) from error
-    # Where supports do not overlap the integral is 0; above 1 it is infinite where q misses some of p.
-    xi = LogLinearPool([p, q], [alpha, 1 - alpha], validate_args=False, simplex=simplex).log_normalizer
-    return torch.where(misses & (torch.as_tensor(alpha, device=xi.device) > 1), -math.inf, xi)
+    """ξ = −log ∫ p^α q^(1−α), of plain p and q; −∞ where the integral is infinite."""
+    if not isinstance(alpha, Tensor) and alpha <= 1:
+        return LogLinearPool([p, q], [alpha, 1 - alpha], validate_args=False).log_normalizer
+    # Above one the pool may be at the end of its domain, which is told from rounding in double precision.
+    family = exponential_family(p)
+    parameters = [tuple(t.double() if t.is_floating_point() else t for t in family.parameters(d)) for d in (p, q)]
+    dtype = torch.promote_types(_dtype(family, p), _dtype(family, q))
+    alpha = torch.as_tensor(alpha, dtype=torch.float64, device=family.parameters(p)[0].device)
+    shape = torch.broadcast_shapes(p.batch_shape, q.batch_shape, alpha.shape)
+    with torch.no_grad():
+        kl = kl_divergence(p, q)
+        diverges = family.diverges(p, parameters, [alpha, 1 - alpha]) | (kl == math.inf)
+        diverges = (alpha > 1) & diverges
+    alpha = torch.where(diverges, 0.5, alpha)
+    xi = family.product_normalizer(p, parameters, [alpha, 1 - alpha])
+    xi = torch.where(xi.isnan() & (kl == 0), 0, xi)  # of equal laws without mass somewhere
+    return torch.where(diverges, -math.inf, xi).to(dtype).expand(shape)
 
 
-def _log_ratio(p: Any, q: Any, alpha: float | Tensor, validate_args: bool | None = None) -> Tensor:
-    """E[log p/q] under the pool p^α q^(1−α)."""
-    between = LogLinearPool([p, q], [alpha, 1 - alpha], validate_args, simplex=False)
+def _log_ratio(p: Any, q: Any, alpha: float | Tensor) -> Tensor:
+    """E[log p/q] under the pool p^α q^(1−α), for orders of which there is one."""
+    between = LogLinearPool([p, q], [alpha, 1 - alpha], validate_args=False, simplex=False)
     return exponential_family(p).expected_log_ratio(plain(between), p, q)
 
 
-def _mean_log_ratio(p: Any, q: Any, alpha: float | Tensor) -> Tensor:
-    if not isinstance(alpha, Tensor) and alpha == 1:
-        return kl_divergence(p, q)
+def _mean_log_ratio(p: Any, q: Any, alpha: Tensor) -> Tensor:
     terms = [
         weight * _log_ratio(p, q, 1 + point * (alpha - 1))
         for weight, point in zip(LEGENDRE_WEIGHTS, LEGENDRE_POINTS, strict=True)
@@ -308,7 +319,7 @@ def _chernoff_order(p: Any, q: Any) -> Tensor:
     slope_low, slope_high = kl_divergence(q, p).expand(shape), -kl_divergence(p, q).expand(shape)
     alpha = torch.full_like(low, 0.5)
     for step in range(CHERNOFF_STEPS):
-        slope = -_log_ratio(p, q, alpha, validate_args=False)  # orders in (0, 1), supports that may not overlap
+        slope = -_log_ratio(p, q, alpha)  # orders in (0, 1), supports that may not overlap
         rises = slope > 0
         low, slope_low = torch.where(rises, alpha, low), torch.where(rises, slope, slope_low)
         high, slope_high = torch.where(rises, high, alpha), torch.where(rises, slope_high, slope)

@@ -47,6 +47,8 @@ class ExponentialFamily:
     linear: ClassVar[bool] = False
     infinite: ClassVar[tuple[str, ...]] = ("logits", "gate_logits")
     """Parameters that may be infinite in a member."""
+    bounded: ClassVar[bool] = False
+    """Whether T is bounded and h integrable, so that every finite η is a natural parameter."""
 
     # Hooks: what a family is.
 
@@ -200,6 +202,31 @@ class ExponentialFamily:
         total = masked_sum([self.normalizer(p, *component) for component in parameters], weights)
         return total - self.normalizer(p, *self.product(p, parameters, weights))
 
+    def diverges(self, p: Distribution, parameters: Sequence[Sequence[Tensor]], weights: Sequence[Tensor]) -> Tensor:
+        """Where ∫ ∏ₖ pₖ^{wₖ} is infinite, supports aside: η̃ is no natural parameter, or one but for rounding.
+
+        Arguments as for :meth:`product`; the result broadcasts with the batch shape.
+        """
+        result = torch.zeros_like(weights[0], dtype=torch.bool)
+        if self.bounded or not self.natural_dims:
+            return result
+        etas = [self.to_natural(p, *component) for component in parameters]
+        sums, noises = [], []
+        for i, dim in enumerate(self.natural_dims):
+            terms, shares = [eta[i] for eta in etas], [unsqueeze_right(w, dim) for w in weights]
+            sums.append(masked_sum(terms, shares))
+            noises.append(rounding(terms, shares))
+        for sign in (1, -1):
+            usual = self.from_natural(p, *[eta + sign * noise for eta, noise in zip(sums, noises, strict=True)])
+            for name, value, dim in zip(self.names, usual, self.parameter_dims, strict=True):
+                ends = self.at_end(name, value)
+                inside = self.constructor.arg_constraints[name].check(value)
+                result = result | ~inside | (ends.flatten(-dim).any(-1) if dim else ends)
+        for eta, dim in zip(sums, self.natural_dims, strict=True):  # of opposite infinities
+            unknown = eta.isnan()
+            result = result & ~(unknown.flatten(-dim).any(-1) if dim else unknown)
+        return result
+
     def cross_entropy(self, p: Distribution, q: Distribution) -> Tensor:
         """−E_p[log q(y)] = A(η_q) − ⟨η_q, E_p[T]⟩ − E_p[log h]."""
         parameters = self.parameters(q)
@@ -260,6 +287,12 @@ def sum_products(terms: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
     for w, t in zip(weights[1:], terms[1:], strict=True):
         total = torch.addcmul(total, w, t)
     return total
+
+
+def rounding(terms: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
+    """How far off Σₖ wₖ tₖ may be by rounding; zero where that is infinite."""
+    size = reduce(torch.add, [(w * t).abs() for w, t in zip(weights, terms, strict=True)])
+    return (4 * torch.finfo(size.dtype).eps * size).nan_to_num(0, 0, 0)
 
 
 def weighted_sums(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 import pickle
 from typing import Any
@@ -282,7 +283,7 @@ def test_linear_pools_of_directions_are_right_on_the_far_side(size: int, angle: 
 
     scale = 1 / max(1.0, -along)
     edges = [0.0, *[peak + k * scale for k in (-8, -2, 0, 2, 8, 40) if peak + k * scale > 0]]
-    parts = [scipy.integrate.quad(integrand, *pair, epsabs=0)[0] for pair in zip(edges[:-1], edges[1:], strict=True)]
+    parts = [scipy.integrate.quad(integrand, *pair, epsabs=0)[0] for pair in itertools.pairwise(edges)]
     rest = norm**2 - along**2
     expected = math.log(sum(parts)) - 0.5 * ((peak - along) ** 2 + rest + size * math.log(2 * math.pi))
     p = dist.ProjectedNormal(mean)

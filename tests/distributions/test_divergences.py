@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Any
 
@@ -234,11 +235,6 @@ def test_renyi_is_differentiable_in_both_arguments_and_the_order(name: str, alph
     assert torch.autograd.gradcheck(divergence, inputs, atol=1e-4, rtol=1e-3, eps=1e-5)
 
 
-def test_order_beyond_the_domain_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"alpha: expected an order .* got 2.0: .* got scale outside"):
-        renyi_divergence(dist.Normal(0.0, 2.0), dist.Normal(0.0, 1.0), 2.0)
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_chernoff_coefficient_is_its_integral(name: str) -> None:
     p, q = pair(name)
@@ -340,9 +336,163 @@ def test_chernoff_information_at_the_end(name: str, swapped: bool) -> None:
     torch.testing.assert_close(found, torch.tensor(expected), rtol=1e-4, atol=0)
 
 
-def test_renyi_divergence_at_the_end_of_its_domain() -> None:
-    with pytest.raises(ValueError, match="expected a pool within the domain of Laplace, got scale infinite"):
-        renyi_divergence(dist.Laplace(0.0, 2.0), dist.Laplace(0.0, 1.0), 2.0)
+# Orders above one for which the integral diverges.
+
+
+def number(value: Any) -> Tensor:
+    return torch.tensor(value, dtype=torch.float64)
+
+
+EYE = torch.eye(2, dtype=torch.float64)
+ORDERS: dict[str, tuple[Any, Any, float]] = {
+    "Normal": (dist.Normal(*number([0.0, 3.0])), dist.Normal(*number([1.0, 1.0])), 9 / 8),
+    "LogNormal": (dist.LogNormal(*number([0.0, 3.0])), dist.LogNormal(*number([1.0, 1.0])), 9 / 8),
+    "HalfNormal": (dist.HalfNormal(number(3.0)), dist.HalfNormal(number(1.0)), 9 / 8),
+    "MultivariateNormal": (
+        dist.MultivariateNormal(number([0.0, 1.0]), scale_tril=EYE * number([1.0, 3.0])),
+        dist.MultivariateNormal(number([0.0, 0.0]), scale_tril=EYE),
+        9 / 8,
+    ),
+    "LowRankMultivariateNormal": (
+        dist.LowRankMultivariateNormal(number([0.0, 1.0]), number([[2.0], [2.0]]), number([1.0, 1.0])),
+        dist.LowRankMultivariateNormal(number([0.0, 0.0]), number([[0.0], [0.0]]), number([1.0, 1.0])),
+        9 / 8,
+    ),
+    "Wishart, df": (
+        dist.Wishart(number(3.0), scale_tril=EYE),
+        dist.Wishart(number(8.0), scale_tril=EYE),
+        7 / 5,
+    ),
+    "Wishart, scale": (
+        dist.Wishart(number(3.0), scale_tril=3 * EYE),
+        dist.Wishart(number(3.0), scale_tril=EYE),
+        9 / 8,
+    ),
+    "Exponential": (dist.Exponential(number(0.1)), dist.Exponential(number(0.3)), 1.5),
+    "Gamma, concentration": (dist.Gamma(*number([0.1, 1.0])), dist.Gamma(*number([0.3, 1.0])), 1.5),
+    "Gamma, rate": (dist.Gamma(*number([2.0, 1.0])), dist.Gamma(*number([3.0, 3.0])), 1.5),
+    "InverseGamma": (dist.InverseGamma(*number([2.0, 1.0])), dist.InverseGamma(*number([2.0, 3.0])), 1.5),
+    "Chi2": (dist.Chi2(number(1.0)), dist.Chi2(number(3.0)), 1.5),
+    "Beta": (dist.Beta(*number([0.1, 1.0])), dist.Beta(*number([0.3, 1.0])), 1.5),
+    "Dirichlet": (dist.Dirichlet(number([0.1, 1.0, 2.0])), dist.Dirichlet(number([0.3, 1.0, 1.0])), 1.5),
+    "Kumaraswamy": (dist.Kumaraswamy(*number([2.0, 0.1])), dist.Kumaraswamy(*number([2.0, 0.3])), 1.5),
+    "Laplace": (dist.Laplace(*number([0.0, 2.0])), dist.Laplace(*number([0.0, 1.0])), 2.0),
+    "AsymmetricLaplace": (
+        dist.AsymmetricLaplace(*number([0.0, 2.0, 1.0])),
+        dist.AsymmetricLaplace(*number([0.0, 1.0, 1.0])),
+        2.0,
+    ),
+    "Weibull": (dist.Weibull(*number([2.0, 1.0])), dist.Weibull(*number([1.0, 1.0])), 2.0),
+    "Gumbel": (dist.Gumbel(*number([0.0, 1.0])), dist.Gumbel(*number([math.log(3), 1.0])), 1.5),
+    "Pareto": (dist.Pareto(*number([1.0, 1.0])), dist.Pareto(*number([1.0, 3.0])), 1.5),
+    "LKJ": (dist.LKJ(2, number(0.1)), dist.LKJ(2, number(0.3)), 1.5),
+    "LKJCholesky": (dist.LKJCholesky(3, number(0.1)), dist.LKJCholesky(3, number(0.3)), 1.5),
+    "Geometric": (dist.Geometric(number(0.19)), dist.Geometric(number(0.271)), 3.0),
+    "NegativeBinomial": (
+        dist.NegativeBinomial(number(2.0), number(0.81)),
+        dist.NegativeBinomial(number(2.0), number(0.729)),
+        3.0,
+    ),
+    "ZeroInflatedDistribution": (
+        dist.ZeroInflatedDistribution(dist.Geometric(number(0.19)), gate=number(0.3)),
+        dist.ZeroInflatedDistribution(dist.Geometric(number(0.271)), gate=number(0.3)),
+        3.0,
+    ),
+    "logit-Normal": (
+        dist.TransformedDistribution(dist.Normal(*number([0.0, 3.0])), [torch.distributions.SigmoidTransform()]),
+        dist.TransformedDistribution(dist.Normal(*number([1.0, 1.0])), [torch.distributions.SigmoidTransform()]),
+        9 / 8,
+    ),
+    "Independent Normal": (
+        dist.Normal(number(0.0), number([1.0, 3.0])).to_event(1),
+        dist.Normal(number(0.0), number([1.0, 1.0])).to_event(1),
+        9 / 8,
+    ),
+    "masked Gamma": (
+        dist.Gamma(*number([2.0, 1.0])).mask(torch.tensor(True)),
+        dist.Gamma(*number([3.0, 3.0])).mask(torch.tensor(True)),
+        1.5,
+    ),
+}
+"""p, q and the least order for which their divergence is infinite."""
+
+
+@pytest.mark.faults("Rényi divergence beyond the natural parameter space")
+@pytest.mark.parametrize("validate", [True, False])
+@pytest.mark.parametrize("name", ORDERS)
+def test_renyi_divergence_is_infinite_from_the_end_of_the_domain_on(name: str, validate: bool) -> None:
+    p, q, end = ORDERS[name]
+    p, q = copy.copy(p), copy.copy(q)
+    for member in (p, q):
+        set_validation(member, validate)
+    below = float(renyi_divergence(p, q, 1 + 0.999 * (end - 1)))
+    assert math.isfinite(below)
+    assert below > float(renyi_divergence(p, q, 1 + 0.9 * (end - 1))) > 0
+    assert math.isfinite(chernoff_coefficient(p, q, 1 + 0.999 * (end - 1)))
+    for order in (end, end + 0.01, 100.0):
+        assert renyi_divergence(p, q, order) == math.inf
+        assert chernoff_coefficient(p, q, order) == math.inf
+    orders = number([0.5, 1.0, 1 + 0.999 * (end - 1), end, 50.0])
+    assert renyi_divergence(p, q, orders).tolist() == [
+        *[pytest.approx(float(renyi_divergence(p, q, float(order)))) for order in orders[:3]],
+        math.inf,
+        math.inf,
+    ]
+    assert renyi_divergence(p, p, 9.0) == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.faults("Rényi divergence beyond the natural parameter space")
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_infinite_divergences_beside_finite_ones(dtype: torch.dtype) -> None:
+    """With the gradients of the others."""
+    scale = torch.tensor([3.0, 1.0, 0.5], dtype=dtype, requires_grad=True)
+    p, q = dist.Normal(torch.zeros((), dtype=dtype), scale), dist.Normal(torch.zeros((), dtype=dtype), 1.0)
+    for order in (9 / 8, torch.tensor(9 / 8, dtype=dtype)):
+        found = renyi_divergence(p, q, order)
+        assert found.dtype == dtype
+        assert found[0] == math.inf
+        expected = -scale.detach()[1:].double().log() - 4 * (9 / 8 - scale.detach()[1:].double().square() / 8).log()
+        torch.testing.assert_close(found[1:].detach().double(), expected, rtol=0, atol=10 * torch.finfo(dtype).eps)
+        (gradient,) = torch.autograd.grad(found[1:].sum(), scale)
+        assert gradient[0] == 0
+        s = scale.detach().double()
+        slope = -1 / s + s / (9 / 8 - s.square() / 8)
+        torch.testing.assert_close(gradient[1:].double(), slope[1:], rtol=0, atol=10 * torch.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("scale", [100.0, 1e4])
+@pytest.mark.parametrize("share", [0.5, 0.99])
+def test_orders_near_one_of_laws_so_far_apart_that_the_end_is_near(scale: float, share: float) -> None:
+    order = 1 + share / (scale**2 - 1)
+    p, q = (dist.Normal(*number([0.0, s])) for s in (scale, 1.0))
+    expected = -math.log(scale) - 0.5 / (order - 1) * math.log1p(-share)
+    assert float(renyi_divergence(p, q, order)) == pytest.approx(expected, rel=1e-6)
+    assert float(renyi_divergence(p, q, number(order))) == pytest.approx(expected, rel=1e-6)
+    assert renyi_divergence(p, q, 1 + 1.01 / (scale**2 - 1)) == math.inf
+
+
+def test_no_order_is_infinite_where_the_statistics_are_bounded() -> None:
+    pairs = [
+        (dist.VonMises(*number([0.0, 1.0])), dist.VonMises(*number([0.0, 3.0]))),
+        (dist.VonMises3D(number([1.0, 0.0, 0.0])), dist.VonMises3D(number([3.0, 0.0, 0.0]))),
+        (dist.SineBivariateVonMises(*number([0, 0, 1, 1, 0.5])), dist.SineBivariateVonMises(*number([0, 0, 3, 3, 1]))),
+        (dist.Bernoulli(number(0.5)), dist.Bernoulli(number(0.9))),
+        (dist.Categorical(logits=number([0.5, 0.5, 0.0]).log()), dist.Categorical(logits=number([0.9, 0.1, 0]).log())),
+        (dist.Binomial(3, number(0.5)), dist.Binomial(3, number(0.9))),
+        (dist.ContinuousBernoulli(number(0.5)), dist.ContinuousBernoulli(number(0.9))),
+    ]
+    for p, q in pairs:
+        for order in (1.5, 2.0, 30.0):
+            assert 0 < renyi_divergence(p, q, order) < math.inf
+    p, q = pairs[4]
+    assert float(renyi_divergence(p, q, 2.0)) == pytest.approx(math.log(0.25 / 0.9 + 0.25 / 0.1))
+    assert renyi_divergence(p, dist.Categorical(logits=number([0.5, 0.0, 0.5]).log()), 2.0) == math.inf
+    p, q = pairs[2]  # whose pool is out of what Pyro takes at this order, though the integral is finite
+    step = 2 * math.pi / 400
+    phi = torch.arange(400).double() * step
+    y = torch.cartesian_prod(phi, phi)
+    log_integral = (2.0 * p.log_prob(y) - q.log_prob(y)).logsumexp(0) + 2 * math.log(step)
+    torch.testing.assert_close(renyi_divergence(p, q, 2.0), log_integral, atol=1e-6, rtol=1e-6)
 
 
 # Counts.

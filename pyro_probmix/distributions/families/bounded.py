@@ -32,6 +32,7 @@ class ContinuousBernoulliFamily(ExponentialFamily):
     names = ("logits",)
     parameter_dims = (0,)
     natural_dims = (0,)
+    bounded = True
 
     def to_natural(self, p: Distribution, *parameters: Tensor) -> tuple[Tensor, ...]:
         return parameters

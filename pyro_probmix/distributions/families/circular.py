@@ -38,6 +38,7 @@ class VonMisesFamily(ExponentialFamily):
     names = ("loc", "concentration")
     parameter_dims = (0, 0)
     natural_dims = (0, 0)
+    bounded = True
 
     def to_natural(self, p: Distribution, *parameters: Tensor) -> tuple[Tensor, ...]:
         loc, concentration = parameters
@@ -92,6 +93,7 @@ class VonMises3DFamily(ExponentialFamily):
     parameter_dims = (1,)
     natural_dims = (1,)
     linear = True
+    bounded = True
 
     def to_natural(self, p: Distribution, *parameters: Tensor) -> tuple[Tensor, ...]:
         return parameters
@@ -128,6 +130,7 @@ class SineBivariateVonMisesFamily(ExponentialFamily):
     names = ("phi_concentration", "psi_concentration", "correlation")
     parameter_dims = (0, 0, 0)
     natural_dims = (0, 0, 0)
+    bounded = True
     fixed = ("phi_loc", "psi_loc")
     linear = True
 

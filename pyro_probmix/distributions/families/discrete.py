@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from functools import reduce
 from typing import Any
 
 import pyro.distributions as dist
@@ -31,6 +33,7 @@ class _LogitFamily(ExponentialFamily):
     """What depends on the log-probabilities of all values alone, which infinite logits leave exact."""
 
     names = ("logits",)
+    bounded = True
 
     def log_masses(self, logits: Tensor) -> Tensor:
         """log p(y) of every value y, along a last dimension."""
@@ -45,8 +48,11 @@ class _LogitFamily(ExponentialFamily):
     def pooling_normalizer(
         self, p: Distribution, parameters: Sequence[Sequence[Tensor]], weights: Sequence[Tensor]
     ) -> Tensor:
+        # What a component of positive weight gives no mass has none, even where one of negative weight gives none.
         log_masses = [self.log_masses(*component) for component in parameters]
-        return -masked_sum(log_masses, [w.unsqueeze(-1) for w in weights]).logsumexp(-1)
+        shares = [w.unsqueeze(-1) for w in weights]
+        none = reduce(torch.logical_or, [(w > 0) & (t == -math.inf) for w, t in zip(shares, log_masses, strict=True)])
+        return -masked_sum(log_masses, shares).masked_fill(none, -math.inf).logsumexp(-1)
 
     def product_normalizer(
         self, p: Distribution, parameters: Sequence[Sequence[Tensor]], weights: Sequence[Tensor]

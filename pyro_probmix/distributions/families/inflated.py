@@ -166,6 +166,10 @@ class ZeroInflatedFamily(ExponentialFamily):
         usual = family.product(base, [component[:-1] for component in parameters], weights)
         return *usual, self._gate(p, usual, parameters, weights)
 
+    def diverges(self, p: Any, parameters: Sequence[Sequence[Tensor]], weights: Sequence[Tensor]) -> Tensor:
+        family, base = self.inner(p)
+        return family.diverges(base, [component[:-1] for component in parameters], weights)
+
     def _gate(
         self,
         p: Any,

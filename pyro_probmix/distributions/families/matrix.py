@@ -12,12 +12,13 @@ from torch import Tensor
 from torch.distributions import Distribution
 from torch.linalg import solve_triangular
 
-from pyro_probmix.distributions.exponential_family import ExponentialFamily, register_family, sum_products
+from pyro_probmix.distributions.exponential_family import ExponentialFamily, register_family, rounding, sum_products
 from pyro_probmix.distributions.families._corrected import LKJ, LKJCholesky
 from pyro_probmix.distributions.families.normal import (
     MultivariateNormalFamily,
     _inverse_factor,
     _log_determinant,
+    no_precision,
 )
 
 __all__ = ["LKJCholeskyFamily", "LKJFamily", "WishartFamily"]
@@ -63,6 +64,11 @@ class WishartFamily(ExponentialFamily):
             rows = bad.nonzero().squeeze(-1).tolist()[:5]
             return f"df or scale_tril outside their domain at batch index {rows}"
         return None
+
+    def diverges(self, p: Distribution, parameters: Sequence[Sequence[Tensor]], weights: Sequence[Tensor]) -> Tensor:
+        (shapes, inverses) = zip(*[self.to_natural(p, *component) for component in parameters], strict=True)
+        few = sum_products(shapes, weights) + 1 <= rounding(shapes, weights)
+        return few | no_precision(inverses, weights)
 
     def pool(
         self, p: Distribution, parameters: Sequence[Sequence[Tensor]], weights: Sequence[Tensor]

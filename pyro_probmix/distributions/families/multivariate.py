@@ -23,7 +23,7 @@ from pyro_probmix.distributions.exponential_family import (
     restore_members,
 )
 from pyro_probmix.distributions.families._numerics import cholesky
-from pyro_probmix.distributions.families.normal import LOG_2PI, _inverse_factor, not_definite
+from pyro_probmix.distributions.families.normal import LOG_2PI, _inverse_factor, no_precision, not_definite
 
 __all__ = ["LowRankMultivariateNormal", "LowRankMultivariateNormalFamily"]
 
@@ -109,6 +109,9 @@ class LowRankMultivariateNormalFamily(ExponentialFamily):
     def normalizer(self, p: Distribution, *parameters: Tensor) -> Tensor:
         loc, factor, diag = parameters
         return 0.5 * (_distance(loc, factor, diag) + loc.shape[-1] * LOG_2PI + _log_det(factor, diag))
+
+    def diverges(self, p: Distribution, parameters: Sequence[Sequence[Tensor]], weights: Sequence[Tensor]) -> Tensor:
+        return no_precision([self.to_natural(p, *component)[1] for component in parameters], weights)
 
     def statistics(self, p: Distribution, y: Tensor) -> tuple[Tensor, ...]:
         return y, y.unsqueeze(-1) * y.unsqueeze(-2)

@@ -140,6 +140,9 @@ class MultivariateNormalFamily(ExponentialFamily):
         loc, scale_tril = parameters
         return 0.5 * (_solve(scale_tril, loc).square() + LOG_2PI).sum(-1) + _log_determinant(scale_tril)
 
+    def diverges(self, p: Distribution, parameters: Sequence[Sequence[Tensor]], weights: Sequence[Tensor]) -> Tensor:
+        return no_precision([self.to_natural(p, *component)[1] for component in parameters], weights)
+
     def statistics(self, p: Distribution, y: Tensor) -> tuple[Tensor, ...]:
         return y, y.unsqueeze(-1) * y.unsqueeze(-2)
 
@@ -229,6 +232,17 @@ def not_definite(factor: Tensor) -> str | None:
     """What is wrong with the precision whose :func:`cholesky` this is made of, or None."""
     bad = factor.isnan().any(-1).any(-1)
     return f"a precision that is not positive-definite{at_index(bad)}" if bad.any() else None
+
+
+def no_precision(terms: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
+    """Where −Σₖ wₖ tₖ of matrices is not positive definite, or is but for rounding."""
+    shares = [unsqueeze_right(w, 2) for w in weights]
+    size = reduce(torch.add, [(w * t).abs() for w, t in zip(shares, terms, strict=True)])
+    unit = size.diagonal(dim1=-2, dim2=-1).rsqrt()
+    scaled = -sum_products(terms, shares) * unit.unsqueeze(-1) * unit.unsqueeze(-2)
+    noise = 4 * torch.finfo(unit.dtype).eps * unit.shape[-1]
+    identity = torch.eye(unit.shape[-1], dtype=unit.dtype, device=unit.device)
+    return torch.linalg.cholesky_ex(scaled - noise * identity).info != 0
 
 
 def _inverse_factor(precision: Tensor) -> Tensor:

@@ -28,6 +28,7 @@ class SpanningTreeFamily(ExponentialFamily):
     parameter_dims = (1,)
     natural_dims = (1,)
     linear = True
+    bounded = True
 
     def build(self, p: Any, parameters: Sequence[Tensor], **fixed: Any) -> Any:
         shape = parameters[0].shape

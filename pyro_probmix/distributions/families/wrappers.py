@@ -104,6 +104,10 @@ class _WrapperFamily(ExponentialFamily):
         family, base = self.inner(p)
         return family.product_normalizer(base, parameters, weights)
 
+    def diverges(self, p: Any, parameters: Sequence[Sequence[Tensor]], weights: Sequence[Tensor]) -> Tensor:
+        family, base = self.inner(p)
+        return family.diverges(base, parameters, weights)
+
     def cross_entropy(self, p: Any, q: Any) -> Tensor:
         family, base = self.inner(p)
         return family.cross_entropy(base, plain(q.base_dist))
@@ -152,6 +156,11 @@ class IndependentFamily(_WrapperFamily):
         ndims = p.reinterpreted_batch_ndims
         normalizers = super().product_normalizer(p, parameters, [unsqueeze_right(w, ndims) for w in weights])
         return sum_right(normalizers, ndims)
+
+    def diverges(self, p: Any, parameters: Sequence[Sequence[Tensor]], weights: Sequence[Tensor]) -> Tensor:
+        ndims = p.reinterpreted_batch_ndims
+        result = super().diverges(p, parameters, [unsqueeze_right(w, ndims) for w in weights])
+        return result.flatten(-ndims).any(-1)
 
     def normalizer(self, p: Any, *parameters: Tensor) -> Tensor:
         return sum_right(super().normalizer(p, *parameters), p.reinterpreted_batch_ndims)
