@@ -23,6 +23,7 @@ __all__ = ["Counting", "Lebesgue", "Measure"]
 MAX_INTEGERS = 2**20
 NEWTON_STEPS = 60
 MAX_HELD = 2**24  # points
+LEAST_UNCERTAIN = 1e-6  # share of the mass: what is told of it nearer to an end than numbers are cannot be better
 
 
 class Measure(ABC):
@@ -89,6 +90,15 @@ class Lebesgue(Measure):
                     "components, weights: expected a pool with a finite integral that the quadrature can find to "
                     f"accuracy {self.accuracy:g}, got none{at}"
                 )
+            unsure = grid.uncertain.sum(0) > max(self.accuracy, LEAST_UNCERTAIN)
+            if power == 0 and unsure.any():
+                rows = unsure.nonzero().tolist()[:5]
+                at = f" at batch index {rows}" if unsure.dim() else ""
+                raise ValueError(
+                    "components, weights: expected a pool whose mass is not so near an end of the support that "
+                    "numbers cannot tell where, got one that may be wrong by "
+                    f"{float(grid.uncertain.sum(0).max()):.1g}{at}; a larger accuracy takes it for what it is"
+                )
             self._grids[power] = grid
         return self._grids[power]
 
@@ -113,9 +123,12 @@ class Lebesgue(Measure):
         grid = self.grid(log_f, power)
         y, log_stretch = self._moved(grid.y)
         dead = grid.log_weights == -math.inf
-        return y, (_in_blocks(log_f, y) + log_stretch + grid.log_weights.masked_fill(dead, 0)).masked_fill(
-            dead, -math.inf
-        )
+        values = _in_blocks(log_f, y)
+        terms = values + log_stretch + grid.log_weights.masked_fill(dead, 0)
+        if values.requires_grad:  # the weight of what is beyond the ends depends on how f falls there
+            fall = (log_f(self._moved(grid.before)[0]) - values[-2:]) * grid.steepness
+            terms = torch.cat([terms[:-2], terms[-2:] - (fall - fall.detach())])
+        return y, terms.masked_fill(dead, -math.inf)
 
     def log_total(self, log_f: LogFunction) -> Tensor:
         grid = self.grid(log_f)

@@ -148,6 +148,11 @@ class Grid:
         log_weights: logarithms of the weights; −∞ where a node does not count.
         divergent: of shape (2,) + batch; whether the integral is infinite at the lower and upper end.
         beyond: of shape (2,) + batch; how far log f, beyond either end, is on average from that of the last node.
+        before: of shape (2,) + batch; a point on the near side of the last node at either end, where f tells how it
+            falls towards the end.
+        steepness: of shape (2,) + batch; by how much the logarithm of what is beyond either end grows with log f
+            there, relative to the last node; 0 where a node does not count.
+        uncertain: of shape (2,) + batch; by what share of the integral what is beyond either end may be wrong.
         log_total: logarithm of the integral, of the batch shape.
         converged: of the batch shape; whether the accuracy was reached.
     """
@@ -157,6 +162,9 @@ class Grid:
     log_weights: Tensor
     divergent: Tensor
     beyond: Tensor
+    before: Tensor
+    steepness: Tensor
+    uncertain: Tensor
     log_total: Tensor
     converged: Tensor
 
@@ -358,7 +366,9 @@ def _grid(log_f: LogFunction, first: Panels, cells: _Cells, log_total: Tensor, c
     y, log_weights = (t.flatten(0, 1) for t in positions(panels))
     log_total = log_total.reshape(batch)
     tails = [_tail(log_f, first, 0), _tail(log_f, first, -1)]
-    end, end_weight, end_term, divergent, beyond = (torch.stack(parts) for parts in zip(*tails, strict=True))
+    end, end_weight, end_term, divergent, beyond, before, steepness, bend = (
+        torch.stack(parts) for parts in zip(*tails, strict=True)
+    )
     terms = torch.cat([values + log_weights, end_term])
     nodes, log_weights = torch.cat([y, end]), torch.cat([log_weights, end_weight])
     dead = terms - log_total <= NEGLIGIBLE
@@ -370,6 +380,9 @@ def _grid(log_f: LogFunction, first: Panels, cells: _Cells, log_total: Tensor, c
         log_weights.masked_fill(dead, -math.inf),
         divergent & ~dead[-2:],
         beyond.masked_fill(dead[-2:], 0),
+        torch.where(dead[-2:], best, before),
+        steepness.masked_fill(dead[-2:], 0),
+        ((end_term - terms.logsumexp(0)).exp() * bend).masked_fill(dead[-2:], 0),
         terms.logsumexp(0),
         converged.reshape(batch) & log_total.isfinite(),
     )
@@ -379,17 +392,33 @@ def _tail(log_f: LogFunction, panels: Panels, index: int) -> tuple[Tensor, ...]:
     """A node for what is beyond the last panel at that end.
 
     There f is taken for the power of the distance that it is at the end of the panel. Its place, log weight
-    and term, whether the integral is infinite, and the mean of log f relative to the node's.
+    and term, whether the integral is infinite, the mean of log f relative to the node's, a point before it, by how
+    much the term grows with log f there, and by what share of itself the term changes with where f is looked at.
     """
     panel = panels.map(lambda field: field[index])
     last, inner = (panel.start, panel.stop) if index == 0 else (panel.stop, panel.start)
-    y, log_slope = panel.locate(torch.stack([last, last + (inner - last).clamp(-1, 1)]))
+    near, apart = (inner - last).clamp(-1, 1), (inner - last).clamp(-4, 4)
+    y, log_slope = panel.locate(torch.stack([last, last + near, last + apart]))
     values = log_f(y)
     inwards = values + log_slope
     nothing = values[0] == -math.inf
-    decay = (inwards[1] - torch.where(nothing, 0, inwards[0])) / (inner - last).abs().clamp(max=1)
-    decay = torch.where(nothing, 1, decay)
-    log_weight = log_slope[0] - decay.clamp(min=FLATTEST_TAIL).log()
+    step = near.abs()
+    slope = (inwards[1] - torch.where(nothing, 0, inwards[0])) / step
+    before = (inwards[2] - torch.where(nothing, 0, inwards[1])) / (apart.abs() - step)
+    decay = torch.where(nothing, 1, slope)
+    steep = decay.clamp(min=FLATTEST_TAIL)
+    log_weight = log_slope[0] - steep.log()
     direction = (last - inner).sign()  # of t, outwards
-    beyond = -(decay + direction) / decay.clamp(min=FLATTEST_TAIL)
-    return y[0], log_weight, values[0] + log_weight, ~(decay > FLATTEST_TAIL), beyond
+    beyond = -(decay + direction) / steep
+    rounding = torch.finfo(y.dtype).eps * panel.anchor.abs() * (-last).exp()  # of the distance
+    bend = torch.where(apart.abs() > step, (slope - before).abs(), 0).maximum(rounding) / steep
+    return (
+        y[0],
+        log_weight,
+        values[0] + log_weight,
+        ~(decay > FLATTEST_TAIL),
+        beyond,
+        y[1],
+        1 / (steep * step),
+        bend.masked_fill(nothing, 0),
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,15 @@ import torch
 from torch import Tensor
 from torch.distributions import kl_divergence
 
-from pyro_probmix.distributions import LogLinearPool, cross_entropy, index_select, log_base_measure, log_linear_pool
+from pyro_probmix.distributions import (
+    LogLinearPool,
+    cross_entropy,
+    index_select,
+    log_base_measure,
+    log_linear_pool,
+    renyi_divergence,
+)
+from pyro_probmix.distributions import kl_divergence as pm_kl
 
 ONES = torch.ones(3)
 ZEROS = torch.zeros(3)
@@ -133,6 +142,33 @@ def test_a_gate_of_exactly_zero_or_one(rate: float) -> None:
     for members in ([none, none], [none, half]):
         xi = LogLinearPool(members, [0.5, 0.5]).log_normalizer
         assert (xi >= 0).all()
+
+
+@pytest.mark.faults("zero-inflated gates of 0 and 1 in KL")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("law", "values"), [(dist.Poisson, (4.0, 3.0)), (dist.Geometric, (0.4, 0.3))])
+def test_divergences_of_gates_of_exactly_zero_and_one(law: Any, values: tuple[float, float], dtype: Any) -> None:
+    """By the sum over the counts; where the gate is one, nothing but zero has mass."""
+    y = torch.arange(150, dtype=torch.float64)
+    bases = [law(torch.tensor(value, dtype=dtype)) for value in values]
+    log_masses = [law(torch.tensor(value, dtype=torch.float64)).log_prob(y) for value in values]
+    gates = [0.0, 0.3, 1.0]
+    for first, second in itertools.product(gates, gates):
+        p, q = (
+            dist.ZeroInflatedDistribution(base, gate=torch.tensor(gate, dtype=dtype))
+            for base, gate in zip(bases, (first, second), strict=True)
+        )
+        mass, other = (
+            (1 - gate) * log_mass.exp() + gate * (y == 0)
+            for log_mass, gate in zip(log_masses, (first, second), strict=True)
+        )
+        expected = torch.where(mass > 0, mass * (mass / other).log(), 0).sum().to(dtype)
+        assert (expected == torch.inf) == (second == 1 > first)
+        torch.testing.assert_close(pm_kl(p, q), expected)
+        for pair in ((LogLinearPool([p], [1]), q), (p, LogLinearPool([q, q], [0.5, 0.5]))):
+            torch.testing.assert_close(kl_divergence(*pair), expected)
+        torch.testing.assert_close(pm_kl(p, p), torch.zeros((), dtype=dtype))
+        assert (renyi_divergence(p, q, 1.2) == torch.inf) == (second == 1 > first)
 
 
 @pytest.mark.parametrize(("n", "mean"), [(0.5, 1e-3), (0.5, 2.0), (20.0, 300.0), (3.0, 1e4)])

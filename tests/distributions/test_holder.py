@@ -6,6 +6,7 @@ import copy
 import itertools
 import math
 import pickle
+import re
 
 import numpy as np
 import pyro.distributions as dist
@@ -15,7 +16,7 @@ import scipy.stats
 import torch
 from torch import Tensor
 
-from pyro_probmix.distributions import HolderPool, LinearPool, NumericalPool
+from pyro_probmix.distributions import HolderPool, LinearPool, LogLinearPool, NumericalPool
 
 FIRST, SECOND = scipy.stats.norm(0, 1), scipy.stats.laplace(3, 0.7)
 INPUTS = [0.3, 0.0, 1.0, 3.0, 0.7]
@@ -147,3 +148,71 @@ def test_a_component_of_weight_zero_moves_nothing() -> None:
     pool = HolderPool([dist.Uniform(double, high), dist.Normal(double, double + 1)], [0.0, 1.0], 1.0)
     (gradient,) = torch.autograd.grad(pool.mean + pool.log_normalizer, high, allow_unused=True)
     assert gradient is None or gradient.abs() < 1e-12
+
+
+# Mass nearer to an end of the support than numbers are
+
+NEAR_AN_END = {
+    "below, of one power": ((0.01, 1.0), (2.0, 3.0)),
+    "below, of two powers": ((0.01, 1.0), (0.02, 1.0)),
+    "above, of two powers": ((2.0, 0.01), (3.0, 0.02)),
+    "both": ((0.01, 0.01), (2.0, 3.0)),
+    "one each": ((0.01, 2.0), (0.5, 0.01)),
+    "both, larger": ((0.1, 0.1), (0.2, 0.3)),
+    "very near": ((1e-3, 1.0), (2.0, 2.0)),
+}
+
+
+@pytest.mark.faults("HolderPool of Beta(0.01, .)")
+@pytest.mark.parametrize("exponent", [-1.0, 0.0, 0.3, 0.5, 1.0, 2.0])
+@pytest.mark.parametrize("name", NEAR_AN_END)
+def test_mass_that_numbers_cannot_tell_from_an_end_is_right_or_refused(name: str, exponent: float) -> None:
+    weights = torch.tensor([0.3, 0.7], dtype=torch.float64)
+    members = [dist.Beta(*torch.tensor(pair, dtype=torch.float64)) for pair in NEAR_AN_END[name]]
+    # In the log-odds of y, where every distance to an end is a number.
+    x = torch.linspace(-math.asinh(3e5), math.asinh(3e5), 400001, dtype=torch.float64)
+    odds, step = x.sinh(), float(x[1] - x[0])
+    log_y, log_rest = torch.nn.functional.logsigmoid(odds), torch.nn.functional.logsigmoid(-odds)
+    log_probs = torch.stack([(a - 1) * log_y + (b - 1) * log_rest + _log_beta(a, b) for a, b in NEAR_AN_END[name]], -1)
+    power = exponent * log_probs + weights.log()
+    log_f = (weights * log_probs).sum(-1) if exponent == 0 else power.logsumexp(-1) / exponent
+    terms = log_f + log_y + log_rest + x.cosh().log() + math.log(step)
+    pool = HolderPool(members, weights, exponent)
+    try:
+        found, mean = pool.log_normalizer, pool.mean
+    except ValueError as error:
+        assert exponent != 0 or name not in ("below, of one power", "below, of two powers", "very near")
+        assert re.search(r"near an end of the support .* wrong by|can find to accuracy", str(error))  # noqa: PT017
+        return
+    torch.testing.assert_close(found, -terms.logsumexp(0), rtol=0, atol=2e-6)
+    torch.testing.assert_close(mean, (terms.softmax(0) * log_y.exp()).sum(), rtol=0, atol=2e-6)
+
+
+def _log_beta(a: float, b: float) -> float:
+    return math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b)
+
+
+def test_what_is_taken_for_mass_near_an_end_by_a_larger_accuracy() -> None:
+    members = [dist.Beta(*torch.tensor(pair, dtype=torch.float64)) for pair in NEAR_AN_END["both"]]
+    batch = dist.Beta(*torch.tensor([[2.0, 0.01], [3.0, 0.01]], dtype=torch.float64))
+    with pytest.raises(ValueError, match=r"wrong by \d.* at batch index \[\[1\]\]; a larger accuracy"):
+        _ = HolderPool([batch, batch], [0.5, 0.5], 1.0).log_normalizer
+    pool = HolderPool(members, [0.5, 0.5], 1.0, accuracy=1e-3)
+    assert abs(float(pool.log_normalizer)) < 1e-3
+
+
+@pytest.mark.faults("HolderPool of Beta(0.01, .)")
+@pytest.mark.parametrize(
+    "values", [(0.01, 1.0, 0.02, 1.0), (2.0, 0.1, 3.0, 0.2), (0.3, 0.4, 0.2, 0.3), (0.1, 1.0, 2.0, 3.0)]
+)
+def test_gradients_see_mass_near_an_end(values: tuple[float, ...]) -> None:
+    """Of what is beyond the last node, as those of the closed form do."""
+    found = []
+    for pool_type in (NumericalPool, LogLinearPool):
+        a, b, c, d = (torch.tensor(v, dtype=torch.float64, requires_grad=True) for v in values)
+        first = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
+        pool = pool_type([dist.Beta(a, b), dist.Beta(c, d)], [first, 1 - first])
+        inputs = [a, b, c, d, first]
+        normalizer = torch.autograd.grad(pool.log_normalizer, inputs)
+        found.append([*normalizer, *torch.autograd.grad(pool.mean, inputs)])
+    torch.testing.assert_close(*found, rtol=1e-5, atol=1e-6)

@@ -151,9 +151,10 @@ class ZeroInflatedFamily(ExponentialFamily):
         gate, log_zeros = _gate_logits(q), [self.log_zero(d, family.parameters(b)) for d, b in ((p, base), (q, other))]
         inflated = _gate_logits(p).sigmoid()
         zero = torch.logaddexp(logsigmoid(gate), logsigmoid(-gate) + log_zeros[1])
-        mass = (1 - inflated) * log_zeros[0].exp()
-        counted = (1 - inflated) * (family.cross_entropy(base, other) - logsigmoid(-gate))
-        return counted + masked_sum([log_zeros[1] + logsigmoid(-gate), -zero], [mass, mass + inflated])
+        counted = 1 - inflated
+        mass, others = counted * log_zeros[0].exp(), counted * -torch.expm1(log_zeros[0])
+        terms = [log_zeros[1], -zero, -_log_open(gate)]
+        return counted * family.cross_entropy(base, other) + masked_sum(terms, [mass, mass + inflated, others])
 
     def pool(self, p: Any, parameters: Sequence[Sequence[Tensor]], weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
         family, base = self.inner(p)
@@ -229,3 +230,9 @@ def _gate_logits(p: Any) -> Tensor:
         none, sure = given == 0, given == 1
         logits = given.masked_fill(none | sure, 0.5).logit()
     return logits.masked_fill(none, -limit).masked_fill(sure, limit)
+
+
+def _log_open(gate_logits: Tensor) -> Tensor:
+    """log(1 − gate), −∞ where the logits are held because the gate is one."""
+    sure = gate_logits >= -0.999 * math.log(torch.finfo(gate_logits.dtype).tiny)
+    return logsigmoid(-gate_logits).masked_fill(sure, -math.inf)
