@@ -49,7 +49,7 @@ class LinearPool(Pool):
     def __init__(
         self, components: Components, weights: Weights | None = None, validate_args: bool | None = None
     ) -> None:
-        self._given = components if isinstance(components, Distribution) else tuple_of_distributions(components)
+        self._given: Any = components if isinstance(components, Distribution) else tuple_of_distributions(components)
         self._batched = corrected(components) if isinstance(components, Distribution) else None
         if self._batched is not None:
             if not self._batched.batch_shape:

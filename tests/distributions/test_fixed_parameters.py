@@ -144,7 +144,7 @@ def test_a_gate_of_exactly_zero_or_one(rate: float) -> None:
         assert (xi >= 0).all()
 
 
-@pytest.mark.faults("zero-inflated gates of 0 and 1 in KL")
+@pytest.mark.faults("value on the boundary")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(("law", "values"), [(dist.Poisson, (4.0, 3.0)), (dist.Geometric, (0.4, 0.3))])
 def test_divergences_of_gates_of_exactly_zero_and_one(law: Any, values: tuple[float, float], dtype: Any) -> None:

@@ -57,7 +57,7 @@ WRAPPERS = {
 }
 
 
-@pytest.mark.faults("KL of pools made independent")
+@pytest.mark.faults("pools under Pyro's methods")
 @pytest.mark.parametrize("wrapper", WRAPPERS)
 @pytest.mark.parametrize("name", MEMBERS)
 def test_kl_of_a_wrapped_pool_is_that_of_what_it_fused(name: str, wrapper: str) -> None:
@@ -83,7 +83,7 @@ def test_kl_of_a_wrapped_pool_is_that_of_what_it_fused(name: str, wrapper: str) 
     assert found
 
 
-@pytest.mark.faults("KL of pools made independent")
+@pytest.mark.faults("pools under Pyro's methods")
 def test_kl_of_independent_normals_and_a_multivariate_normal() -> None:
     p, q = dist.Normal(torch.tensor([1.0, 2.0]), 0.5), dist.Normal(torch.tensor([0.0, 3.0]), 2.0)
     covariance = torch.tensor([[2.0, 0.5], [0.5, 1.0]])
@@ -110,7 +110,7 @@ POOLS = {
 }
 
 
-@pytest.mark.faults("has_rsample_ on pools")
+@pytest.mark.faults("pools under Pyro's methods")
 @pytest.mark.parametrize("name", POOLS)
 def test_draws_without_gradient_where_they_are_asked_for(name: str) -> None:
     loc = torch.tensor(0.5, requires_grad=True)
@@ -130,7 +130,7 @@ def test_draws_without_gradient_where_they_are_asked_for(name: str) -> None:
         p.has_rsample_(1)
 
 
-@pytest.mark.faults("has_rsample_ on pools")
+@pytest.mark.faults("pools under Pyro's methods")
 @pytest.mark.parametrize("chosen", [True, False])
 def test_a_guide_of_a_pool_with_and_without_gradient_of_its_draws(chosen: bool) -> None:
     """Without one, the gradient is that of the score."""

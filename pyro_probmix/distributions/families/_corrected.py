@@ -82,6 +82,8 @@ class LKJCholesky(dist.LKJCholesky):
 class LKJ(dist.LKJ):
     """LKJ, whose draws have the law of its density in any dimension, and which expands."""
 
+    base_dist: Any
+
     def __init__(self, dim: int, concentration: float | Tensor = 1.0, validate_args: bool | None = None) -> None:
         super().__init__(dim, concentration, validate_args)
         self.base_dist = corrected(self.base_dist)
