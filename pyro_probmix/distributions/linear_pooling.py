@@ -49,7 +49,7 @@ class LinearPool(Pool):
     def __init__(
         self, components: Components, weights: Weights | None = None, validate_args: bool | None = None
     ) -> None:
-        self._given: Any = components if isinstance(components, Distribution) else tuple_of_distributions(components)
+        self._given: Any = components
         self._batched = corrected(components) if isinstance(components, Distribution) else None
         if self._batched is not None:
             if not self._batched.batch_shape:
@@ -57,6 +57,7 @@ class LinearPool(Pool):
             size, batch_shape = self._batched.batch_shape[-1], self._batched.batch_shape[:-1]
             members: tuple[Distribution, ...] = (self._batched,)
         else:
+            self._given = tuple_of_distributions(components)
             members = tuple(map(corrected, self._given))
             size, batch_shape = len(members), broadcast_batch(members)
         if validate_args is None:
