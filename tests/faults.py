@@ -35,6 +35,7 @@ FAULTS: dict[str, str] = {  # short name: what pyro_probmix does; one line a row
     "pools under Pyro's methods": "KL of wrapped pools is that of what they fused; has_rsample_ works",
     "missing expert": "a component of weight 0 is removed, NaN or not",
     "dtype drift": "the dtype of the input is that of the output; half precision as documented",
+    "expansion of a component": "refused where shapes do not broadcast; what was expanded stays as it was",
     "copies and transforms": "pickle, deepcopy, vmap and compile work as promised, for all families and models",
     # batches and graphs
     "NaN in the data": "refused before training, rows named",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Sequence
 from numbers import Real
 from typing import Any
@@ -28,6 +29,8 @@ __all__ = [
     "broadcast_shapes",
     "check_support",
     "common_reference",
+    "expanded",
+    "expanded_shape",
     "reference_tensor",
     "same_constraint",
     "split_weights",
@@ -82,6 +85,23 @@ def broadcast_batch(members: Sequence[Distribution]) -> torch.Size:
     except RuntimeError:
         shapes = ", ".join(str(tuple(m.batch_shape)) for m in members)
         raise ValueError(f"components: expected batch shapes that broadcast, got {shapes}") from None
+
+
+def expanded_shape(p: Distribution, batch_shape: Any) -> torch.Size:
+    """The batch shape that ``p`` is to be expanded to.
+
+    Raises:
+        ValueError: if the batch shape of ``p`` does not broadcast to it.
+    """
+    shape = torch.Size(batch_shape)
+    if len(shape) < len(p.batch_shape) or any(a not in (1, b) for a, b in zip(p.batch_shape[::-1], shape[::-1])):
+        raise ValueError(f"batch_shape: expected one that {tuple(p.batch_shape)} broadcasts to, got {tuple(shape)}")
+    return shape
+
+
+def expanded(p: Any, batch_shape: torch.Size) -> Any:
+    """``p`` with this larger batch shape; ``p`` itself stays, which Pyro's ExpandedDistribution would change."""
+    return copy.copy(p).expand(batch_shape)
 
 
 def check_support(members: Sequence[Any], validate: bool) -> None:

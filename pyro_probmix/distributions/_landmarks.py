@@ -30,8 +30,9 @@ OFFSETS = [0.0, 1.2, -1.2, 4.0, -4.0, 12.0, -12.0, 30.0, -30.0]  # in units of t
 
 PARAMETERLESS = torch.distributions.ExpTransform, torch.distributions.SigmoidTransform
 
-# What has no support of its own: PyTorch takes that of the last transform, whatever it is applied to.
-GENERAL = TransformedDistribution, dist.TransformedDistribution
+# What has no support of its own, as PyTorch takes that of the last transform, whatever it is applied to; or has it in
+# single precision, as Pyro's AffineBeta of numbers.
+GENERAL = TransformedDistribution, dist.TransformedDistribution, dist.AffineBeta
 
 
 def in_double(part: Any) -> Any:

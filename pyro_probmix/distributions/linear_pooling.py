@@ -16,6 +16,8 @@ from pyro_probmix.distributions._arguments import (
     Weights,
     broadcast_batch,
     check_support,
+    expanded,
+    expanded_shape,
     reference_tensor,
     split_weights,
     tuple_of_distributions,
@@ -86,12 +88,12 @@ class LinearPool(Pool):
     def expand(self, batch_shape: Any, _instance: Any = None) -> LinearPool:
         """The pool with this larger batch shape."""
         new = self._get_checked_instance(LinearPool, _instance)
-        batch_shape = torch.Size(batch_shape)
+        batch_shape = expanded_shape(self, batch_shape)
         new._given, new._batched, new._members = self._given, self._batched, self._members
         new._weights, new._chosen = self._weights, self._chosen
         if self._batched is not None:
             new._given, new._batched = (
-                p.expand(batch_shape + self._batched.batch_shape[-1:]) for p in (self._given, self._batched)
+                expanded(p, batch_shape + self._batched.batch_shape[-1:]) for p in (self._given, self._batched)
             )
             new._members = (new._batched,)
         super(LinearPool, new).__init__(batch_shape, self.event_shape, validate_args=False)
@@ -183,10 +185,10 @@ class LinearPool(Pool):
         shape = sample_shape + self.batch_shape  # PyTorch chooses none of no number
         chosen = categorical.sample(sample_shape) if shape.numel() else self._weights.new_zeros(shape, dtype=torch.long)
         if self._batched is not None:
-            values = draw(self._batched.expand(self.weights.shape), sample_shape)
+            values = draw(expanded(self._batched, self.weights.shape), sample_shape)
         else:
             shape = self.batch_shape
-            members = [m if m.batch_shape == shape else m.expand(shape) for m in self._members]
+            members = [m if m.batch_shape == shape else expanded(m, shape) for m in self._members]
             values = torch.stack([draw(m, sample_shape) for m in members], dim)
         index = unsqueeze_right(chosen.unsqueeze(-1), len(self.event_shape))
         index = index.expand(sample_shape + self.batch_shape + (1,) + self.event_shape)

@@ -17,6 +17,8 @@ from pyro_probmix.distributions._arguments import (
     Components,
     Weights,
     broadcast_batch,
+    expanded,
+    expanded_shape,
     reference_tensor,
     split_weights,
     tuple_of_distributions,
@@ -172,7 +174,7 @@ class NumericalDistribution(Pool):
         """The same law with this larger batch shape."""
         new = self._get_checked_instance(type(self), _instance)
         vars(new).update(vars(self))
-        super(NumericalDistribution, new).__init__(torch.Size(batch_shape), validate_args=False)
+        super(NumericalDistribution, new).__init__(expanded_shape(self, batch_shape), validate_args=False)
         new._validate_args = self._validate_args
         return new
 
@@ -193,7 +195,7 @@ class NumericalDistribution(Pool):
             return at_rows(tensor.expand(batch + rest), batch, rows)
 
         rest = size if self._batched else torch.Size()
-        new._precise = [at_rows(plain(member.expand(batch + rest)), batch, rows) for member in self._precise]
+        new._precise = [at_rows(plain(expanded(member, batch + rest)), batch, rows) for member in self._precise]
         new._ends = [(taken(low, rest), taken(high, rest)) for low, high in self._ends]
         new._landmarks = [taken(points[..., :1], rest + (1,)) for points in self._landmarks]
         new._weights = taken(self._weights, size)
