@@ -344,6 +344,11 @@ class LabelVicinity(Vicinity):
             inner = self.expected_log_prob(p.base_dist, y, partner_y, _unsqueeze(coefficient, ndims))
             return inner.flatten(-ndims).sum(-1)
         is_one_hot = of_one(p.support) is constraints.one_hot
+        if p.support.event_dim > is_one_hot:
+            raise ValueError(
+                f'labels: expected "sample" for {_name(p)} of event shape {tuple(p.event_shape)}, whose labels are '
+                "vectors of classes that are not independent"
+            )
         if isinstance(p, (torch.distributions.Categorical, torch.distributions.OneHotCategorical)):
             log_p = p.logits
         elif isinstance(p, torch.distributions.Bernoulli):
@@ -365,7 +370,8 @@ class LabelVicinity(Vicinity):
         if is_one_hot:
             labels = torch.eye(self.num_classes, dtype=like.dtype, device=like.device)
         else:
-            labels = torch.arange(self.num_classes, device=like.device)
+            dtype = like.dtype if of_one(p.support) is constraints.boolean else torch.int64
+            labels = torch.arange(self.num_classes, dtype=dtype, device=like.device)
         return labels.reshape(labels.shape[:1] + (1,) * len(p.batch_shape) + labels.shape[1:])
 
     def _check_classes(self, p: Any) -> None:

@@ -90,12 +90,11 @@ def reduce(
         return weighted_mean(edges, share)
     if share is None:
         share = edges.new_full(edges.shape, 1 / len(edges))
-    if observed is not None:
-        observed = observed & (share > 0)
-        observed = observed | ~observed.any()  # a sum of nothing has no logarithm
-        part = torch.where(observed, share, 0)
-        share = part * (share.sum() / part.sum())
-    return (edges + share.log()).logsumexp(0)
+    counted = share > 0 if observed is None else observed & (share > 0)
+    nothing = ~counted.any()  # and a sum of nothing has no logarithm
+    part = torch.where(counted, share, 0)
+    part = torch.where(nothing, 1, part * (share.sum() / torch.where(nothing, 1, part.sum())))
+    return torch.where(nothing, 0, (edges + part.log()).logsumexp(0))
 
 
 def labels_of(objective: Objective, labels: Labels | None) -> Labels | None:
