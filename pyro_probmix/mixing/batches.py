@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import torch
+from pyro.distributions import is_validation_enabled
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -86,10 +87,20 @@ def check_positive_integer(name: str, value: SupportsIndex) -> int:
     return operator.index(value)
 
 
+def may_look_at(tensor: Tensor) -> bool:
+    """Whether values of ``tensor`` are checked: with validation on, where nothing has to wait for them."""
+    return is_validation_enabled() and tensor.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
 def check_batch(batch: Any) -> None:
-    """Refuse what is no :class:`PairBatch`."""
+    """Refuse what is no :class:`PairBatch`, and where values are looked at, partners that are not in it."""
     if not isinstance(batch, PairBatch):
         raise TypeError(f"batch: expected a PairBatch, got {type(batch).__name__}")
+    if may_look_at(batch.partner):
+        outside = (batch.partner < 0) | (batch.partner >= len(batch))
+        if bool(outside.any()):
+            last = len(batch) - 1
+            raise ValueError(f"partner: expected positions from 0 to {last}, got others in {name_rows(outside)}")
 
 
 def check_weight(weight: Tensor | None, size: int) -> None:
@@ -240,7 +251,7 @@ class PairLoader:
         epoch: The number of the next epoch, counted from 0; may be set, to go on after an interruption.
 
     Raises:
-        TypeError: If ``x`` or ``y`` is not a tensor, or ``batch_size`` no integer.
+        TypeError: If ``x`` or ``y`` is not a tensor, ``graph`` no graph, or ``batch_size`` no integer.
         ValueError: If ``x`` or ``y`` is not finite or not as long as the graph, ``batch_size < 1``, or
             ``drop_last`` leaves no batch.
 
@@ -262,6 +273,12 @@ class PairLoader:
         weight: Tensor | None = None,
         mask: Tensor | None = None,
     ) -> None:
+        if not isinstance(x, Tensor):
+            raise TypeError(f"x: expected a tensor, got {type(x).__name__}")
+        if x.dim() == 0:
+            raise ValueError("x: expected shape (N, ...), got ()")
+        if not hasattr(graph, "check_data"):
+            raise TypeError(f"graph: expected a graph, such as CompleteGraph(n), got {type(graph).__name__}")
         for name, value in (("weight", weight), ("mask", mask)):
             if value is not None and not isinstance(value, Tensor):
                 raise TypeError(f"{name}: expected a tensor, got {type(value).__name__}")

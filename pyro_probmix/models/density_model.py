@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pyro_probmix.distributions import linear_pool
 from pyro_probmix.mixing import PairBatch
-from pyro_probmix.mixing.batches import check_batch
+from pyro_probmix.mixing.batches import check_batch, may_look_at
 from pyro_probmix.models.guide import Guide
 from pyro_probmix.models.lazy import LazyDistribution, from_noise, rsample
 from pyro_probmix.models.mix import COEFFICIENT_SITE, MixMessenger
@@ -455,6 +455,10 @@ class DensityModel(Owned):
         shapes = [(*leading, *event_shape) for leading in ((size,), (num_samples, size))]
         if value.shape not in shapes:
             raise ValueError(f"{name}: expected shape {shapes[0]} or {shapes[1]}, got {tuple(value.shape)}")
+        if name == "coefficient" and not self.mixing.extrapolates and may_look_at(value):
+            outside = ~((value >= 0) & (value <= 1))
+            if bool(outside.any()):
+                raise ValueError(f"coefficient: expected numbers in [0, 1], got {value[outside][0].item():g}")
 
     def _check(self, batch: PairBatch) -> None:
         likelihood: Any = self._modules["likelihood"]

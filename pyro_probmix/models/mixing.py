@@ -263,7 +263,10 @@ class Mixing:
     ) -> tuple[Any, Tensor]:
         """The distribution that scores an observed label, fused where its site is, and what it scores (eqs. 14, 16)."""
         if p._validate_args:
-            p._validate_sample(y)
+            try:
+                p._validate_sample(y)
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from error
         if self.at is None and self.vicinity is None:
             return p, y
         partner_y = take(y, dim - len(p.event_shape), partner)

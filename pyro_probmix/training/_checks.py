@@ -21,6 +21,8 @@ __all__ = [
     "check_device",
     "check_labels",
     "check_learning_rate",
+    "check_model",
+    "check_pair",
     "check_rows",
     "check_validation",
     "make_lazy_layers",
@@ -82,6 +84,23 @@ def make_lazy_layers(x: Tensor, model: DensityModel, seed: int) -> None:
     """Have lazy layers make their parameters from ``seed``, by one row of the inputs."""
     if any(is_lazy(tensor) for tensor in (*model.parameters(), *model.buffers())):
         check_rows("x", x, model, seed)
+
+
+def check_model(name: str, model: Any) -> None:
+    """Refuse what is no ready model."""
+    if not isinstance(model, DensityModel):
+        raise TypeError(f"{name}: expected a model such as ProbMix, got {type(model).__name__}")
+
+
+def check_pair(data: Any) -> None:
+    """Refuse training data that are not two tensors with a row at least."""
+    if not isinstance(data, (tuple, list)) or len(data) != 2:
+        raise TypeError(f"data: expected a pair (x, y), got {type(data).__name__}")
+    for name, tensor in zip("xy", data, strict=True):
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"{name}: expected a tensor, got {type(tensor).__name__}")
+        if tensor.dim() == 0 or len(tensor) == 0:
+            raise ValueError(f"{name}: expected shape (N, ...) with N >= 1, got {tuple(tensor.shape)}")
 
 
 def check_rows(name: str, x: Tensor, model: DensityModel, seed: int = 0) -> None:

@@ -18,6 +18,8 @@ from pyro_probmix.models.priors import refuse_priors
 from pyro_probmix.training._checks import (
     check_labels,
     check_learning_rate,
+    check_model,
+    check_pair,
     check_rows,
     check_validation,
     make_lazy_layers,
@@ -88,6 +90,7 @@ class Replica:
         check_learning_rate(learning_rate)
         if isinstance(data, Tensor):
             raise TypeError("data: expected a sequence of (x, y), got a tensor in it")
+        check_pair(data)
         x, y = data
         model_seed, fit_seed = np.random.SeedSequence(seed, spawn_key=(r,)).generate_state(2).tolist()
         if graph is None:
@@ -101,11 +104,11 @@ class Replica:
         loader = PairLoader(x, y, graph, batch_size)
         with seeded(model_seed, x.device):
             model = make_model(r)
-        if not isinstance(model, DensityModel):
-            raise TypeError(f"make_model: expected a model such as ProbMix, got {type(model).__name__}")
+        check_model("make_model", model)
         refuse_priors(model, "fit_replicas")
         make_lazy_layers(x, model, fit_seed)
         check_stackable(model)
+        check_rows("x", x, model, fit_seed)
         check_labels("y", y, model)
         if validation is not None:
             check_validation(*validation, model)

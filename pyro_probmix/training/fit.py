@@ -22,6 +22,8 @@ from pyro_probmix.training._checks import (
     check_decay,
     check_labels,
     check_learning_rate,
+    check_model,
+    check_pair,
     check_rows,
     check_validation,
     make_lazy_layers,
@@ -130,6 +132,7 @@ def fit(
         >>> history.train_loss[-1] < history.train_loss[0]
         True
     """
+    check_model("model", model)
     refuse_priors(model, "fit")
     if non_finite not in ("raise", "skip"):
         raise ValueError(f'non_finite: expected "raise" or "skip", got {non_finite!r}')
@@ -140,6 +143,8 @@ def fit(
     if max_grad_norm is not None and not max_grad_norm > 0:
         raise ValueError(f"max_grad_norm: expected a positive number, got {max_grad_norm}")
     check_decay(ema_decay)
+    check_pair(data)
+    max_skipped = check_positive_integer("max_skipped", max_skipped)
     plan = Plan(
         epochs=check_positive_integer("epochs", epochs),
         num_samples=check_positive_integer("num_samples", num_samples),
@@ -148,7 +153,7 @@ def fit(
         precision=precision,
         compile=compile,
         coefficient=coefficient,
-        max_skipped=check_positive_integer("max_skipped", max_skipped) if non_finite == "skip" else 0,
+        max_skipped=max_skipped if non_finite == "skip" else 0,
         ema_decay=ema_decay,
         path=None if checkpoint_dir is None else Path(checkpoint_dir) / CHECKPOINT,
         checkpoint_every=check_positive_integer("checkpoint_every", checkpoint_every),
@@ -186,7 +191,11 @@ def fit(
         training = Training(model, loader, validation, replace(plan, settings=settings), stepper, schedule, device)
         if checkpoint is not None:
             training.resume(checkpoint)
-        history = training.run()
+        try:
+            history = training.run()
+        except RuntimeError:
+            check_rows("x", x[:1].to(device), model, seed)  # which says so if it is the inputs
+            raise
     model.eval()
     return history
 

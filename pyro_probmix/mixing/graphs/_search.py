@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import torch
-from sklearn.neighbors import NearestNeighbors
+from sklearn.neighbors import VALID_METRICS, NearestNeighbors
 from torch import Tensor
 
 from pyro_probmix.mixing.batches import check_finite, check_positive_integer
@@ -61,11 +61,13 @@ def check_search(num_nodes: int, num_neighbors: int, metric: Metric = "euclidean
 
     Raises:
         TypeError: If ``num_neighbors`` is no integer.
-        ValueError: If ``num_neighbors`` is not in 1..N-1, or the approximate search does not know the metric.
+        ValueError: If ``num_neighbors`` is not in 1..N-1, or the search does not know the metric.
     """
     num_neighbors = check_positive_integer("num_neighbors", num_neighbors)
     if num_neighbors >= num_nodes:
         raise ValueError(f"num_neighbors: expected fewer than the {num_nodes} nodes, got {num_neighbors}")
+    if not (callable(metric) or (isinstance(metric, str) and any(metric in known for known in VALID_METRICS.values()))):
+        raise ValueError(f"metric: expected one of sklearn.neighbors.NearestNeighbors, or a function, got {metric!r}")
     if approximate and metric not in ("euclidean", "cosine"):
         raise ValueError(f"metric: expected 'euclidean' or 'cosine' for the approximate search, got {metric!r}")
     return num_neighbors
