@@ -314,7 +314,7 @@ def failures(seeds: Sequence[int], through_pyro: Callable[[int], bool] = lambda 
             case = random_model(seed)
             chosen = case.chosen
             found = faults_of(case, through_pyro(seed))
-        except Exception as error:  # noqa: BLE001  (which one is said)
+        except Exception as error:
             found = [f"{type(error).__name__}: {error}"]
         if found:
             lines.append(f"{seed}: {'; '.join(found)}; {chosen}")

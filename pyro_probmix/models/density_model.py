@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
@@ -455,10 +456,11 @@ class DensityModel(Owned):
         shapes = [(*leading, *event_shape) for leading in ((size,), (num_samples, size))]
         if value.shape not in shapes:
             raise ValueError(f"{name}: expected shape {shapes[0]} or {shapes[1]}, got {tuple(value.shape)}")
-        if name == "coefficient" and not self.mixing.extrapolates and may_look_at(value):
-            outside = ~((value >= 0) & (value <= 1))
+        if name == "coefficient" and may_look_at(value):
+            low, high = (-math.inf, math.inf) if self.mixing.extrapolates else (0, 1)
+            outside = ~((value >= low) & (value <= high))
             if bool(outside.any()):
-                raise ValueError(f"coefficient: expected numbers in [0, 1], got {value[outside][0].item():g}")
+                raise ValueError(f"coefficient: expected numbers in [{low}, {high}], got {value[outside][0].item():g}")
 
     def _check(self, batch: PairBatch) -> None:
         likelihood: Any = self._modules["likelihood"]
