@@ -83,6 +83,7 @@ def train(model: Any, guide: Any, batch: pm.PairBatch, steps: int = 2, elbo: Any
 # Where weights are drawn, and how often.
 
 
+@pytest.mark.faults("weights drawn once a row")
 @bayesian
 @methods
 def test_weights_are_drawn_once_for_all_rows_outside_the_plate(method: str) -> None:
@@ -105,6 +106,7 @@ def test_weights_are_drawn_once_for_all_rows_outside_the_plate(method: str) -> N
     assert ("mixing_coefficient" in drawn.nodes) == (method != "ERM")
 
 
+@pytest.mark.faults("weights drawn once a row")
 @bayesian
 @methods
 def test_the_loss_is_the_risk_given_the_weights_and_their_prior_once(method: str) -> None:
@@ -131,6 +133,7 @@ def test_the_loss_is_the_risk_given_the_weights_and_their_prior_once(method: str
         torch.testing.assert_close(loss, expected, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.faults("weights drawn once a row")
 @bayesian
 @pytest.mark.parametrize("guide", [AutoNormal, AutoMultivariateNormal], ids=lambda guide: guide.__name__)
 def test_an_encoder_with_priors_runs_once_a_step(guide: Any) -> None:
