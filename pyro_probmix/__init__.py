@@ -32,6 +32,7 @@ from pyro_probmix.mixing import (
     NormalVicinity,
     PairBatch,
     PairLoader,
+    Vicinity,
     WeightedGraph,
 )
 from pyro_probmix.models import ERM, ManifoldMixup, ManifoldProbMix, Mixup, ProbMix, mix, rescaled
@@ -63,6 +64,7 @@ __all__ = [
     "ProbMixClassifier",
     "ProbMixRegressor",
     "Replicas",
+    "Vicinity",
     "WeightedGraph",
     "__version__",
     "bhattacharyya_distance",

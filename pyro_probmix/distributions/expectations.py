@@ -15,7 +15,7 @@ from typing import Any
 import pyro.distributions as dist
 import torch
 from torch import Tensor
-from torch.distributions import Independent
+from torch.distributions import Distribution, Independent
 from torch.special import polygamma
 
 from pyro_probmix.distributions.exponential_family import (
@@ -40,6 +40,7 @@ from pyro_probmix.distributions.families.scale import (
 )
 from pyro_probmix.distributions.families.simplex import BetaFamily
 from pyro_probmix.distributions.families.trials import GeometricFamily
+from pyro_probmix.distributions.numerical import NumericalPool
 from pyro_probmix.distributions.supports import inside, is_circular
 
 __all__ = ["expected_log_prob", "point"]
@@ -55,7 +56,8 @@ def expected_log_prob(law: Any, q: Any) -> Tensor:
 
     Args:
         law: a point, a law of finitely many values, or a member of an exponential family.
-        q: any distribution for the first two, a member of an exponential family for the last.
+        q: any distribution for the first two, a member of an exponential family, or a numerical pool of such, for the
+            last.
 
     Raises:
         TypeError: if the law's support is not inside that of ``q``, or it is not known what ``q`` asks of the law.
@@ -68,6 +70,9 @@ def expected_log_prob(law: Any, q: Any) -> Tensor:
         return q.log_prob(where)
     if law.event_shape != q.event_shape:
         raise ValueError(f"p, q: expected equal event shapes, got {tuple(law.event_shape)} and {tuple(q.event_shape)}")
+    if isinstance(q, NumericalPool) and not isinstance(q.components, Distribution):
+        scores = [expected_log_prob(law, member) for member in q.components]
+        return q.log_normalizer + masked_sum(scores, q.weights.unbind(-1))
     unlike = _unlike(law, q)
     if unlike is None:
         return -exponential_family(q).cross_entropy(law, q)

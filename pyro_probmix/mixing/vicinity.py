@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.distributions import constraints
 from torch.nn.functional import one_hot, softplus
 
-from pyro_probmix.distributions import linear_pool, log_linear_pool
+from pyro_probmix.distributions import NumericalPool, linear_pool, log_linear_pool
 from pyro_probmix.distributions.expectations import expected_log_prob, point
 from pyro_probmix.distributions.exponential_family import (
     exponential_family,
@@ -106,20 +106,22 @@ class Vicinity(ABC):
         Raises:
             ValueError: if the expectation is not known for ``p``.
         """
+        if self.fusion == "log-linear":
+            return self._expect(p, self.fused(y, partner_y, coefficient, p.support))
+        ours, theirs = (self._expect(p, self.kernel(label, p.support)) for label in (y, partner_y))
+        return _average(ours, theirs, coefficient)
+
+    def _expect(self, p: Any, law: Any) -> Tensor:
         try:
-            if self.fusion == "log-linear":
-                return expected_log_prob(self.fused(y, partner_y, coefficient, p.support), p)
-            ours, theirs = (expected_log_prob(self.kernel(label, p.support), p) for label in (y, partner_y))
+            return expected_log_prob(law, p)
         except (NotImplementedError, TypeError, ValueError) as error:
-            why = (
-                str(error).removeprefix("p, q: ")
-                if is_exponential_family(p)
-                else f"{_name(p)} is in no exponential family"
-            )
+            if isinstance(error, ValueError) and not str(error).startswith("p, q: "):
+                raise  # of a label that is checked
+            known = isinstance(p, NumericalPool) or is_exponential_family(p)
+            why = str(error).removeprefix("p, q: ") if known else f"{_name(p)} is in no exponential family"
             raise ValueError(
                 f'labels: expected "sample" for {_name(p)}, whose expected logarithm under {self!r} is not known: {why}'
             ) from error
-        return _average(ours, theirs, coefficient)
 
     def check(self, p: Any, labels: str = "exact") -> None:
         """Refuses what would go wrong later, by a look at a likelihood.

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.distributions import constraints
 
-from pyro_probmix.distributions import cross_entropy
+from pyro_probmix.distributions import LogLinearPool, NumericalPool, cross_entropy
 from pyro_probmix.distributions.supports import inside, is_circular, is_convex, of_one, some_value
 from tests.cases import CASES, NAMES, unmasked
 
@@ -105,6 +105,22 @@ def test_against_draws(law: Any, q: Any) -> None:
     scores = q.log_prob(values)
     error = scores.std(0) / len(values) ** 0.5
     assert bool(((scores.mean(0) + cross_entropy(law, q)).abs() < 5 * error + 1e-5).all())
+
+
+def test_a_numerical_pool_asks_for_what_its_components_do() -> None:
+    """log of a pool is the average of its components', and its normaliser."""
+    weights = torch.tensor([[0.3, 0.7], [1.0, 0.0]], dtype=torch.float64)
+    laws = dist.Gamma(torch.tensor([2.0, 3.0], dtype=torch.float64), 1.5)
+    members = [dist.Gamma(torch.tensor(a, dtype=torch.float64), b) for a, b in ((2.0, 1.0), (4.0, 3.0))]
+    pool, closed = NumericalPool(members, weights), LogLinearPool(members, weights)
+    torch.testing.assert_close(cross_entropy(laws, pool), cross_entropy(laws, closed), rtol=1e-8, atol=1e-8)
+    shapes = NumericalPool([dist.Weibull(1.0, 2.0), dist.Weibull(2.0, 0.7)], [0.4, 0.6])
+    values = dist.Gamma(2.0, 1.5).sample((100_000,))
+    scores = shapes.log_prob(values)
+    error = scores.std() / len(values) ** 0.5
+    assert abs(scores.mean() + cross_entropy(dist.Gamma(2.0, 1.5), shapes)) < 5 * error
+    with pytest.raises(TypeError, match="StudentT has no natural form"):
+        cross_entropy(dist.Normal(0.0, 1.0), NumericalPool([dist.StudentT(3.0), dist.StudentT(5.0)], [0.5, 0.5]))
 
 
 def test_gradients_of_both() -> None:

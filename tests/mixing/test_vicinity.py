@@ -650,6 +650,15 @@ def test_what_has_no_exact_value_names_the_draws(vicinity: Any, p: Any, message:
         vicinity.check(p)
 
 
+def test_a_bad_label_is_not_taken_for_an_unknown_expectation() -> None:
+    coefficient, labels = torch.tensor([0.5, 0.5]), torch.tensor([1.0, -3.0])
+    for p in (dist.Gamma(torch.ones(2), 1.0), dist.FisherSnedecor(3.0, torch.ones(2))):
+        with pytest.raises(ValueError, match="Expected value argument"):
+            DiracVicinity().expected_log_prob(p, labels, labels, coefficient)
+    with pytest.raises(ValueError, match="Expected parameter rate"):
+        GammaVicinity(4.0).expected_log_prob(dist.Gamma(torch.ones(2), 1.0), labels, labels, coefficient)
+
+
 def test_checks_draw_nothing_and_keep_no_graph() -> None:
     state = torch.get_rng_state()
     rate = torch.ones(2, requires_grad=True)
