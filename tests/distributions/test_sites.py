@@ -21,7 +21,7 @@ from pyro_probmix.distributions import (
 )
 from pyro_probmix.distributions.exponential_family import set_validation
 from tests.cases import CASES, NAMES, unmasked
-from tests.distributions.test_sampling import LEAST, ROWS, SIZE, draws, fit, fit_of_means, on_grid
+from tests.distributions.test_sampling import LEAST, SIZE, draws, fit, fit_of_means, on_grid
 
 WEIGHTS = [0.3, 0.7]
 
@@ -130,15 +130,7 @@ def test_expansion(kind: str, name: str) -> None:
 
 
 @pytest.mark.faults("wrong samplers upstream")
-@pytest.mark.parametrize(
-    ("kind", "name"),
-    [
-        pytest.param(kind, row.values[0], marks=row.marks)
-        for row in ROWS
-        for kind in ("LogLinearPool", "LinearPool", "NumericalPool")
-        if (kind, *row.values) in POOLS
-    ],
-)
+@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, name in POOLS if kind != "log_linear_pool"])
 def test_draws_of_an_expansion_are_independent_and_have_the_law(kind: str, name: str) -> None:
     """Where a draw were copied along new dimensions, the sample would be of few distinct values."""
     parts, size = members(name, (2,)), 500 if kind == "NumericalPool" else SIZE

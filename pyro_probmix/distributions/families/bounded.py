@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import pyro.distributions as dist
 import torch
 from torch import Tensor
 from torch.distributions import Distribution, register_kl
@@ -16,7 +15,7 @@ from pyro_probmix.distributions.exponential_family import (
     masked_sum,
     register_family,
 )
-from pyro_probmix.distributions.families._corrected import ContinuousBernoulli, corrected
+from pyro_probmix.distributions.families._corrected import ContinuousBernoulli, Kumaraswamy, corrected
 from pyro_probmix.distributions.families._numerics import log_sinhc
 
 __all__ = ["ContinuousBernoulliFamily", "KumaraswamyFamily"]
@@ -74,7 +73,7 @@ class KumaraswamyFamily(ExponentialFamily):
     r"""Kumaraswamy of equal concentration1, a: η = concentration0 − 1,
     :math:`T = \log(1-y^a)`, :math:`h = a y^{a-1}`."""
 
-    constructor = dist.Kumaraswamy
+    constructor = Kumaraswamy
     names = ("concentration0",)
     parameter_dims = (0,)
     natural_dims = (0,)

@@ -18,7 +18,7 @@ from pyro_probmix.distributions.exponential_family import (
     register_family,
     sum_products,
 )
-from pyro_probmix.distributions.families._corrected import SineBivariateVonMises
+from pyro_probmix.distributions.families._corrected import SineBivariateVonMises, VonMises
 from pyro_probmix.distributions.families._numerics import log_sinhc, sinhc_slope
 
 __all__ = ["SineBivariateVonMisesFamily", "VonMises3DFamily", "VonMisesFamily"]
@@ -34,7 +34,7 @@ class VonMisesFamily(ExponentialFamily):
     Exact in double precision, as PyTorch's own log_prob is not.
     """
 
-    constructor = dist.VonMises
+    constructor = VonMises
     names = ("loc", "concentration")
     parameter_dims = (0, 0)
     natural_dims = (0, 0)
