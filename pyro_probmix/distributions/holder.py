@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -49,6 +50,8 @@ class HolderPool(NumericalDistribution):
         accuracy: float | None = None,
         validate_args: bool | None = None,
     ) -> None:
+        if not isinstance(exponent, (Tensor, Real)):
+            raise TypeError(f"exponent: expected a number or a tensor, got {type(exponent).__name__}")
         device = exponent.device if isinstance(exponent, Tensor) else "cpu"
         self.exponent = torch.as_tensor(exponent, dtype=torch.float64, device=device)
         if not bool(self.exponent.isfinite().all()):
