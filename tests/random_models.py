@@ -33,13 +33,17 @@ Draw = Callable[[torch.Size], Tensor]
 
 @dataclass(frozen=True)
 class Kind:
-    """A likelihood: how it is made for an event shape, and labels strictly inside its support."""
+    """A likelihood: how it is made for an event shape, and labels strictly inside its support.
+
+    Raw outputs are within ``reach``: factors of covariances multiply.
+    """
 
     make: Callable[[tuple[int, ...]], Any]
     labels: Draw
     between: str = "convex"
     shapes: Sequence[tuple[int, ...]] = ((), (2,), (1,), (2, 2))
     closed: bool = True
+    reach: float = 30.0
     num_classes: int | None = None
     normal: bool = False
     independent: bool = True
@@ -84,7 +88,9 @@ LIKELIHOODS: dict[str, Kind] = {
     "Normal": Kind(pm.nn.NormalLikelihood, real, normal=True),
     "Normal, one scale": Kind(lambda shape: pm.nn.NormalLikelihood(shape, homoscedastic=True), real, normal=True),
     "Normal, known scale": Kind(lambda shape: pm.nn.NormalLikelihood(shape, scale=0.3), real, normal=True),
-    "MultivariateNormal": family(dist.MultivariateNormal, real, shapes=VECTORS, normal=True, independent=False),
+    "MultivariateNormal": family(
+        dist.MultivariateNormal, real, shapes=VECTORS, normal=True, independent=False, reach=3.0
+    ),
     "LogNormal": family(dist.LogNormal, positive),
     "HalfNormal": family(dist.HalfNormal, positive),
     "Exponential": family(dist.Exponential, positive),
@@ -136,17 +142,23 @@ class RandomModel:
 
 
 class Bounded(nn.Module):
-    """Outputs in (−30, 30): what is far beyond has densities beyond single precision, such as e^(e^100)."""
+    """Outputs in (−reach, reach): what is far beyond has densities beyond single precision, such as e^(e^100)."""
+
+    def __init__(self, reach: float) -> None:
+        super().__init__()
+        self.reach = reach
 
     def forward(self, x: Tensor) -> Tensor:
-        return 30 * (x / 30).tanh()
+        return self.reach * (x / self.reach).tanh()
 
 
-def network(rng: random.Random, in_features: int, out_features: int, x_shape: tuple[int, ...]) -> nn.Module:
+def network(
+    rng: random.Random, in_features: int, out_features: int, x_shape: tuple[int, ...], reach: float = 30.0
+) -> nn.Module:
     layers: list[nn.Module] = [nn.Flatten()] if len(x_shape) > 1 else []
     hidden = rng.choice([[], [4], [3, 5]])
     activation = rng.choice([nn.ReLU, nn.Tanh, nn.SiLU])
-    made = nn.Sequential(*layers, pm.nn.MLP(in_features, hidden, out_features, activation), Bounded())
+    made = nn.Sequential(*layers, pm.nn.MLP(in_features, hidden, out_features, activation), Bounded(reach))
     spread = rng.choice([0.1, 0.5, 1.0, 2.0])
     for parameter in made.parameters():
         nn.init.normal_(parameter, std=spread)
@@ -214,7 +226,7 @@ def embedding_of(rng: random.Random, size: int, x_shape: tuple[int, ...]) -> tup
         return name, pm.nn.LowRankNormalEmbedding(network(rng, features, size, x_shape), size, rank), size
     if name in ("Gamma", "MultivariateNormal"):
         outputs = 2 * size if name == "Gamma" else size + size * (size + 1) // 2
-        encoder = network(rng, features, outputs, x_shape)
+        encoder = network(rng, features, outputs, x_shape, 30.0 if name == "Gamma" else 3.0)
         return name, pm.nn.DistributionEmbedding(encoder, getattr(dist, name), size), size
     encoder = network(rng, features, size, x_shape)
     variance = network(rng, features, size, x_shape) if name == "separate network" else None
@@ -256,11 +268,11 @@ def random_model(seed: int) -> RandomModel:
         size = rng.choice([1, 2, 4])
         embedding_name, encoder, size = embedding_of(rng, size, x_shape)
         arguments["propagate"] = rng.choice(["sample", "sample", "mean"])
-        parts = [encoder, network(rng, size, likelihood.num_outputs, (size,))]
+        parts = [encoder, network(rng, size, likelihood.num_outputs, (size,), kind.reach)]
     elif method == "ManifoldMixup":
-        parts = [network(rng, features, 4, x_shape), network(rng, 4, likelihood.num_outputs, (4,))]
+        parts = [network(rng, features, 4, x_shape), network(rng, 4, likelihood.num_outputs, (4,), kind.reach)]
     else:
-        parts = [network(rng, features, likelihood.num_outputs, x_shape)]
+        parts = [network(rng, features, likelihood.num_outputs, x_shape, kind.reach)]
     weight = torch.randint(4, (num_nodes,)).to(dtype) if rng.random() < 0.3 else None
     if weight is not None:
         weight[rng.randrange(num_nodes)] = 1.0
