@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributions import constraints
 
+from pyro_probmix.distributions.families import corrected_class
 from pyro_probmix.distributions.filled_numbers import filled_numbers
 from pyro_probmix.distributions.held_tensors import map_tensors
 from pyro_probmix.nn._checks import as_size, positive_integer, positive_number
@@ -264,7 +265,7 @@ class DistributionLikelihood(Likelihood):
         for parameter, piece in zip(self._predicted, self._pieces(raw), strict=True):
             arguments[parameter.name] = parameter.constrain(piece)
         with filled_numbers(raw):
-            distribution = self.distribution_class(**arguments)
+            distribution = corrected_class(self.distribution_class)(**arguments)
         return distribution.to_event(self._num_independent) if self._num_independent else distribution
 
     def _pieces(self, raw: Tensor) -> Sequence[Tensor]:

@@ -11,6 +11,7 @@ import scipy.special
 import torch
 
 from pyro_probmix.distributions import LinearPool, LogLinearPool
+from pyro_probmix.nn import DistributionLikelihood
 
 DTYPES = [torch.float32, torch.float64]
 KINDS = {"log-linear": LogLinearPool, "linear": LinearPool}
@@ -55,3 +56,15 @@ def test_kumaraswamy_of_any_concentration(concentration: float, kind: str, dtype
     value = np.log(1.5) + np.log(c) + 0.5 * np.log(exact) + (c - 1) * rest
     p = dist.Kumaraswamy(torch.full((4,), 1.5, dtype=dtype), b)
     assert_density_and_slope(kind, p, b, y, value, 1 / c + rest)
+
+
+@pytest.mark.faults("wrong densities upstream")
+@pytest.mark.parametrize("family", [dist.VonMises, dist.Kumaraswamy, dist.ContinuousBernoulli])
+def test_likelihoods_of_far_outputs_have_finite_losses_and_gradients(family: Any) -> None:
+    likelihood = DistributionLikelihood(family)
+    raw = (30 * torch.linspace(-1, 1, 61)).unsqueeze(-1).repeat(1, likelihood.num_outputs).requires_grad_()
+    for y in (0.01, 0.4, 0.99):
+        value = likelihood(raw).log_prob(torch.full((61,), y))
+        (gradient,) = torch.autograd.grad(value.sum(), raw)
+        assert value.isfinite().all()
+        assert gradient.isfinite().all()

@@ -19,10 +19,12 @@ from pyro_probmix.distributions.families import (
     trials,
     wrappers,
 )
+from pyro_probmix.distributions.families._corrected import corrected_class
 
 __all__ = [
     "bounded",
     "circular",
+    "corrected_class",
     "counts",
     "discrete",
     "gamma",
