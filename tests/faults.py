@@ -36,13 +36,13 @@ FAULTS: dict[str, str] = {  # short name: what pyro_probmix does; one line a row
     "missing expert": "a component of weight 0 is removed, NaN or not",
     "dtype drift": "the dtype of the input is that of the output; half precision as documented",
     "expansion of a component": "refused where shapes do not broadcast; what was expanded stays as it was",
-    "copies and transforms": "pickle, deepcopy, vmap and compile work as promised, for all families and models",
+    "copies and transforms": "pickle, deepcopy, vmap and compile work as promised, in all families and models",
     # batches and graphs
     "NaN in the data": "refused before training, rows named",
     "labels that broadcast": "the shape of labels is checked, with and without validation",
     "scale of a minibatch": "the mean of batch losses is the full loss",
     "odd batches": "empty: refused; one row, an odd last batch: work",
-    "a node its own neighbour": "left out by its index; ties, duplicates and bad counts of neighbours are defined",
+    "a node its own neighbour": "left out by its index; ties, duplicates, bad counts of neighbours are defined",
     "distances far from the origin": "neighbours are SciPy's at any offset",
     # models
     "weights and masks ignored": "honoured in any model, or refused",
@@ -70,7 +70,7 @@ FAULTS: dict[str, str] = {  # short name: what pyro_probmix does; one line a row
     "tensors on another device": "made where the data are; a step neither copies nor waits",
     # evaluation and tables
     "importance weights over prior draws": "latents are integrated out of what is exported",
-    "one odd cell": "named, or cleaned where that is unambiguous; numbers never become classes silently",
+    "one odd cell": "named, or cleaned where unambiguous; numbers never become classes silently",
 }
 
 
