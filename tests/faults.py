@@ -27,6 +27,7 @@ FAULTS: dict[str, str] = {  # short name: what pyro_probmix does; one line a row
     "soft label for a hard likelihood": "a path of its own, the same with and without validation",
     "wide softmax off the simplex": "weights are normalised once; the message says by how much they miss",
     "validation lost on the way": "bad arguments are refused; expand, to_event, mask and pool keep validation",
+    "families that are not closed": "pooled numerically, in replicas too, or fused linearly; else refused by name",
     "unequal fixed parameters": "refused wherever they can be read, at construction elsewhere",
     "wrong samplers upstream": "pools draw the law of their density all the same",
     "wrong densities upstream": "pools integrate to one and agree with SciPy all the same",

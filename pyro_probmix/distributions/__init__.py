@@ -22,15 +22,15 @@ from pyro_probmix.distributions.linear_pooling import LinearPool, linear_pool
 from pyro_probmix.distributions.log_space_beta import LogSpaceBeta
 from pyro_probmix.distributions.natural_form import (
     from_natural_parameters,
-    index_select,
     log_base_measure,
     log_normalizer,
     mean_parameters,
     natural_parameters,
     sufficient_statistics,
 )
-from pyro_probmix.distributions.numerical import NumericalPool
+from pyro_probmix.distributions.numerical import NumericalPool, numerical_pool
 from pyro_probmix.distributions.pooling import LogLinearPool, log_linear_pool
+from pyro_probmix.distributions.selection import index_select
 
 __all__ = [
     "ExpandedBeta",
@@ -57,6 +57,7 @@ __all__ = [
     "log_normalizer",
     "mean_parameters",
     "natural_parameters",
+    "numerical_pool",
     "register_family",
     "renyi_divergence",
     "sufficient_statistics",

@@ -13,9 +13,7 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 
 from pyro_probmix.distributions.exponential_family import (
-    at_hand,
-    broadcast_equal,
-    can_be_read,
+    equal_values,
     exponential_family,
     is_exponential_family,
     plain,
@@ -240,8 +238,6 @@ def same_constraint(a: Any, b: Any, validate: bool = False) -> bool:
 
 
 def _same_value(a: Any, b: Any, validate: bool) -> bool:
-    tensors = [value for value in (a, b) if isinstance(value, Tensor)]
-    if tensors:
-        known = all(at_hand(t) or (validate and can_be_read(t)) for t in tensors)
-        return a is b or not known or broadcast_equal(a, b)
+    if isinstance(a, Tensor) or isinstance(b, Tensor):
+        return equal_values(a, b, wait=validate) is not False
     return same_constraint(a, b, validate) if isinstance(a, constraints.Constraint) else bool(a == b)

@@ -24,11 +24,14 @@ from pyro_probmix.distributions.exponential_family import plain
 from pyro_probmix.distributions.families._corrected import corrected
 from pyro_probmix.distributions.linear_pooling import LinearPool
 
-__all__ = ["at_rows", "bounds", "in_double", "landmarks"]
+__all__ = ["at_rows", "bounds", "has_own_support", "in_double", "landmarks"]
 
-OFFSETS = [0.0, 1.2, -1.2, 4.0, -4.0, 12.0, -12.0, 30.0, -30.0]  # in units of the scale
+OFFSETS = [1.2, -1.2, 4.0, -4.0, 12.0, -12.0, 30.0, -30.0]  # in units of the scale
 
 PARAMETERLESS = torch.distributions.ExpTransform, torch.distributions.SigmoidTransform
+
+# Whose moments PyTorch writes through a mask, as torch.func.vmap does not follow.
+MASKING = torch.distributions.FisherSnedecor, torch.distributions.StudentT
 
 # What has no support of its own, as PyTorch takes that of the last transform, whatever it is applied to; or has it in
 # single precision, as Pyro's AffineBeta of numbers.
@@ -106,6 +109,16 @@ def bounds(p: Any) -> tuple[Tensor, Tensor]:
     return low.expand(p.batch_shape), high.expand(p.batch_shape)
 
 
+def has_own_support(p: Any) -> bool:
+    """Whether the support of ``p`` is what it says, and not what it is made of."""
+    p = plain(p)
+    if isinstance(p, MixtureSameFamily):
+        return has_own_support(p.component_distribution)
+    if isinstance(p, LinearPool):
+        return all(map(has_own_support, [p.components] if isinstance(p.components, Distribution) else p.components))
+    return not (isinstance(p, VonMises) or type(p) in GENERAL or hasattr(p, "numerical_bounds"))
+
+
 def _bounds_of_constraint(p: Any, support: Any) -> tuple[Tensor, Tensor]:
     support = getattr(support, "base_constraint", support)  # of independent constraints
     name = type(support).__name__.lower().lstrip("_")
@@ -145,10 +158,9 @@ def landmarks(p: Any) -> Tensor:
         points = points.movedim(0, -1)
     else:
         center, scale = _center_and_scale(p)
-        offsets = torch.tensor(OFFSETS, dtype=torch.float64, device=center.device)
-        points = center.unsqueeze(-1) + scale.unsqueeze(-1) * offsets
-        if isinstance(getattr(p, "loc", None), Tensor):  # kinks are where the location is
-            points = torch.cat([points, p.loc.double().expand(p.batch_shape).unsqueeze(-1)], -1)
+        # Kinks are where the location is.
+        first = p.loc.double().expand(p.batch_shape) if isinstance(getattr(p, "loc", None), Tensor) else center
+        points = torch.stack([first, *(center + scale * offset for offset in OFFSETS)], -1)
     points = torch.where(points.isfinite(), points, points[..., :1])
     return points.nan_to_num(0, 0, 0).expand(p.batch_shape + points.shape[-1:])
 
@@ -175,6 +187,8 @@ def _by_attributes(p: Any) -> tuple[Tensor, Tensor]:
 
 
 def _by_moments(p: Any) -> tuple[Tensor, Tensor]:
+    if isinstance(p, MASKING):
+        raise NotImplementedError
     return p.mean, p.variance.sqrt()
 
 

@@ -4,41 +4,80 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from pyro_probmix.distributions._blocks import has_memory
 from pyro_probmix.distributions._quadrature import (
+    FIXED_POINTS,
+    NODES,
     Grid,
     LogFunction,
     Panels,
     adapted_grid,
     first_panels,
+    fixed_grid,
     positions,
 )
+from pyro_probmix.distributions.exponential_family import differentiated
 
-__all__ = ["Counting", "Lebesgue", "Measure"]
+__all__ = ["Counting", "Lebesgue", "Measure", "Rule"]
 
 MAX_INTEGERS = 2**20
 NEWTON_STEPS = 60
 MAX_HELD = 2**24  # points
 LEAST_UNCERTAIN = 1e-6  # share of the mass: what is told of it nearer to an end than numbers are cannot be better
+FIXED_ROUNDS = 4  # in which a fixed window of integers finds its place
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How sums are made.
+
+    Attributes:
+        accuracy: relative error aimed at.
+        num_nodes: how many values of f a sum is made of; None for as many as the accuracy takes.
+        looks: whether values may be looked at. Where not, what is bad becomes NaN.
+    """
+
+    accuracy: float
+    num_nodes: int | None
+    looks: bool
 
 
 class Measure(ABC):
-    """What sums f: on an interval, to an accuracy, from where the landmarks are.
+    """What sums f: on an interval, by a rule, from where the landmarks are.
 
     Args:
         low: lower end of the support, of the batch shape, −∞ if there is none.
         high: upper end of the support, +∞ if there is none.
         points: landmarks, of shape batch + (number of points,).
-        accuracy: relative error aimed at.
+        rule: how sums are made.
         jumps: where f may jump between the ends, of shape batch + (number of jumps,); infinite where there is none.
+        moves: whether ends and jumps may depend on what is differentiated.
     """
 
-    def __init__(self, low: Tensor, high: Tensor, points: Tensor, accuracy: float, jumps: Tensor) -> None:
-        self.low, self.high, self.points, self.accuracy, self.jumps = low, high, points, accuracy, jumps
+    def __init__(self, low: Tensor, high: Tensor, points: Tensor, rule: Rule, jumps: Tensor, moves: bool) -> None:
+        self.low, self.high, self.points, self.rule, self.jumps, self.moves = low, high, points, rule, jumps, moves
+
+    def judge(self, bad: Tensor, expected: str, got: Callable[[], str] = lambda: "none", remedy: str = "") -> Tensor:
+        """NaN where a sum is ``bad`` and 0 elsewhere; an error that says what was expected, where values are looked at.
+
+        Raises:
+            ValueError: if values may be looked at, and some are bad.
+        """
+        if self.rule.looks and bool(bad.any()):
+            at = f" at batch index {bad.nonzero().tolist()[:5]}" if bad.dim() else ""
+            raise ValueError(f"{expected}, got {got()}{at}{remedy}")
+        return torch.where(bad, math.nan, torch.zeros_like(self.low))
+
+    @abstractmethod
+    def error(self, log_f: LogFunction) -> Tensor:
+        """The estimated relative error of the integral of f, of the batch shape."""
 
     @abstractmethod
     def terms(self, log_f: LogFunction, power: int = 0) -> tuple[Tensor, Tensor]:
@@ -71,36 +110,53 @@ class Measure(ABC):
 class Lebesgue(Measure):
     """Integrals over an interval, by quadrature."""
 
-    def __init__(self, low: Tensor, high: Tensor, points: Tensor, accuracy: float, jumps: Tensor) -> None:
-        super().__init__(low, high, points, accuracy, jumps)
+    def __init__(self, low: Tensor, high: Tensor, points: Tensor, rule: Rule, jumps: Tensor, moves: bool) -> None:
+        super().__init__(low, high, points, rule, jumps, moves)
+        self._found: dict[int, Grid] = {}
         self._grids: dict[int, Grid] = {}
 
+    def error(self, log_f: LogFunction) -> Tensor:
+        return self._find(log_f, 0).error
+
     def grid(self, log_f: LogFunction, power: int = 0) -> Grid:
-        """The grid for f times a power of y; made once, and never differentiated."""
+        """The grid for f times a power of y, if it is good; made once, and never differentiated."""
         if power not in self._grids:
-            low, high = self.low.detach(), self.high.detach()
-            panels = first_panels(self.points.movedim(-1, 0), low, high)
-            function = log_f if power == 0 else self._growing(log_f, power)
-            grid = adapted_grid(function, panels, self.accuracy)
-            bad = ~grid.converged | (grid.divergent.any(0) if power == 0 else False)
-            if bad.any():
-                rows = bad.nonzero().tolist()[:5]
-                at = f" at batch index {rows}" if bad.dim() else ""
-                raise ValueError(
-                    "components, weights: expected a pool with a finite integral that the quadrature can find to "
-                    f"accuracy {self.accuracy:g}, got none{at}"
+            grid, num_nodes = self._find(log_f, power), self.rule.num_nodes
+            finder = "the quadrature" if num_nodes is None else f"a rule of {num_nodes} nodes"
+            expected = (
+                f"components, weights: expected a pool with a finite integral that {finder} can find to accuracy "
+                f"{self.rule.accuracy:g}"
+            )
+            nothing = self.judge(~(grid.error <= self.rule.accuracy), expected)
+            if power == 0:
+                uncertain = grid.uncertain.sum(0)
+                nothing = nothing + self.judge(
+                    uncertain > max(self.rule.accuracy, LEAST_UNCERTAIN),
+                    "components, weights: expected a pool whose mass is not so near an end of the support that numbers "
+                    "cannot tell where",
+                    lambda: f"one that may be wrong by {float(uncertain.max()):.1g}",
+                    "; a larger accuracy takes it for what it is",
                 )
-            unsure = grid.uncertain.sum(0) > max(self.accuracy, LEAST_UNCERTAIN)
-            if power == 0 and unsure.any():
-                rows = unsure.nonzero().tolist()[:5]
-                at = f" at batch index {rows}" if unsure.dim() else ""
-                raise ValueError(
-                    "components, weights: expected a pool whose mass is not so near an end of the support that "
-                    "numbers cannot tell where, got one that may be wrong by "
-                    f"{float(grid.uncertain.sum(0).max()):.1g}{at}; a larger accuracy takes it for what it is"
-                )
-            self._grids[power] = grid
+            self._grids[power] = grid._replace(
+                log_weights=grid.log_weights + nothing, log_total=grid.log_total + nothing
+            )
         return self._grids[power]
+
+    def _find(self, log_f: LogFunction, power: int) -> Grid:
+        if power not in self._found:
+            low, high, num_nodes = self.low.detach(), self.high.detach(), self.rule.num_nodes
+            points = self.points.movedim(-1, 0)
+            if num_nodes is not None:
+                points = points.sort(0).values[:: -(-len(points) // FIXED_POINTS)]
+            panels = first_panels(points, low, high)
+            function = log_f if power == 0 else self._growing(log_f, power)
+            if num_nodes is None:
+                grid = adapted_grid(function, panels, self.rule.accuracy)
+            else:
+                grid = fixed_grid(function, panels, num_nodes // NODES, self.rule.accuracy)
+            unknown = ~(low < high) | (grid.divergent.any(0) if power == 0 else False)
+            self._found[power] = grid._replace(error=torch.where(unknown, math.inf, grid.error))
+        return self._found[power]
 
     @torch.no_grad()
     def _growing(self, log_f: LogFunction, power: int) -> LogFunction:
@@ -125,15 +181,18 @@ class Lebesgue(Measure):
         dead = grid.log_weights == -math.inf
         values = _in_blocks(log_f, y)
         terms = values + log_stretch + grid.log_weights.masked_fill(dead, 0)
-        if values.requires_grad:  # the weight of what is beyond the ends depends on how f falls there
+        if torch.compiler.is_compiling() or differentiated(
+            values
+        ):  # the weight of what is beyond the ends depends on how f falls there
             fall = (log_f(self._moved(grid.before)[0]) - values[-2:]) * grid.steepness
             terms = torch.cat([terms[:-2], terms[-2:] - (fall - fall.detach())])
         return y, terms.masked_fill(dead, -math.inf)
 
     def log_total(self, log_f: LogFunction) -> Tensor:
         grid = self.grid(log_f)
-        moves = self._moved(grid.y[:1])[0].requires_grad or log_f(grid.y[:1]).requires_grad
-        return super().log_total(log_f) if moves else grid.log_total
+        # Under vmap a compiler does not tell what is differentiated.
+        known = not (self.moves or torch.compiler.is_compiling())
+        return grid.log_total if known and not differentiated(log_f(grid.y[:1])) else super().log_total(log_f)
 
     def log_values(self, log_f: LogFunction) -> Tensor:
         grid = self.grid(log_f)
@@ -149,9 +208,9 @@ class Lebesgue(Measure):
 
         Between two of them the move is linear, beyond the last it is theirs.
         """
-        edges = torch.cat([self.low.unsqueeze(0), self.high.unsqueeze(0), self.jumps.movedim(-1, 0)])
-        if not edges.requires_grad:
+        if not self.moves:
             return y, y.new_zeros(())
+        edges = torch.cat([self.low.unsqueeze(0), self.high.unsqueeze(0), self.jumps.movedim(-1, 0)])
         at, order = edges.detach().masked_fill(~edges.detach().isfinite(), math.inf).sort(0)
         moves = torch.where(at.isfinite(), edges.gather(0, order), 0)
         moves = moves - moves.detach()
@@ -189,9 +248,9 @@ class Lebesgue(Measure):
         panel, index = _take(panels, _search(starts, value.detach()))
         before, after = (part.expand(starts.shape).gather(0, index) for part in (below[:-1], below[1:]))
         mass = before + self._partial(log_f, panel, panel.coordinate(value), peak)
-        edge = starts.gather(0, index)
-        moved = self._moved(edge)[0] - edge
-        if moved.requires_grad:  # the edge below moves with the support
+        if self.moves:  # the edge below moves with the support
+            edge = starts.gather(0, index)
+            moved = self._moved(edge)[0] - edge
             mass = mass - (log_f(edge) - peak).exp().detach() * moved
             mass = torch.where(value >= panel.locate(panel.stop)[0], after, mass)  # and the one above
         share = (mass / total).clamp(0, 1)
@@ -203,7 +262,7 @@ class Lebesgue(Measure):
         if not torch.is_grad_enabled():
             return value
         below = self.cdf(log_f, value)
-        if not (below.requires_grad or share.requires_grad):
+        if not (differentiated(below) or differentiated(share)):
             return value
         # Implicitly: F(y; θ) = u, so dy = (du − ∂F/∂θ dθ) / F'(y).
         density = (log_f(value) - self.terms(log_f)[1].logsumexp(0)).exp().detach()
@@ -233,7 +292,7 @@ class Lebesgue(Measure):
             new = torch.where((new > lower) & (new < upper), new, 0.5 * (lower + upper))
             done = (new - at).abs() <= 1e-14
             at = new
-            if bool(done.all()):
+            if self.rule.looks and bool(done.all()):
                 break
         value = panel.locate(panel.start + at * width)[0]
         value = torch.where(share <= 0, self.low, torch.where(share >= 1, self.high, value))
@@ -241,15 +300,74 @@ class Lebesgue(Measure):
 
 
 class Counting(Measure):
-    """Sums over the integers of an interval."""
+    """Sums over the integers of an interval.
+
+    A fixed rule takes so many integers in a row, from where the mass begins. Where that is on more, it takes every
+    other one, or every so many: of what is smooth on that scale the sum is the same, up to the factor.
+    """
 
     _integers: Tensor | None = None
+    _stride: Tensor | None = None
+    _error: Tensor | None = None
 
     def integers(self, log_f: LogFunction) -> Tensor:
-        """The integers that count, of shape (N,) + (1,) for each dimension of the batch."""
+        """The integers that count, of shape (N,) + batch, or (N,) + (1,) for each dimension of the batch."""
         if self._integers is None:
-            self._integers = self._window(log_f)
+            if self.rule.num_nodes is None:
+                self._integers = self._window(log_f)
+            else:
+                self._integers, self._stride = self._fixed_window(log_f, self.rule.num_nodes)
         return self._integers
+
+    def error(self, log_f: LogFunction) -> Tensor:
+        if self._error is None:
+            y = self.integers(log_f)
+            with torch.no_grad():
+                self._error = self._estimate(y, log_f(y))
+        return self._error
+
+    def _estimate(self, y: Tensor, terms: Tensor) -> Tensor:
+        """What is beyond the integers, if f goes on there as a power of the distance, and what is between them."""
+        total = terms.logsumexp(0)
+        size = y[-1] - y[0]
+        error = torch.zeros_like(total)
+        for last, inner, is_open in ((0, 1, y[0] > self.low), (-1, -2, y[-1] < self.high)):
+            decay = (terms[inner] - terms[last]) / (y[inner] - y[last]).abs() * size
+            tail = (terms[last] - total).exp() * size / (decay - 1).clamp(min=1e-3)
+            error = error + torch.where(is_open & (terms[last] > -math.inf), tail, 0)
+        if self._stride is not None:
+            # Of a sum by every other one and of one by every third, not both are right by chance.
+            coarse = [(terms[::k].logsumexp(0) + math.log(k) - total).expm1().abs() for k in (2, 3)]
+            edges = 0.5 * (terms[[0, -1]] - total).exp().sum(0)  # where f begins with a jump
+            error = error + torch.where(self._stride > 1, torch.maximum(*coarse) + edges, 0)
+        return torch.where(total.isfinite(), error, math.inf)
+
+    def _fixed_window(self, log_f: LogFunction, num_nodes: int) -> tuple[Tensor, Tensor]:
+        """Every so many integers about the mass, and how many."""
+        low, high, points = self.low.detach(), self.high.detach(), self.points.detach()
+        steps = torch.arange(num_nodes, dtype=torch.float64, device=low.device).reshape((-1,) + (1,) * low.dim())
+        first, last = points.amin(-1).floor().clamp(low, high), points.amax(-1).ceil().clamp(low, high)
+        negligible = math.log(self.rule.accuracy * 1e-3 / num_nodes)
+        for _ in range(FIXED_ROUNDS):
+            y = first + ((last - first) / (num_nodes - 1)).ceil().clamp(min=1) * steps
+            with torch.no_grad():
+                terms = log_f(y)
+            counts = terms - terms.amax(0) > negligible
+            stride = y[1] - y[0]
+            first = (torch.where(counts, y, math.inf).amin(0) - stride).maximum(low)
+            last = (torch.where(counts, y, -math.inf).amax(0) + stride).minimum(high)
+        spare = num_nodes - 1 - (last - first)
+        first = (first - (spare / 2).floor().clamp(min=0)).maximum(low)
+        stride = ((last - first) / (num_nodes - 1)).ceil().clamp(min=1)
+        return first + stride * steps, stride
+
+    def _all_count(self, log_f: LogFunction) -> Tensor:
+        """Nothing where the integers are in a row, as single ones need it; else NaN or an error."""
+        self.integers(log_f)
+        if self._stride is None:
+            return torch.zeros_like(self.low)
+        expected = f"components, weights: expected a pool whose mass is on no more than {self.rule.num_nodes} integers"
+        return self.judge(self._stride > 1, expected)
 
     @torch.no_grad()
     def _window(self, log_f: LogFunction) -> Tensor:
@@ -267,13 +385,21 @@ class Counting(Measure):
             y = y.reshape((-1,) + (1,) * self.low.dim())
             share = log_f(y).softmax(0)
             open_ends = [s for s, is_open in ((share[0], first > low), (share[-1], last < high)) if is_open]
-            if not any(bool((s * (last - first) > self.accuracy * 1e-3).any()) for s in open_ends):
+            if not any(bool((s * (last - first) > self.rule.accuracy * 1e-3).any()) for s in open_ends):
                 return y
             reach *= 2
 
     def terms(self, log_f: LogFunction, power: int = 0) -> tuple[Tensor, Tensor]:
         y = self.integers(log_f)
         terms = log_f(y)
+        if self._stride is not None:
+            if self._error is None:
+                self._error = self._estimate(y, terms.detach())
+            expected = (
+                f"components, weights: expected a pool whose sum {self.rule.num_nodes} integers give to accuracy "
+                f"{self.rule.accuracy:g}"
+            )
+            terms = terms + (self._stride.log() + self.judge(~(self._error <= self.rule.accuracy), expected))
         return y.expand_as(terms), terms
 
     def log_values(self, log_f: LogFunction) -> Tensor:
@@ -284,7 +410,7 @@ class Counting(Measure):
 
     def cdf(self, log_f: LogFunction, value: Tensor) -> Tensor:
         y, terms = self.terms(log_f)
-        below = terms.softmax(0).cumsum(0)
+        below = terms.softmax(0).cumsum(0) + self._all_count(log_f)
         index = (value.floor() - y[0]).clamp(-1, len(y) - 1)
         share = below.expand((-1,) + value.shape[1:]).gather(0, index.clamp(min=0).long())
         return torch.where(index < 0, 0, share.clamp(max=1))
@@ -292,9 +418,9 @@ class Counting(Measure):
     def icdf(self, log_f: LogFunction, share: Tensor) -> Tensor:
         y, terms = self.terms(log_f)
         below = terms.softmax(0).cumsum(0).detach().expand((-1,) + share.shape[1:])
-        index = torch.searchsorted(_last(below), _last(share.detach())).clamp(max=len(y) - 1)
+        index = _count_below(below, share.detach(), right=False).clamp(max=len(y) - 1)
         first = torch.where(terms > -math.inf, y, math.inf).amin(0)  # a share of zero is that of the least value
-        return torch.maximum(y.expand(below.shape).gather(0, index.movedim(-1, 0)), first)
+        return torch.maximum(y.expand(below.shape).gather(0, index), first) + self._all_count(log_f)
 
 
 def _in_blocks(log_f: LogFunction, y: Tensor) -> Tensor:
@@ -311,8 +437,15 @@ def _last(tensor: Tensor) -> Tensor:
 
 def _search(edges: Tensor, value: Tensor) -> Tensor:
     """For each value, the index of the last edge that is not above it, or 0."""
-    index = torch.searchsorted(_last(edges), _last(value), right=True).movedim(-1, 0)
-    return (index - 1).clamp(0, len(edges) - 1)
+    return (_count_below(edges, value, right=True) - 1).clamp(0, len(edges) - 1)
+
+
+def _count_below(edges: Tensor, value: Tensor, right: bool) -> Tensor:
+    """How many of the edges, in order along the first dimension, are below each value or, on the right, at it."""
+    if torch.compiler.is_compiling() or (has_memory(edges) and has_memory(value)):
+        return torch.searchsorted(_last(edges), _last(value), right=right).movedim(-1, 0)
+    below = edges.unsqueeze(1) <= value if right else edges.unsqueeze(1) < value  # vmap has no rule for a search
+    return below.sum(0)
 
 
 def _take(panels: Panels, index: Tensor) -> tuple[Panels, Tensor]:

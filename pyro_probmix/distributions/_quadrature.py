@@ -9,11 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-__all__ = ["Grid", "Panels", "adapted_grid", "first_panels", "positions"]
+__all__ = ["NODES", "Grid", "Panels", "adapted_grid", "first_panels", "fixed_grid", "positions"]
 
 # log f at points of shape (N,) + batch or, with M indices into the flattened batch, at points of shape (N, M).
 LogFunction = Callable[..., Tensor]
@@ -28,9 +29,14 @@ POINTS = torch.tensor([-t for t in _POINTS] + [0.0] + _POINTS[::-1], dtype=torch
 KRONROD = torch.tensor(_KRONROD + [0.20948214108472783] + _KRONROD[::-1], dtype=torch.float64, device="cpu")
 GAUSS = torch.tensor(_GAUSS + [0.41795918367346939] + _GAUSS[::-1], dtype=torch.float64, device="cpu")
 
+NODES = len(POINTS)
+
 MAX_ROUNDS = 40
 MAX_PANELS = 1000  # of a function
 SPLIT_INTO = 4
+# Of a fixed rule: how often how many panels are split, and into how many parts.
+FIXED_ROUNDS, FIXED_SPLITS, FIXED_PARTS = 6, 2, 4
+FIXED_POINTS = 40  # of a fixed rule, at most, that it starts from
 BLOCK = 2**12  # panels that are looked at together
 NEGLIGIBLE = -100.0  # nodes whose share of the integral has a lower logarithm do not count
 SMALLEST = -600.0  # logarithms that are held there keep clear of subnormal numbers, which are slow
@@ -39,8 +45,7 @@ FARTHEST = 170.0  # logarithm of the distances where tails are cut: that of numb
 FLATTEST_TAIL = 1e-3  # slopes of a tail, in log-log scale, that are nearer to that of 1/y are taken for it
 
 
-@dataclass(frozen=True)
-class Panels:
+class Panels(NamedTuple):
     """Intervals [y(start), y(stop)] of the line with y(t) = anchor + t, or anchor ± eᵗ where the sign is not 0.
 
     All fields have shape (number of panels,) + batch.
@@ -53,7 +58,7 @@ class Panels:
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Panels:
         """The panels with every field changed by ``function``."""
-        return Panels(*[function(getattr(self, field.name)) for field in fields(self)])
+        return Panels(*[function(field) for field in self])
 
     def gather(self, index: Tensor) -> Panels:
         """The panels of these indices, of shape (number of indices,) + batch."""
@@ -138,8 +143,7 @@ def first_panels(points: Tensor, low: Tensor, high: Tensor) -> Panels:
     return _concatenate([tails[0], middle, tails[1]])
 
 
-@dataclass(frozen=True)
-class Grid:
+class Grid(NamedTuple):
     """Nodes and weights of an integral over the line, for a batch of functions like the one it was made for.
 
     Attributes:
@@ -154,7 +158,7 @@ class Grid:
             there, relative to the last node; 0 where a node does not count.
         uncertain: of shape (2,) + batch; by what share of the integral what is beyond either end may be wrong.
         log_total: logarithm of the integral, of the batch shape.
-        converged: of the batch shape; whether the accuracy was reached.
+        error: of the batch shape; estimated relative error of the integral, infinite where it is not known.
     """
 
     panels: Panels
@@ -166,11 +170,11 @@ class Grid:
     steepness: Tensor
     uncertain: Tensor
     log_total: Tensor
-    converged: Tensor
+    error: Tensor
 
     def by_panel(self, terms: Tensor) -> tuple[Tensor, Tensor]:
         """Terms of the nodes as (panels, 15) + batch, and those of the two ends."""
-        return terms[:-2].unflatten(0, (-1, len(POINTS))), terms[-2:]
+        return terms[:-2].unflatten(0, (-1, NODES)), terms[-2:]
 
 
 @dataclass(frozen=True)
@@ -200,7 +204,7 @@ class _Cells:
 
 
 def _join(parts: list[_Cells]) -> _Cells:
-    panels = Panels(*[torch.cat([getattr(p.panels, f.name) for p in parts], -1) for f in fields(Panels)])
+    panels = Panels(*[torch.cat(field, -1) for field in zip(*[p.panels for p in parts], strict=True)])
     return _Cells(panels, *[torch.cat([getattr(p, f.name) for p in parts], -1) for f in fields(_Cells)[1:]])
 
 
@@ -221,7 +225,8 @@ def adapted_grid(log_f: LogFunction, panels: Panels, accuracy: float) -> Grid:
     row = torch.arange(size, device=panels.start.device)
     cells = _cells(log_f, panels.map(lambda field: field.reshape(len(field), -1)), row)
     finished = []
-    log_total, converged = cells.log_mass.new_zeros(size), row.new_zeros(size, dtype=torch.bool)
+    log_total, sizes = cells.log_mass.new_zeros(size), cells.log_mass.new_zeros(size)
+    converged = row.new_zeros(size, dtype=torch.bool)
     for _ in range(MAX_ROUNDS):
         rows = cells.row.unique()
         log_total[rows] = _log_sum(cells.log_mass, cells.row, size)[rows]
@@ -229,8 +234,8 @@ def adapted_grid(log_f: LogFunction, panels: Panels, accuracy: float) -> Grid:
         error = (cells.log_error - relative_to).exp()
         hidden = cells.log_hidden > log_total[cells.row] + math.log(accuracy)
         count = cells.row.bincount(minlength=size)
-        fine = _sum(error, cells.row, size) <= accuracy
-        converged[rows] = (fine & (_sum(hidden.double(), cells.row, size) == 0))[rows]
+        sizes[rows] = _sum(error, cells.row, size)[rows]
+        converged[rows] = ((sizes <= accuracy) & (_sum(hidden.double(), cells.row, size) == 0))[rows]
         active = (~converged & (count < MAX_PANELS))[cells.row]
         finished.append(cells.select(~active))
         split = active & (hidden | (error > accuracy / count[cells.row]))
@@ -238,7 +243,7 @@ def adapted_grid(log_f: LogFunction, panels: Panels, accuracy: float) -> Grid:
             finished.append(cells.select(active))
             break
         parents, scale = cells.select(split), relative_to[split]
-        children = _cells(log_f, _split(parents.panels), parents.row)
+        children = _cells(log_f, _split(parents.panels, SPLIT_INTO), parents.row)
         new_mass, new_error = (
             (t.unflatten(0, (SPLIT_INTO, -1)) - scale).exp().sum(0) for t in (children.log_mass, children.log_error)
         )
@@ -248,7 +253,7 @@ def adapted_grid(log_f: LogFunction, panels: Panels, accuracy: float) -> Grid:
         cells = _join([cells.select(active & ~split), children])
     else:
         finished.append(cells)
-    return _grid(log_f, panels, _join(finished), log_total, converged)
+    return _grid(log_f, panels, _join(finished), log_total, torch.where(converged, sizes, math.inf))
 
 
 def _sum(values: Tensor, row: Tensor, size: int) -> Tensor:
@@ -265,20 +270,32 @@ def _cells(log_f: LogFunction, panels: Panels, row: Tensor) -> _Cells:
     """What f is in groups of neighbouring panels, of shape (panels of a group, groups), a group in each row."""
     width = max(BLOCK // len(panels.start), 1)
     blocks = [slice(k, k + width) for k in range(0, len(row), width)]
-    parts = [_block(log_f, Panels(*[getattr(panels, f.name)[:, b] for f in fields(Panels)]), row[b]) for b in blocks]
+    parts = [_block(log_f, Panels(*[field[:, b] for field in panels]), row[b]) for b in blocks]
     names = [field.name for field in fields(_Cells)[1:]]
     flat = panels.map(lambda field: field.reshape(1, -1))
     return _Cells(flat, *[torch.cat([getattr(part, name) for part in parts], -1).flatten(-2) for name in names])
 
 
 def _block(log_f: LogFunction, panels: Panels, row: Tensor) -> _Cells:
+    values, log_mass, log_error, log_hidden = _look(lambda y: log_f(y, row), panels)
+    return _Cells(panels, row.expand_as(log_mass), values.movedim(1, 0), log_mass, log_error, log_hidden)
+
+
+def _look(evaluate: Callable[[Tensor], Tensor], panels: Panels) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """What f is in neighbouring panels, as the fields of :class:`_Cells` have it, the nodes being along dimension 1.
+
+    Args:
+        evaluate: log f at points of shape (N,) + rest.
+        panels: of shape (number of panels,) + rest, each being the neighbour of the next.
+    """
     y, log_weights = positions(panels)
-    values = log_f(y.flatten(0, 1), row).reshape(y.shape)
+    values = evaluate(y.flatten(0, 1)).reshape(y.shape)
     terms = values + log_weights
     top = terms.amax(1)
     nothing = top == -math.inf
     top = torch.where(top.isfinite(), top, 0)
-    kronrod, gauss = (c.to(values.device).reshape(1, -1, 1) for c in (KRONROD, GAUSS))
+    shape = (1, -1) + (1,) * (y.dim() - 2)
+    kronrod, gauss = (c.to(values.device).reshape(shape) for c in (KRONROD, GAUSS))
     terms = (terms - top.unsqueeze(1)).clamp(min=SMALLEST).exp()
     mass = terms.sum(1)
     difference = (terms * (1 - gauss / kronrod)).sum(1).abs()
@@ -289,10 +306,10 @@ def _block(log_f: LogFunction, panels: Panels, row: Tensor) -> _Cells:
     start, stop = panels.locate(panels.start)[0], panels.locate(panels.stop)[0]
     # Whether there are numbers too few between the ends.
     fixed = (stop - start).abs() <= 50 * torch.finfo(y.dtype).eps * torch.maximum(start.abs(), stop.abs())
-    log_hidden = torch.maximum(_log_hidden(y, values), _log_hidden_at_ends(log_f, row, start, stop, y, values))
+    log_hidden = torch.maximum(_log_hidden(y, values), _log_hidden_at_ends(evaluate, start, stop, y, values))
     log_error, log_hidden = (t.masked_fill(fixed, -math.inf) for t in (top + error.log(), log_hidden))
     log_mass = (top + mass.log()).masked_fill(nothing, -math.inf)
-    return _Cells(panels, row.expand_as(mass), values.movedim(1, 0), log_mass, log_error, log_hidden)
+    return values, log_mass, log_error, log_hidden
 
 
 def _log_hidden(y: Tensor, values: Tensor) -> Tensor:
@@ -313,15 +330,15 @@ def _log_hidden(y: Tensor, values: Tensor) -> Tensor:
     log_peak = torch.maximum(log_peak, _log_steep(step, left, right))
     none = torch.full_like(flat, -math.inf)
     either = torch.maximum(torch.cat([log_peak, none]), torch.cat([none, log_peak]))
-    return either.unflatten(0, (-1, len(POINTS))).amax(1)
+    return either.unflatten(0, (-1, NODES)).amax(1)
 
 
 def _log_hidden_at_ends(
-    log_f: LogFunction, row: Tensor, start: Tensor, stop: Tensor, y: Tensor, values: Tensor
+    evaluate: Callable[[Tensor], Tensor], start: Tensor, stop: Tensor, y: Tensor, values: Tensor
 ) -> Tensor:
     """For each panel of a group, the logarithm of what may be between its ends and the nodes next to them."""
     ends = torch.stack([start, stop])
-    at_ends = log_f(ends.flatten(0, 1), row).reshape(ends.shape)
+    at_ends = evaluate(ends.flatten(0, 1)).reshape(ends.shape)
     first, last = ((y[:, k] - end).abs() for k, end in ((0, start), (-1, stop)))
     return torch.maximum(_log_steep(first, at_ends[0], values[:, 0]), _log_steep(last, at_ends[1], values[:, -1]))
 
@@ -335,20 +352,20 @@ def _log_steep(step: Tensor, left: Tensor, right: Tensor) -> Tensor:
 
 
 def _concatenate(parts: list[Panels]) -> Panels:
-    return Panels(*[torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Panels)])
+    return Panels(*[torch.cat(field) for field in zip(*parts, strict=True)])
 
 
-def _split(panels: Panels) -> Panels:
-    """Panels of shape (1, M) as groups of equal parts."""
-    step = (panels.stop - panels.start) / SPLIT_INTO
+def _split(panels: Panels, number: int) -> Panels:
+    """Panels of shape (1, M) as groups of that many equal parts."""
+    step = (panels.stop - panels.start) / number
     parts = [
         Panels(panels.anchor, panels.sign, panels.start + k * step, panels.start + (k + 1) * step)
-        for k in range(SPLIT_INTO)
+        for k in range(number)
     ]
     return _concatenate(parts)
 
 
-def _grid(log_f: LogFunction, first: Panels, cells: _Cells, log_total: Tensor, converged: Tensor) -> Grid:
+def _grid(log_f: LogFunction, first: Panels, cells: _Cells, log_total: Tensor, error: Tensor) -> Grid:
     batch = first.start.shape[1:]
     cells = cells.select(~(cells.log_mass - log_total[cells.row] <= NEGLIGIBLE))
     middle = cells.panels.locate(0.5 * (cells.panels.start + cells.panels.stop))[0][0]
@@ -363,8 +380,14 @@ def _grid(log_f: LogFunction, first: Panels, cells: _Cells, log_total: Tensor, c
     panels = Panels(panels.anchor, panels.sign, torch.where(empty, panels.stop, panels.start), panels.stop)
     panels = panels.map(lambda field: field.reshape((-1, *batch)))
     values = cells.values[:, index].movedim(0, 1).reshape((-1, *batch))
+    return _with_tails(log_f, first, panels, values, log_total.reshape(batch), error.reshape(batch))
+
+
+def _with_tails(
+    log_f: LogFunction, first: Panels, panels: Panels, values: Tensor, log_total: Tensor, error: Tensor
+) -> Grid:
+    """The grid of these panels, at whose nodes log f is ``values``, and of what is beyond the first ones."""
     y, log_weights = (t.flatten(0, 1) for t in positions(panels))
-    log_total = log_total.reshape(batch)
     tails = [_tail(log_f, first, 0), _tail(log_f, first, -1)]
     end, end_weight, end_term, divergent, beyond, before, steepness, bend = (
         torch.stack(parts) for parts in zip(*tails, strict=True)
@@ -384,8 +407,54 @@ def _grid(log_f: LogFunction, first: Panels, cells: _Cells, log_total: Tensor, c
         steepness.masked_fill(dead[-2:], 0),
         ((end_term - terms.logsumexp(0)).exp() * bend).masked_fill(dead[-2:], 0),
         terms.logsumexp(0),
-        converged.reshape(batch) & log_total.isfinite(),
+        torch.where(log_total.isfinite(), error, math.inf),
     )
+
+
+@torch.no_grad()
+def fixed_grid(log_f: LogFunction, panels: Panels, num_panels: int, accuracy: float) -> Grid:
+    """The panels with the most of the integral, after a fixed number of splits of those with the largest errors.
+
+    Shapes do not depend on values and no value is looked at, so that ``torch.func.vmap`` and ``torch.compile`` follow.
+
+    Args:
+        log_f: logarithm of f.
+        panels: where to start.
+        num_panels: how many panels are kept; what the others hold is counted as error.
+        accuracy: relative error of the integral below which nothing is split.
+    """
+    first = panels
+    values, log_mass, log_error, log_hidden = _look(log_f, panels)
+    for _ in range(FIXED_ROUNDS):
+        worst = torch.maximum(log_error, log_hidden).topk(FIXED_SPLITS, 0)
+        index, fine = worst.indices, worst.values - log_mass.logsumexp(0) < math.log(accuracy / len(log_mass))
+        parents = panels.gather(index)
+        children = _split(parents.map(lambda field: field.unsqueeze(0)), FIXED_PARTS)  # (parts, splits) + batch
+        # One that is fine is not split: the others of its parts are empty.
+        start, stop = torch.where(fine, parents.stop, children.start), torch.where(fine, parents.stop, children.stop)
+        start[0] = parents.start
+        children = Panels(children.anchor, children.sign, start, stop)
+        parts = _look(lambda y: log_f(y.flatten(0, 1)).unflatten(0, (-1, FIXED_SPLITS)), children)
+        panels = Panels(*[_replaced(old, new, index) for old, new in zip(panels, children, strict=True)])
+        nodes = index.unsqueeze(1).expand(-1, NODES, *index.shape[1:])
+        values = _replaced(values, parts[0].movedim(1, 2), nodes)
+        log_mass, log_error, log_hidden = (
+            _replaced(old, new, index) for old, new in zip((log_mass, log_error, log_hidden), parts[1:], strict=True)
+        )
+    kept = log_mass.topk(min(num_panels, len(log_mass)), 0).indices
+    middle = panels.locate(0.5 * (panels.start + panels.stop))[0]
+    kept = kept.gather(0, middle.gather(0, kept).argsort(0))
+    log_total = log_mass.logsumexp(0)
+    scale = torch.where(log_total.isfinite(), log_total, 0)
+    lost = torch.cat([log_error, log_hidden, log_mass.scatter(0, kept, -math.inf)])
+    error = (lost - scale).exp().sum(0)
+    values = values.gather(0, kept.unsqueeze(1).expand(-1, NODES, *kept.shape[1:])).flatten(0, 1)
+    return _with_tails(log_f, first, panels.gather(kept), values, log_total, error)
+
+
+def _replaced(old: Tensor, new: Tensor, index: Tensor) -> Tensor:
+    """``old`` with the first of each group of new ones at ``index``, and the others behind; groups are along dim 1."""
+    return torch.cat([old.scatter(0, index, new[0]), new[1:].flatten(0, 1)])
 
 
 def _tail(log_f: LogFunction, panels: Panels, index: int) -> tuple[Tensor, ...]:

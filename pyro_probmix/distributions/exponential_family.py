@@ -130,10 +130,7 @@ class ExponentialFamily:
         """
         for name in self.fixed:
             first, second = getattr(p, name), getattr(q, name)
-            tensors = [value for value in (first, second) if isinstance(value, Tensor)]
-            if first is second or (tensors and not (validates(p) or validates(q) or all(map(at_hand, tensors)))):
-                continue
-            if not broadcast_equal(first, second):
+            if equal_values(first, second, wait=validates(p) or validates(q)) is False:
                 return f"equal {name}, got {_short(first)} and {_short(second)}"
         return None
 
@@ -327,7 +324,15 @@ def restore_members(
 
 def can_be_read(tensor: Tensor) -> bool:
     """Whether the values of ``tensor`` can be read: not under vmap, nor by a compiler, nor where there are none."""
-    return not torch.compiler.is_compiling() and not tensor.is_meta and has_memory(tensor)
+    if torch.compiler.is_compiling() or tensor.is_meta:
+        return False
+    if has_memory(tensor):
+        return True
+    try:
+        bool(tensor.detach().isnan().any())  # what torch.func.grad stands for has values, if no memory of its own
+    except RuntimeError:
+        return False
+    return True
 
 
 def at_hand(tensor: Tensor) -> bool:
@@ -335,13 +340,25 @@ def at_hand(tensor: Tensor) -> bool:
     return tensor.device.type == "cpu" and can_be_read(tensor)
 
 
-def broadcast_equal(a: Any, b: Any) -> bool:
-    """Whether two tensors, or a number and a tensor, are equal up to broadcasting."""
+def equal_values(a: Any, b: Any, wait: bool) -> bool | None:
+    """Whether two tensors or numbers are equal up to broadcasting; None where their values cannot be told.
+
+    Args:
+        a: a tensor or a number.
+        b: likewise.
+        wait: whether to wait for values on another device.
+    """
+    if a is b:
+        return True
+    tensors = [value for value in (a, b) if isinstance(value, Tensor)]
     try:
-        equal = a == b
-        return equal if isinstance(equal, bool) else bool(equal.all())
+        torch.broadcast_shapes(*[tensor.shape for tensor in tensors])
     except RuntimeError:
         return False
+    if not all(at_hand(tensor) or (wait and can_be_read(tensor)) for tensor in tensors):
+        return None
+    equal = a == b
+    return bool(equal.all()) if isinstance(equal, Tensor) else bool(equal)
 
 
 def at_index(bad: Tensor) -> str:

@@ -11,7 +11,7 @@ from torch.distributions import Distribution, Transform
 from torch.distributions.constraints import Constraint
 from torch.distributions.transforms import _InverseTransform
 
-__all__ = ["held_tensors", "map_tensors"]
+__all__ = ["check_shared_transforms", "held_tensors", "map_tensors"]
 
 
 def held_tensors(part: Any) -> Iterator[Tensor]:
@@ -26,6 +26,17 @@ def held_tensors(part: Any) -> Iterator[Tensor]:
     elif isinstance(part, Transform):
         held = vars(part) | vars(part.inv)
         yield from held_tensors([value for name, value in held.items() if not name.startswith("_")])
+
+
+def check_shared_transforms(p: Any) -> None:
+    """Raises ValueError where the transforms of ``p`` have tensors that vary over its batch."""
+    event_dim = len(p.event_shape)
+    for tensor in held_tensors(p.transforms):
+        if tensor.shape[: max(0, tensor.dim() - event_dim)].numel() > 1:
+            raise ValueError(
+                "transforms: expected tensors that are the same for the whole batch, "
+                f"got one of shape {tuple(tensor.shape)} for event shape {tuple(p.event_shape)}"
+            )
 
 
 def map_tensors(part: Any, function: Callable[[Tensor], Tensor]) -> Any:

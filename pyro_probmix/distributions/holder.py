@@ -56,7 +56,7 @@ class HolderPool(NumericalDistribution):
         self.exponent = torch.as_tensor(exponent, dtype=torch.float64, device=device)
         if not bool(self.exponent.isfinite().all()):
             raise ValueError(f"exponent: expected finite numbers, got {exponent}")
-        super().__init__(components, weights, True, accuracy, validate_args, self.exponent.shape)
+        super().__init__(components, weights, True, accuracy, validate_args, batch_shape=self.exponent.shape)
         self.exponent = self.exponent.to(self._reference.device)
 
     def _at_rows(self, rows: Tensor) -> HolderPool:

@@ -8,12 +8,10 @@ from typing import Any
 from torch import Tensor
 from torch.distributions import Distribution
 
-from pyro_probmix.distributions._rows import take
 from pyro_probmix.distributions.exponential_family import exponential_family, plain, validates
 
 __all__ = [
     "from_natural_parameters",
-    "index_select",
     "log_base_measure",
     "log_normalizer",
     "mean_parameters",
@@ -131,27 +129,3 @@ def log_base_measure(p: Distribution, y: Tensor) -> Tensor:
         tensor(-0.6931)
     """
     return exponential_family(p).base_measure(plain(p), y)
-
-
-def index_select(p: Distribution, dim: int, index: Tensor) -> Any:
-    """``p`` with the members of its batch that ``index`` names, as :func:`torch.index_select` does.
-
-    Args:
-        p: a member of an exponential family, wrappers included.
-        dim: a dimension of the batch shape.
-        index: positions along that dimension, of shape (M,).
-
-    Raises:
-        TypeError: if ``p`` belongs to no family here.
-        ValueError: if ``dim`` is not one of the batch shape, or ``p`` has transforms that vary over it.
-
-    Example:
-        >>> index_select(dist.Poisson(torch.tensor([1.0, 2.0, 3.0])), -1, torch.tensor([2, 0])).rate
-        tensor([3., 1.])
-    """
-    family, p = exponential_family(p), plain(p)
-    size = len(p.batch_shape)
-    if not -size <= dim < size:
-        raise ValueError(f"dim: expected a dimension of batch shape {tuple(p.batch_shape)}, got {dim}")
-    from_right = dim - size if dim >= 0 else dim
-    return family.map_batch(p, lambda t, event_dim: take(t, from_right - event_dim, index))

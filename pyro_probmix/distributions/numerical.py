@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from pyro.distributions import MaskedDistribution
+from pyro.distributions import Independent, MaskedDistribution
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
@@ -20,16 +20,21 @@ from pyro_probmix.distributions._arguments import (
     expanded,
     expanded_shape,
     reference_tensor,
+    same_constraint,
     split_weights,
     tuple_of_distributions,
+    unmask,
 )
-from pyro_probmix.distributions._landmarks import at_rows, bounds, in_double, landmarks
-from pyro_probmix.distributions._measures import Counting, Lebesgue
+from pyro_probmix.distributions._landmarks import at_rows, bounds, has_own_support, in_double, landmarks
+from pyro_probmix.distributions._measures import Counting, Lebesgue, Rule
 from pyro_probmix.distributions._pool import Pool
-from pyro_probmix.distributions.exponential_family import plain, validates
+from pyro_probmix.distributions._quadrature import NODES
+from pyro_probmix.distributions.exponential_family import can_be_read, differentiated, plain, unsqueeze_right, validates
 from pyro_probmix.distributions.families._corrected import corrected
 
-__all__ = ["NumericalDistribution", "NumericalPool"]
+__all__ = ["NUM_NODES", "NumericalDistribution", "NumericalPool", "numerical_pool"]
+
+NUM_NODES = 751
 
 
 class NumericalDistribution(Pool):
@@ -39,6 +44,10 @@ class NumericalDistribution(Pool):
     float64, over panels that are split until the accuracy is reached, for the whole batch at once; on the
     integers, by summation. All of it is differentiable in the components' parameters and in the weights, but for
     edges inside a component, such as those of a mixture of Uniforms, whose move no gradient sees.
+
+    Where values cannot be looked at, or a number of nodes is given, a fixed rule takes the place of the adaptive one:
+    a fixed number of splits of the panels with the largest errors, or of integers in a row. It estimates its error,
+    too; where that is beyond the accuracy there is an error, or NaN where values cannot be looked at.
     """
 
     def __init__(
@@ -48,6 +57,7 @@ class NumericalDistribution(Pool):
         simplex: bool,
         accuracy: float | None,
         validate_args: bool | None,
+        num_nodes: int | None = None,
         batch_shape: torch.Size = torch.Size(),
     ) -> None:
         self._batched = isinstance(components, Distribution)
@@ -57,14 +67,11 @@ class NumericalDistribution(Pool):
         members_shape, size = self._check_members()
         self._precise = [in_double(corrected(member)) for member in self._members]
         self._landmarks = [landmarks(member) for member in self._precise]
-        _refuse_vmap([*self._landmarks, *([weights] if isinstance(weights, Tensor) else weights)])
         if validate_args is None:
             validate_args = any(map(validates, self._members))
         self._reference = reference_tensor(self._members)
-        if accuracy is None:
-            accuracy = 1e-10 if self._reference.dtype == torch.float64 else 1e-6
-        if not 0 < accuracy < 1:
-            raise ValueError(f"accuracy: expected a number in (0, 1), got {accuracy}")
+        given = [weights] if isinstance(weights, Tensor) else [w for w in weights if isinstance(w, Tensor)]
+        rule = _rule([*self._landmarks, *given], accuracy, num_nodes, validate_args, self._reference)
         split = split_weights(weights, size, members_shape, self._reference, validate_args, simplex)
         self._weights = torch.stack(torch.broadcast_tensors(*split), -1)
         batch_shape = torch.broadcast_shapes(batch_shape, members_shape, self._weights.shape[:-1])
@@ -73,7 +80,7 @@ class NumericalDistribution(Pool):
         super().__init__(batch_shape, validate_args=False)
         self._validate_args = validate_args
         self._ends = [bounds(member) for member in self._precise]
-        self._set_measure(accuracy)
+        self._set_measure(rule)
 
     def _check_members(self) -> tuple[torch.Size, int]:
         """The batch shape and the number of components."""
@@ -93,8 +100,10 @@ class NumericalDistribution(Pool):
             raise ValueError("components: expected a last batch dimension of components, got batch shape ()")
         return batch_shape[:-1], batch_shape[-1]
 
-    def _set_measure(self, accuracy: float) -> None:
+    def _set_measure(self, rule: Rule) -> None:
         shape = self.batch_shape + self._weights.shape[-1:]
+        # Under vmap a compiler does not tell what is differentiated.
+        moves = torch.compiler.is_compiling() or any(differentiated(end) for ends in self._ends for end in ends)
         low, high = (self._stack(list(ends)).expand(shape) for ends in zip(*self._ends, strict=True))
         points = [self._landmarks[0].flatten(-2)] if self._batched else self._landmarks
         points = [p.expand(self.batch_shape + p.shape[-1:]) for p in points]
@@ -103,14 +112,11 @@ class NumericalDistribution(Pool):
         edges = torch.where(ends.isfinite(), ends, points[0][..., :1]).detach()
         low, high = self.combined_bounds(low, high, self._weights.detach())
         discrete = bool(self._members[0].support.is_discrete)
-        empty = ~(low <= high) if discrete else ~(low < high)
-        if empty.any():
-            at = f" at batch index {empty.nonzero().tolist()[:5]}" if empty.dim() else ""
-            raise ValueError(f"components: expected a common support, got none{at}")
-        measure = Counting if discrete else Lebesgue
         inside = counts & (ends > low.unsqueeze(-1)) & (ends < high.unsqueeze(-1))
         jumps = torch.where(inside, ends, math.inf)
-        self._measure = measure(low, high, torch.cat([*points, edges], -1), accuracy, jumps)
+        measure = Counting if discrete else Lebesgue
+        self._measure = measure(low, high, torch.cat([*points, edges], -1), rule, jumps, moves)
+        self._measure.judge(~(low <= high) if discrete else ~(low < high), "components: expected a common support")
 
     # What a subclass says.
 
@@ -137,7 +143,17 @@ class NumericalDistribution(Pool):
     @property
     def accuracy(self) -> float:
         """Relative error that the quadrature aims at."""
-        return self._measure.accuracy
+        return self._measure.rule.accuracy
+
+    @property
+    def num_nodes(self) -> int | None:
+        """Number of values that the normaliser is made of; None where the quadrature adapts."""
+        return self._measure.rule.num_nodes
+
+    @property
+    def error(self) -> Tensor:
+        """Estimated relative error of the normaliser, of the batch shape; infinite where it is not known."""
+        return self._measure.error(self._log_f).expand(self.batch_shape)
 
     @property
     def numerical_bounds(self) -> tuple[Tensor, Tensor]:
@@ -155,12 +171,21 @@ class NumericalDistribution(Pool):
     @property
     def has_enumerate_support(self) -> bool:  # type: ignore[override]
         low, high = self._measure.low, self._measure.high
+        if not self._measure.rule.looks:
+            return False
         ends_agree = bool((low == low.min()).all() & (high == high.max()).all())
         return isinstance(self._measure, Counting) and ends_agree and bool(high.isfinite().all())
 
     @constraints.dependent_property
     def support(self) -> Any:
         low, high = (end.to(self._reference.dtype) for end in (self._measure.low, self._measure.high))
+        first = self._members[0].support
+        held = any(isinstance(value, Tensor) for value in vars(first).values())
+        if not held and all(has_own_support(m) and same_constraint(m.support, first) for m in self._members):
+            return first
+        if not self._measure.rule.looks:
+            interval = constraints.integer_interval if isinstance(self._measure, Counting) else constraints.interval
+            return interval(low, high)
         bounded = bool(high.isfinite().any())
         if isinstance(self._measure, Counting):
             return constraints.integer_interval(low, high) if bounded else type(constraints.nonnegative_integer)(low)
@@ -321,15 +346,20 @@ class NumericalDistribution(Pool):
         return f"{type(self).__name__}(batch_shape: {shape}, components: {size})"
 
 
-def _refuse_vmap(inputs: list[Any]) -> None:
-    for tensor in inputs:
-        try:
-            bool(isinstance(tensor, Tensor) and tensor.isnan().any())
-        except RuntimeError as error:
-            raise NotImplementedError(
-                "components, weights: expected tensors that torch.func.vmap does not map over, since the quadrature "
-                "adapts to their values; give them batch dimensions instead"
-            ) from error
+def _rule(
+    tensors: list[Tensor], accuracy: float | None, num_nodes: int | None, validate: bool, reference: Tensor
+) -> Rule:
+    seen = all(map(can_be_read, tensors))
+    if num_nodes is None and not seen:
+        num_nodes = NUM_NODES
+    if accuracy is None:
+        accuracy = 1e-10 if reference.dtype == torch.float64 and num_nodes is None else 1e-6
+    if not 0 < accuracy < 1:
+        raise ValueError(f"accuracy: expected a number in (0, 1), got {accuracy}")
+    if num_nodes is not None and not num_nodes >= NODES:
+        raise ValueError(f"num_nodes: expected at least {NODES}, got {num_nodes}")
+    waits = any(t.device.type != "cpu" for t in tensors)
+    return Rule(accuracy, num_nodes, seen and (num_nodes is None or validate or not waits))
 
 
 class NumericalPool(NumericalDistribution):
@@ -346,19 +376,25 @@ class NumericalPool(NumericalDistribution):
         weights: a tensor whose last dimension counts the components, or a sequence of numbers or tensors that
             broadcast with the batch.
         simplex: whether weights must be non-negative and sum to one.
-        accuracy: relative error of the normaliser aimed at; default: 1e-10, and 1e-6 for components in
-            single or half precision.
+        accuracy: relative error of the normaliser aimed at; default: 1e-10 of a quadrature that adapts to components
+            in double precision, else 1e-6.
+        num_nodes: how many values of the components the normaliser is made of, at least 15; default: as many as the
+            accuracy takes, and 751 where values cannot be looked at, under ``torch.func.vmap`` or ``torch.compile``.
         validate_args: whether values are checked; default: where a component's are.
 
     Raises:
         TypeError: if a component is not a distribution, or densities are mixed with laws on integers.
         ValueError: if shapes do not match, the supports have nothing in common, the weights are off the
-            simplex, or, when it is first needed, the integral is infinite or the accuracy not reached.
+            simplex, or, when it is first needed, the integral is infinite or the accuracy not reached. Where values
+            cannot be looked at, the log-density is NaN instead.
 
     Example:
         >>> pool = NumericalPool([dist.Normal(0.0, 1.0), dist.Laplace(3.0, 1.0)], [0.5, 0.5])
         >>> pool.mean, pool.log_normalizer
         (tensor(0.9030), tensor(0.8227))
+        >>> fixed = NumericalPool(pool.components, pool.weights, num_nodes=751)
+        >>> fixed.log_normalizer, bool(fixed.error < 1e-6)
+        (tensor(0.8227), True)
     """
 
     def __init__(
@@ -368,8 +404,9 @@ class NumericalPool(NumericalDistribution):
         simplex: bool = True,
         accuracy: float | None = None,
         validate_args: bool | None = None,
+        num_nodes: int | None = None,
     ) -> None:
-        super().__init__(components, weights, simplex, accuracy, validate_args)
+        super().__init__(components, weights, simplex, accuracy, validate_args, num_nodes)
 
     def combine(self, log_probs: Tensor, weights: Tensor) -> Tensor:
         # A weight of zero removes even a density of zero, and no gradient meets 0 · ∞.
@@ -381,3 +418,45 @@ class NumericalPool(NumericalDistribution):
     def combined_bounds(self, low: Tensor, high: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
         counts = weights != 0
         return torch.where(counts, low, -math.inf).amax(-1), torch.where(counts, high, math.inf).amin(-1)
+
+
+def numerical_pool(
+    components: Components,
+    weights: Weights,
+    simplex: bool = True,
+    accuracy: float | None = None,
+    num_nodes: int | None = None,
+) -> Any:
+    r"""The :class:`NumericalPool` of scalars; of independent ones, that of each by itself, and under their masks.
+
+    Args:
+        components: as for :class:`NumericalPool`, or all of them :class:`~pyro.distributions.Independent`; an output
+            counts where no component masks it.
+        weights: as for :class:`NumericalPool`.
+        simplex: as for :class:`NumericalPool`.
+        accuracy: as for :class:`NumericalPool`.
+        num_nodes: as for :class:`NumericalPool`.
+
+    Raises:
+        TypeError: as for :class:`NumericalPool`.
+        ValueError: as for :class:`NumericalPool`, or if the components have different independent dimensions.
+
+    Example:
+        >>> p, q = (dist.StudentT(3.0, torch.tensor([m, -m]), 1.0).to_event(1) for m in (0.0, 2.0))
+        >>> numerical_pool([p, q], [0.5, 0.5]).mean
+        tensor([ 1., -1.])
+    """
+    if isinstance(components, Distribution):
+        return NumericalPool(components, weights, simplex, accuracy, num_nodes=num_nodes)
+    members, mask = unmask(tuple_of_distributions(components))
+    if mask is not True:
+        return numerical_pool(members, weights, simplex, accuracy, num_nodes).mask(mask)
+    ndims = {m.reinterpreted_batch_ndims if isinstance(m, torch.distributions.Independent) else 0 for m in members}
+    if len(ndims) > 1:
+        raise ValueError(f"components: expected one number of independent dimensions, got {sorted(ndims)}")
+    (ndim,) = ndims
+    if not ndim:
+        return NumericalPool(members, weights, simplex, accuracy, num_nodes=num_nodes)
+    split = weights.unbind(-1) if isinstance(weights, Tensor) else weights
+    each = [unsqueeze_right(w, ndim) if isinstance(w, Tensor) else w for w in split]
+    return Independent(numerical_pool([m.base_dist for m in members], each, simplex, accuracy, num_nodes), ndim)

@@ -92,9 +92,12 @@ def some_value(p: Any) -> Tensor | None:
             value[..., 0] = 1
         elif isinstance(support, type(constraints.multinomial(1))):
             value[..., 0] = support.upper_bound
-        elif (bounds := _bounds(support)) is not None and bounds[0] != -math.inf:
+        elif (bounds := _bounds(support)) is not None:
             low = bounds[0]
-            value = value + (low.to(value) if isinstance(low, Tensor) else low)
+            if isinstance(low, Tensor):
+                value = value + low.to(value)
+            elif low != -math.inf:
+                value = value + low
         return value
     try:
         transform = transform_to(p.support)

@@ -313,7 +313,7 @@ class DensityModel(Owned):
 
         ``model.risk(batch, num_samples, labels, **model.draw(batch, num_samples, labels))`` draws nothing, but what
         the networks draw themselves, and an embedding that is not a :class:`~pyro_probmix.nn.NormalEmbedding` or is
-        pooled linearly.
+        pooled otherwise than in closed form.
 
         Args:
             batch: as for :meth:`risk`.
@@ -335,8 +335,8 @@ class DensityModel(Owned):
             draws["gamma"], draws["uniform"] = mixing.law(batch.x).rsample_parts(shape)
         elif mixing.coefficient is not None:
             draws["coefficient"] = mixing.coefficients(batch.x, shape).expand(shape)
-        pooled = mixing.at == EMBEDDING_SITE and mixing.fusion == "linear"
-        noise = None if pooled else self.draw_noise(batch.x, shape)  # a mixture is drawn from otherwise
+        pooled = mixing.at == EMBEDDING_SITE and mixing.fusion != "log-linear"
+        noise = None if pooled else self.draw_noise(batch.x, shape)  # others are drawn from otherwise
         if noise is not None:
             draws["noise"] = noise
         if sampled:

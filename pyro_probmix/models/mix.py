@@ -20,9 +20,8 @@ from torch import Tensor, nn
 
 from pyro_probmix.mixing import GaussJacobi, PairBatch, Vicinity
 from pyro_probmix.mixing.batches import check_batch
-from pyro_probmix.mixing.vicinity import Fusion
 from pyro_probmix.models.lazy import Unscored
-from pyro_probmix.models.mixing import Labels, Mixing, Per
+from pyro_probmix.models.mixing import Fusion, Labels, Mixing, Per
 from pyro_probmix.models.statements import HiddenRows, drawn_by_guide, replay_of_guide
 
 __all__ = ["COEFFICIENT_SITE", "MixMessenger", "MixedModel", "mix"]
@@ -366,7 +365,8 @@ def mix(
             directions and correlations either one of the pair's, λ being its probability (Assumption 4.2).
         plate: name of the data plate, one of the model's.
         labels: ``"exact"`` integrates the label out where that has a closed form, ``"sample"`` draws it (eq. 16).
-        fusion: ``"log-linear"`` (eq. 18) or ``"linear"`` (eq. 17) pool of distributions.
+        fusion: ``"log-linear"`` (eq. 18) or ``"linear"`` (eq. 17) pool of distributions, or ``"numerical"``, as for
+            :class:`ProbMix`.
         per: one λ an ``"edge"``, or one a ``"batch"``.
         dim: dimension of the data plate, needed only for a guide without sites in it.
 
@@ -374,7 +374,8 @@ def mix(
         A callable module, with the guide that draws the latent sites as the model does as ``.guide``.
 
     Raises:
-        TypeError: if ``fn`` is not callable or the fused distribution is in no exponential family.
+        TypeError: if ``fn`` is not callable or, with log-linear fusion, the fused distribution is in no exponential
+            family.
         ValueError: if a site or the plate is not there, so that a run has fused nothing; if shapes do not match; or if
             a guide draws λ or the fused site from a law that cannot be fused.
 

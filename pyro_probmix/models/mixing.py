@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from pyro.distributions import MaskedDistribution, TorchDistribution
 from torch import Tensor
 from torch.distributions import constraints
 
-from pyro_probmix.distributions import ExpandedBeta, LogSpaceBeta, index_select, linear_pool, log_linear_pool
+from pyro_probmix.distributions import (
+    ExpandedBeta,
+    LogSpaceBeta,
+    index_select,
+    linear_pool,
+    log_linear_pool,
+    numerical_pool,
+)
 from pyro_probmix.distributions._arguments import broadcast_shapes
 from pyro_probmix.distributions._rows import take
-from pyro_probmix.distributions.exponential_family import validates
+from pyro_probmix.distributions.exponential_family import at_hand, validates
+from pyro_probmix.distributions.numerical import NUM_NODES
 from pyro_probmix.distributions.pooling import pool_alike
 from pyro_probmix.mixing import GaussJacobi, PairBatch, Vicinity, as_coefficient, coefficient_to, default_vicinity
 from pyro_probmix.mixing.batches import legal_labels
-from pyro_probmix.mixing.vicinity import Fusion, check_fusion
 from pyro_probmix.models.lazy import LazyDistribution
 from pyro_probmix.nn._precision import without_autocast
 
-__all__ = ["ExpectedLikelihood", "Labels", "Mixing", "Per", "check_labels"]
+__all__ = ["ExpectedLikelihood", "Fusion", "Labels", "Mixing", "Per", "check_labels"]
 
+Fusion = Literal["log-linear", "linear", "numerical"]
 Labels = Literal["exact", "sample"]
 Per = Literal["edge", "batch"]
 
@@ -40,7 +48,8 @@ class Mixing:
         vicinity: kernel of the observed labels (eq. 14); default: that of :func:`default_vicinity` for each label, and
             labels as they are where nothing is fused.
         labels: ``"exact"`` label expectations, or ``"sample"`` (eq. 16).
-        fusion: how densities are fused, ``"log-linear"`` (eq. 18) or ``"linear"`` (eq. 17).
+        fusion: how densities are fused: ``"log-linear"`` (eq. 18) in closed form, ``"numerical"``, which is the same
+            by quadrature for scalars of any family and independent ones, or ``"linear"`` (eq. 17).
         per: one λ an ``"edge"``, or one a ``"batch"``.
 
     Raises:
@@ -59,7 +68,9 @@ class Mixing:
 
     def __post_init__(self) -> None:
         check_labels(self.labels)
-        check_fusion(self.fusion)
+        if self.fusion not in get_args(Fusion):
+            expected = ", ".join(f'"{name}"' for name in get_args(Fusion))
+            raise ValueError(f"fusion: expected one of {expected}, got {self.fusion!r}")
         if self.per not in ("edge", "batch"):
             raise ValueError(f'per: expected "edge" or "batch", got {self.per!r}')
         if not (self.vicinity is None or isinstance(self.vicinity, Vicinity)):
@@ -125,7 +136,8 @@ class Mixing:
         r"""Fuse each member of the batch with its partner.
 
         :math:`\tilde p \propto p_i^\lambda p_j^{1-\lambda}` (eq. 18), or
-        :math:`\lambda p_i + (1-\lambda) p_j` (eq. 17).
+        :math:`\lambda p_i + (1-\lambda) p_j` (eq. 17). By quadrature, the first has a fixed number of nodes where
+        values cannot be looked at, or not without waiting for a device; where they miss its accuracy it is NaN.
 
         Args:
             p: a distribution whose batch dimension ``dim`` counts the nodes.
@@ -150,6 +162,9 @@ class Mixing:
         with without_autocast(coefficient):
             if self.fusion == "linear":
                 return linear_pool(pair, weights)
+            if self.fusion == "numerical":
+                num_nodes = None if validates(p) or at_hand(coefficient) else NUM_NODES
+                return numerical_pool(pair, weights, simplex=not self.extrapolates, num_nodes=num_nodes)
             if self.extrapolates or validates(p):
                 return log_linear_pool(pair, weights, simplex=not self.extrapolates)
             return pool_alike(pair, weights)

@@ -36,6 +36,8 @@ class GuardedSteps:
         self._buffers = [(m, name) for m in model.modules() for name, b in m._buffers.items() if b is not None]
         self._kept: list[Tensor | None] = []
         self.deferred = device.type == "cuda" and all(group.get("fused") for group in optimizer.param_groups)
+        fusion = getattr(getattr(model, "mixing", None), "fusion", None)
+        self._hint = '; fusion="numerical" gives NaN where its nodes miss its accuracy' if fusion == "numerical" else ""
         self.skipped = torch.zeros((), device=device, dtype=torch.int64)
         self._failed = torch.zeros((), device=device, dtype=torch.bool)
         # Epoch, batch, and which of the loss and the gradients it was.
@@ -103,7 +105,7 @@ class GuardedSteps:
         cap = f", after {self.max_skipped} steps had been skipped" if self.max_skipped else ""
         raise ValueError(
             f"loss: expected finite losses and gradients, got one that is not in epoch {epoch}, batch {batch}: "
-            f"{names[index]}{cap}; the parameters are those of the last finite step"
+            f"{names[index]}{cap}{self._hint}; the parameters are those of the last finite step"
         )
 
 

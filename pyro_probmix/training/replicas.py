@@ -40,7 +40,8 @@ class Replicas:
         models: ordinary models, in evaluation mode.
         histories: the losses of each replica, up to the epoch where it stopped.
         failed: replica → the epoch in which its loss or gradient was not finite for the first time; its parameters
-            are those of its last finite step. Epoch 0 also where its validation loss was finite in no epoch.
+            are those of its last finite step. Epoch 0 also where its validation loss was finite in no epoch. A loss
+            with ``fusion="numerical"`` is not finite where its rule of quadrature misses its accuracy, either.
         seeds: replica → the ``seed`` with which :func:`~pyro_probmix.fit` draws the same random numbers.
     """
 

@@ -237,7 +237,7 @@ def test_transforms_with_parameters_in_a_batch() -> None:
     torch.testing.assert_close(pool.log_normalizer, direct.log_normalizer, atol=1e-9, rtol=1e-9)
 
 
-def test_vmap_is_refused_and_batch_dimensions_do_instead() -> None:
+def test_vmap_over_components_weights_or_both_gives_what_batch_dimensions_give() -> None:
     loc, weights = number([0.0, 1.0, 5.0], [[0.3, 0.7], [0.5, 0.5], [1.0, 0.0]])
 
     def value(loc: Tensor, weights: Tensor) -> Tensor:
@@ -246,8 +246,8 @@ def test_vmap_is_refused_and_batch_dimensions_do_instead() -> None:
 
     for dims in ((0, None), (None, 0), (0, 0)):
         inputs = [t if d == 0 else t[0] for t, d in zip((loc, weights), dims, strict=True)]
-        with pytest.raises(NotImplementedError, match=r"torch\.func\.vmap .* give them batch dimensions instead"):
-            torch.func.vmap(value, dims)(*inputs)
+        each = torch.stack([value(*[t[k] if d == 0 else t for t, d in zip(inputs, dims)]) for k in range(3)])
+        torch.testing.assert_close(torch.func.vmap(value, dims)(*inputs), each, atol=1e-8, rtol=0)
     each = torch.stack([value(a, w) for a, w in zip(loc, weights, strict=True)])
     torch.testing.assert_close(value(loc, weights), each, atol=1e-10, rtol=0)
 

@@ -377,8 +377,6 @@ def test_what_has_no_row_is_refused_with_a_reason(name: str) -> None:
     for q in wrapped:
         with pytest.raises(TypeError, match=message):
             log_linear_pool([q, q], HALF)
-        with pytest.raises(TypeError, match=message):
-            index_select(q, -1, torch.tensor([0]))
 
 
 SUBCLASSES = {

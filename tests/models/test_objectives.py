@@ -322,7 +322,7 @@ def test_bad_arguments_of_the_risk_are_refused(arguments: dict[str, Any], messag
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"fusion": "geometric"}, 'fusion: expected "linear" or "log-linear"'),
+        ({"fusion": "geometric"}, 'fusion: expected one of "log-linear", "linear", "numerical"'),
         ({"per": "epoch"}, 'per: expected "edge" or "batch"'),
         (
             {"fusion": "linear", "coefficient": pm.ExpandedBeta(1.0, 1.0, -0.5, 1.5)},

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pyro_probmix.distributions.exponential_family import (
     ExponentialFamily,
-    broadcast_equal,
+    equal_values,
     exponential_family,
     plain,
     register_family,
@@ -19,7 +19,7 @@ from pyro_probmix.distributions.exponential_family import (
     unsqueeze_right,
 )
 from pyro_probmix.distributions.families._jacobians import expected_log_jacobian
-from pyro_probmix.distributions.held_tensors import held_tensors
+from pyro_probmix.distributions.held_tensors import check_shared_transforms
 
 __all__ = ["IndependentFamily", "MaskedFamily", "TransformedFamily"]
 
@@ -190,7 +190,7 @@ class MaskedFamily(_WrapperFamily):
 
     def same(self, p: Any, q: Any) -> str | None:
         # Masks that are not wrapped themselves are taken off before components are compared.
-        if not broadcast_equal(p._mask, q._mask):
+        if not equal_values(p._mask, q._mask, wait=True):
             return "equal masks inside a wrapper, or masks outside of it, got different masks"
         return super().same(p, q)
 
@@ -215,13 +215,7 @@ class TransformedFamily(_WrapperFamily):
         return self._wrap(p, family.build(base, parameters))
 
     def map_batch(self, p: Any, function: Callable[[Tensor, int], Tensor]) -> Any:
-        event_dim = len(p.event_shape)
-        for tensor in held_tensors(p.transforms):
-            if tensor.shape[: max(0, tensor.dim() - event_dim)].numel() > 1:
-                raise ValueError(
-                    "transforms: expected tensors that are the same for the whole batch, "
-                    f"got one of shape {tuple(tensor.shape)} for event shape {tuple(p.event_shape)}"
-                )
+        check_shared_transforms(p)
         family, base = self.inner(p)
         return self._wrap(p, family.map_batch(base, function))
 
