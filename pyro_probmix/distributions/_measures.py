@@ -181,9 +181,8 @@ class Lebesgue(Measure):
         dead = grid.log_weights == -math.inf
         values = _in_blocks(log_f, y)
         terms = values + log_stretch + grid.log_weights.masked_fill(dead, 0)
-        if torch.compiler.is_compiling() or differentiated(
-            values
-        ):  # the weight of what is beyond the ends depends on how f falls there
+        # The weight of what is beyond the ends depends on how f falls there.
+        if torch.compiler.is_compiling() or differentiated(values):
             fall = (log_f(self._moved(grid.before)[0]) - values[-2:]) * grid.steepness
             terms = torch.cat([terms[:-2], terms[-2:] - (fall - fall.detach())])
         return y, terms.masked_fill(dead, -math.inf)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pyro
@@ -15,7 +16,6 @@ from torch import Tensor, nn
 import pyro_probmix as pm
 from pyro_probmix.distributions import numerical
 from pyro_probmix.mixing import PairBatch
-from pyro_probmix.models.mixing import Mixing
 from pyro_probmix.training._guard import GuardedSteps
 from tests.training.replica_cases import assert_as_fit, initial
 
@@ -74,12 +74,14 @@ def batch_of(name: str, seed: int = 0) -> PairBatch:
 
 
 @pytest.mark.faults("families that are not closed")
-def test_it_is_the_log_linear_fusion_where_that_has_a_closed_form() -> None:
-    model, batch = make_model("Normal", "log-linear"), batch_of("Normal")
+@pytest.mark.parametrize("vicinity", [None, pm.NormalVicinity(0.1), pm.NormalVicinity(0.1, fusion="linear")])
+def test_it_is_the_log_linear_fusion_where_that_has_a_closed_form(vicinity: Any) -> None:
+    """With exact labels, too."""
+    model, batch = make_model("Normal", "log-linear", vicinity=vicinity), batch_of("Normal")
     draws = model.draw(batch, num_samples=3)
     expected = model.risk(batch, num_samples=3, **draws)
     expected_gradients = torch.autograd.grad(expected, list(model.parameters()))
-    model.mixing = Mixing("y", model.coefficient, model.mixing.vicinity, fusion="numerical")
+    model.mixing = replace(model.mixing, fusion="numerical")
     actual = model.risk(batch, num_samples=3, **draws)
     torch.testing.assert_close(actual, expected, atol=1e-9, rtol=1e-9)
     gradients = torch.autograd.grad(actual, list(model.parameters()))
@@ -194,7 +196,7 @@ def test_vectors_of_one_density_and_unknown_fusions_are_refused_when_the_model_i
     ):
         pm.ProbMix(network, likelihood, fusion="numerical")
     with pytest.raises(ValueError, match='labels: expected "sample"'):
-        pm.ProbMix(network, pm.nn.NormalLikelihood(), vicinity=pm.NormalVicinity(0.1), fusion="numerical")
+        make_model("StudentT", vicinity=pm.NormalVicinity(0.1))
     with pytest.raises(ValueError, match='fusion: expected one of "log-linear", "linear", "numerical", got \'pool\''):
         make_model("StudentT", "pool")
     sampled = make_model("StudentT", vicinity=pm.NormalVicinity(0.1), labels="sample")
