@@ -48,6 +48,12 @@ class Kind:
     normal: bool = False
     independent: bool = True
 
+    def is_fused(self, fusion: str | None) -> bool:
+        """Whether likelihoods of this kind have such a pool."""
+        if fusion == "numerical":
+            return self.independent and self.between != "classes"
+        return fusion == "linear" or self.closed
+
 
 def family(distribution: Any, labels: Draw, between: str = "convex", *, fixed: Any = None, **arguments: Any) -> Kind:
     fixed = fixed or {}
@@ -128,6 +134,14 @@ LIKELIHOODS: dict[str, Kind] = {
     "StudentT": family(dist.StudentT, real, closed=False),
     "Cauchy": family(dist.Cauchy, real, closed=False),
     "Logistic": family(dist.Logistic, real, closed=False),
+    "Laplace, free": family(dist.Laplace, real, closed=False),
+    "Gumbel, free": family(dist.Gumbel, real, closed=False, reach=1.0),
+    "Weibull, free": family(dist.Weibull, positive, closed=False, reach=3.0),
+    "Kumaraswamy, free": family(dist.Kumaraswamy, unit, closed=False),
+    "NegativeBinomial, free": family(
+        dist.NegativeBinomial, below(9), "either", fixed={"parameters": ("total_count", "logits")}, closed=False
+    ),
+    "GammaPoisson, free": family(dist.GammaPoisson, below(9), "either", closed=False),
 }
 
 
@@ -241,14 +255,15 @@ def random_model(seed: int) -> RandomModel:
     method = rng.choice(METHODS)
     fuses_likelihood = method == "ProbMix"
     fusion = rng.choice(["log-linear", "log-linear", "linear"]) if "Prob" in method else None
-    names = [n for n, kind in LIKELIHOODS.items() if kind.closed or not fuses_likelihood or fusion == "linear"]
-    name = rng.choice(names)
+    if fuses_likelihood and rng.random() < 0.1:
+        fusion = "numerical"
+    name = rng.choice([n for n, kind in LIKELIHOODS.items() if not fuses_likelihood or kind.is_fused(fusion)])
     kind = LIKELIHOODS[name]
     shape = rng.choice(kind.shapes)
     likelihood = kind.make(shape)
     objective = rng.choice(["expected-log", "expected-log", "expected-log", "log-expected", "log-expected-graph"])
     labels = "sample" if objective != "expected-log" else rng.choice(["exact", "sample"])
-    vicinity_name, vicinity = vicinity_of(rng, kind, likelihood, labels, fuses_likelihood and fusion == "linear")
+    vicinity_name, vicinity = vicinity_of(rng, kind, likelihood, labels, fuses_likelihood and fusion != "log-linear")
     extrapolates = kind.normal and method in ("Mixup", "ManifoldMixup") and vicinity is None
     law_name, law = coefficient_law(rng, extrapolates)
     num_nodes = rng.choice([1, 2, 3, 5, 8, 12])
@@ -264,15 +279,17 @@ def random_model(seed: int) -> RandomModel:
     if fusion is not None:
         arguments["fusion"] = fusion
     features, embedding_name = math.prod(x_shape), None
+    # Mass nearer to an end than numbers are, or farther out than they reach, is refused by a quadrature.
+    reach = min(kind.reach, 1.0) if fusion == "numerical" else kind.reach
     if method == "ManifoldProbMix":
         size = rng.choice([1, 2, 4])
         embedding_name, encoder, size = embedding_of(rng, size, x_shape)
         arguments["propagate"] = rng.choice(["sample", "sample", "mean"])
-        parts = [encoder, network(rng, size, likelihood.num_outputs, (size,), kind.reach)]
+        parts = [encoder, network(rng, size, likelihood.num_outputs, (size,), reach)]
     elif method == "ManifoldMixup":
-        parts = [network(rng, features, 4, x_shape), network(rng, 4, likelihood.num_outputs, (4,), kind.reach)]
+        parts = [network(rng, features, 4, x_shape), network(rng, 4, likelihood.num_outputs, (4,), reach)]
     else:
-        parts = [network(rng, features, likelihood.num_outputs, x_shape, kind.reach)]
+        parts = [network(rng, features, likelihood.num_outputs, x_shape, reach)]
     weight = torch.randint(4, (num_nodes,)).to(dtype) if rng.random() < 0.3 else None
     if weight is not None:
         weight[rng.randrange(num_nodes)] = 1.0

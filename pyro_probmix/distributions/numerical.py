@@ -70,9 +70,8 @@ class NumericalDistribution(Pool):
         if validate_args is None:
             validate_args = any(map(validates, self._members))
         self._reference = reference_tensor(self._members)
-        given = [weights] if isinstance(weights, Tensor) else [w for w in weights if isinstance(w, Tensor)]
-        rule = _rule([*self._landmarks, *given], accuracy, num_nodes, validate_args, self._reference)
         split = split_weights(weights, size, members_shape, self._reference, validate_args, simplex)
+        rule = _rule([*self._landmarks, *split], accuracy, num_nodes, validate_args, self._reference)
         self._weights = torch.stack(torch.broadcast_tensors(*split), -1)
         batch_shape = torch.broadcast_shapes(batch_shape, members_shape, self._weights.shape[:-1])
         if batch_shape.numel() == 0:
