@@ -23,6 +23,7 @@ from pyro_probmix.distributions._arguments import reference_tensor
 from pyro_probmix.distributions.exponential_family import plain
 from pyro_probmix.distributions.families._corrected import corrected
 from pyro_probmix.distributions.linear_pooling import LinearPool
+from pyro_probmix.distributions.precise import AffineBeta, precise
 
 __all__ = ["at_rows", "bounds", "has_own_support", "in_double", "landmarks"]
 
@@ -32,10 +33,12 @@ PARAMETERLESS = torch.distributions.ExpTransform, torch.distributions.SigmoidTra
 
 # Whose moments PyTorch writes through a mask, as torch.func.vmap does not follow.
 MASKING = torch.distributions.FisherSnedecor, torch.distributions.StudentT
+# Modules of distributions that hold nothing but their parameters.
+KNOWN = "torch.", "pyro.", corrected.__module__, precise.__module__
 
 # What has no support of its own, as PyTorch takes that of the last transform, whatever it is applied to; or has it in
 # single precision, as Pyro's AffineBeta of numbers.
-GENERAL = TransformedDistribution, dist.TransformedDistribution, dist.AffineBeta
+GENERAL = TransformedDistribution, dist.TransformedDistribution, dist.AffineBeta, AffineBeta
 
 
 def in_double(part: Any) -> Any:
@@ -67,7 +70,7 @@ def at_rows(part: Any, batch: torch.Size, rows: Tensor) -> Any:
     if isinstance(part, Transform) and not isinstance(part, PARAMETERLESS):
         raise NotImplementedError
     if isinstance(part, Distribution):
-        if not type(part).__module__.startswith(("torch.", "pyro.", corrected.__module__)):
+        if not type(part).__module__.startswith(KNOWN):
             raise NotImplementedError
         copied = copy.copy(part)
         vars(copied).update({name: at_rows(value, batch, rows) for name, value in vars(part).items()})

@@ -153,6 +153,9 @@ def _by_moments(law: Any, q: Any) -> Tensor:
         return -exponential_family(q).cross_entropy(law, q)
     if kind not in _ASKED:
         raise _Unknown
+    like = family.parameters(q)[0], *exponential_family(law).parameters(law)[:1]
+    if family.cancels:
+        law, q = exponential_family(law).in_double(law), family.in_double(q)
     statistics, base = _ASKED[kind](q)
     parameters = family.parameters(q)
     total = -family.normalizer(q, *parameters)
@@ -160,7 +163,7 @@ def _by_moments(law: Any, q: Any) -> Tensor:
         total = total + masked_sum([eta], [_expectation(law, function)])
     for factor, asked in base:
         total = total + factor * (1 if asked is None else _expectation(law, asked))
-    return total
+    return family.narrowed(total, *like)
 
 
 # What q asks for: the functions in T, and those in log h, each with its factor; a factor without one is a constant.

@@ -19,6 +19,7 @@ from torch.distributions import Distribution
 from pyro_probmix.distributions._blocks import has_memory
 from pyro_probmix.distributions._not_closed import why_not_closed
 from pyro_probmix.distributions.filled_numbers import filled_numbers
+from pyro_probmix.distributions.precise import double
 
 __all__ = ["ExponentialFamily", "exponential_family", "is_exponential_family", "register_family"]
 
@@ -49,6 +50,8 @@ class ExponentialFamily:
     """Parameters that may be infinite in a member."""
     bounded: ClassVar[bool] = False
     """Whether T is bounded and h integrable, so that every finite η is a natural parameter."""
+    cancels: ClassVar[bool] = False
+    """Whether A(η) and E[log h] can be large beside what they differ by, and are computed in double precision."""
 
     # Hooks: what a family is.
 
@@ -175,8 +178,9 @@ class ExponentialFamily:
         self, p: Distribution, parameters: Sequence[Sequence[Tensor]], weights: Sequence[Tensor]
     ) -> Tensor:
         """ξ = Σₖ wₖ A(ηₖ) − A(η̃), arguments as for :meth:`pool`."""
-        total = masked_sum([self.normalizer(p, *component) for component in parameters], weights)
-        return total - self.normalizer(p, *self.pool(p, parameters, weights))
+        wide, shares = self.widened(parameters, weights)
+        total = masked_sum([self.normalizer(p, *component) for component in wide], shares)
+        return self.narrowed(total - self.normalizer(p, *self.pool(p, wide, shares)), weights[0])
 
     def product(
         self, p: Distribution, parameters: Sequence[Sequence[Tensor]], weights: Sequence[Tensor]
@@ -196,8 +200,9 @@ class ExponentialFamily:
         self, p: Distribution, parameters: Sequence[Sequence[Tensor]], weights: Sequence[Tensor]
     ) -> Tensor:
         """Σₖ wₖ A(ηₖ) − A(η̃), for weights off the simplex, too."""
-        total = masked_sum([self.normalizer(p, *component) for component in parameters], weights)
-        return total - self.normalizer(p, *self.product(p, parameters, weights))
+        wide, shares = self.widened(parameters, weights)
+        total = masked_sum([self.normalizer(p, *component) for component in wide], shares)
+        return self.narrowed(total - self.normalizer(p, *self.product(p, wide, shares)), weights[0])
 
     def diverges(self, p: Distribution, parameters: Sequence[Sequence[Tensor]], weights: Sequence[Tensor]) -> Tensor:
         """Where ∫ ∏ₖ pₖ^{wₖ} is infinite, supports aside: η̃ is no natural parameter, or one but for rounding.
@@ -226,11 +231,40 @@ class ExponentialFamily:
 
     def cross_entropy(self, p: Distribution, q: Distribution) -> Tensor:
         """−E_p[log q(y)] = A(η_q) − ⟨η_q, E_p[T]⟩ − E_p[log h]."""
+        like = self.parameters(p)[0], self.parameters(q)[0]
+        p, q = self.wide(p), self.wide(q)
         parameters = self.parameters(q)
-        total = self.normalizer(q, *parameters) - self.expected_base_measure(p)
+        normalizer = self.normalizer(q, *parameters)
+        if self.cancels and (validates(p) or validates(q)):
+            _check_resolved(normalizer)
+        total = normalizer - self.expected_base_measure(p)
         for eta, mean, dim in zip(self.to_natural(q, *parameters), self.moments(p), self.dims(q)[1], strict=True):
             total = total - sum_right(masked_sum([eta], [mean]), dim)
-        return total
+        return self.narrowed(total, *like)
+
+    def in_double(self, p: Any) -> Any:
+        """``p`` in double precision."""
+        parameters = self.parameters(p)
+        if parameters[0].dtype == torch.float64:
+            return p
+        fixed = {name: double(getattr(p, name)) for name in self.fixed}
+        return self.build(p, [double(t) for t in parameters], **fixed)
+
+    def wide(self, p: Any) -> Any:
+        """``p`` in the precision that its expectations are computed in."""
+        return self.in_double(p) if self.cancels else p
+
+    def widened(
+        self, parameters: Sequence[Sequence[Tensor]], weights: Sequence[Tensor]
+    ) -> tuple[Sequence[Sequence[Tensor]], Sequence[Tensor]]:
+        """The arguments of :meth:`pool` in the precision that normalisers are computed in."""
+        if not self.cancels:
+            return parameters, weights
+        return [[double(t) for t in component] for component in parameters], [double(w) for w in weights]
+
+    def narrowed(self, result: Tensor, *like: Tensor) -> Tensor:
+        """A result of these in the precision and on the device of what it was asked for."""
+        return result.to(max(like, key=lambda t: t.dtype.itemsize)) if self.cancels else result
 
     def expected_log_ratio(self, law: Distribution, p: Distribution, q: Distribution) -> Tensor:
         """E[log p(y)/q(y)] under ``law``, all three of this very family; Jacobians cancel."""
@@ -335,6 +369,16 @@ def can_be_read(tensor: Tensor) -> bool:
     return True
 
 
+def _check_resolved(normalizer: Tensor) -> None:
+    """Raises ValueError where what is left of numbers of this size is rounding."""
+    lost = normalizer.abs() > 1e-3 / torch.finfo(normalizer.dtype).eps
+    if lost.any():
+        raise ValueError(
+            f"p, q: expected parameters so small that double precision resolves their expectations, "
+            f"got{at_index(lost)} a log-normalizer of {normalizer[lost].flatten()[0].item():.3g}"
+        )
+
+
 def at_hand(tensor: Tensor) -> bool:
     """Whether the values of ``tensor`` can be read without waiting."""
     return tensor.device.type == "cpu" and can_be_read(tensor)
@@ -413,8 +457,8 @@ def _search(cls: Any) -> ExponentialFamily | None:
             constructor = getattr(family, "constructor", base)
             if exact:
                 return family if cls in (base, constructor) else None
-            own_law = cls.log_prob not in (base.log_prob, constructor.log_prob)
-            return None if own_law else family
+            known = {*base.__mro__, *constructor.__mro__}
+            return family if any(cls.log_prob is vars(c).get("log_prob") for c in known) else None
     return None
 
 

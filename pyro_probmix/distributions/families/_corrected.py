@@ -15,6 +15,7 @@ from torch.special import erfcx, i0e
 
 from pyro_probmix.distributions.families._numerics import log1mexp, log_sinhc, sinhc_curvature, sinhc_slope
 from pyro_probmix.distributions.log_space_beta import LogSpaceBeta
+from pyro_probmix.distributions.precise import PRECISE, precise
 
 __all__ = [
     "LKJ",
@@ -49,8 +50,10 @@ def corrected(p: Any) -> Any:
 
     Only what PyTorch or Pyro themselves define is changed, and nothing where nothing is wrong.
     """
-    if not isinstance(p, Distribution):
+    if not isinstance(p, Distribution) or type(p) in _RIGHT.values():
         return p
+    if type(p) in PRECISE:
+        return precise(p)
     own = vars(p)
     inner = {name: corrected(value) for name, value in own.items() if isinstance(value, Distribution)}
     right = corrected_class(type(p))
@@ -321,4 +324,5 @@ _RIGHT: dict[type, type] = {
     dist.ProjectedNormal: ProjectedNormal,
     dist.SineBivariateVonMises: SineBivariateVonMises,
     dist.VonMises: VonMises,
+    **PRECISE,
 }

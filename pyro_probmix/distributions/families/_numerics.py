@@ -18,6 +18,7 @@ __all__ = [
     "log1mexp",
     "log_sinhc",
     "log_weighted_sum",
+    "malmsten_integral",
     "sinhc_curvature",
     "sinhc_slope",
 ]
@@ -99,24 +100,36 @@ def expected_log_gamma(
 ) -> Tensor:
     r"""E[log Γ(Y + shift)] of a count Y from its mean and its probability generating function.
 
-    Malmstén's integral :math:`\log\Gamma(z) = \int_0^\infty \big((z-1)e^{-t} - \frac{e^{-t}-e^{-zt}}{1-e^{-t}}\big)
-    \frac{dt}{t}`, where the expectation of :math:`e^{-Yt}` is the generating function; by the trapezoidal rule
-    in log t, which converges exponentially. Exact to rounding at any mean.
+    Malmstén's integral, exact to rounding at any mean.
 
     Args:
         mean: E[Y], of the batch shape.
         log_generating_function: log E[e^{-tY}] of t, whose last dimension is the integral's.
-        shift: positive, a number or a tensor of the batch shape.
+        shift: positive and not small, a number or a tensor of the batch shape.
     """
-    dtype = torch.promote_types(mean.dtype, torch.float32)
+    wide = shift.unsqueeze(-1) if isinstance(shift, Tensor) else shift
+
+    def change(t: Tensor) -> Tensor:
+        log_ratio = log_generating_function(t) - (wide - 1) * t
+        near = (-t).exp() * torch.expm1(log_ratio.clamp(max=1))
+        return torch.where(log_ratio < 1, near, (log_ratio - t).exp() - (-t).exp())
+
+    return malmsten_integral(mean + shift - 1, change)
+
+
+def malmsten_integral(excess: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
+    r"""E[log Γ(Z)] of a positive Z by Malmstén's integral, over all of its mass or over some.
+
+    .. math:: \log\Gamma(z) = \int_0^\infty \Big((z-1)e^{-t} - \frac{e^{-t}-e^{-zt}}{1-e^{-t}}\Big) \frac{dt}{t}
+
+    by the trapezoidal rule in log t, which converges exponentially.
+
+    Args:
+        excess: E[Z − 1], of the batch shape.
+        change: E[e^{−Zt}] − e^{−t} of t, whose last dimension is the integral's.
+    """
+    dtype = torch.promote_types(excess.dtype, torch.float32)
     step = 0.2
-    nodes = torch.arange(-80, 12, step, dtype=torch.float64, device=mean.device).exp().to(dtype)
-    mean = mean.unsqueeze(-1)
-    shift = shift.unsqueeze(-1) if isinstance(shift, Tensor) else shift
-    excess = mean + shift - 1
-    log_ratio = log_generating_function(nodes) - (shift - 1) * nodes
-    near = log_ratio < 1
-    decay = (-nodes).exp()
-    change = torch.where(near, decay * torch.expm1(log_ratio.clamp(max=1)), (log_ratio - nodes).exp() - decay)
-    terms = decay * excess - change / torch.expm1(-nodes)
-    return (terms.sum(-1) * step).to(mean.dtype)
+    t = torch.arange(-80, 12, step, dtype=torch.float64, device=excess.device).exp().to(dtype)
+    terms = (-t).exp() * excess.unsqueeze(-1) - change(t) / torch.expm1(-t)
+    return (terms.sum(-1) * step).to(excess.dtype)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from pyro_probmix.distributions import precise
 from pyro_probmix.distributions.exponential_family import (
     ExponentialFamily,
     masked_sum,
@@ -26,7 +27,8 @@ LARGE_RATE = 100
 class PoissonFamily(ExponentialFamily):
     """Poisson: η = log rate, T(y) = y, h(y) = 1/y!."""
 
-    constructor = dist.Poisson
+    constructor = precise.Poisson
+    cancels = True
     names = ("rate",)
     parameter_dims = (0,)
     natural_dims = (0,)
@@ -42,7 +44,9 @@ class PoissonFamily(ExponentialFamily):
     def pool(
         self, p: Distribution, parameters: Sequence[Sequence[Tensor]], weights: Sequence[Tensor]
     ) -> tuple[Tensor, ...]:
-        rate = masked_sum([self.to_natural(p, *component)[0] for component in parameters], weights).exp()
+        wide, shares = self.widened(parameters, weights)
+        rate = masked_sum([self.to_natural(p, *component)[0] for component in wide], shares).exp()
+        rate = self.narrowed(rate, weights[0])
         return restore_members((rate,), parameters, weights, self.parameter_dims)
 
     def normalizer(self, p: Distribution, *parameters: Tensor) -> Tensor:

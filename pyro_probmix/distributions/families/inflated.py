@@ -22,6 +22,7 @@ from pyro_probmix.distributions.exponential_family import (
     sum_right,
     unsqueeze_right,
 )
+from pyro_probmix.distributions.families._corrected import corrected_class
 from pyro_probmix.distributions.families._numerics import inverse_softplus, log1mexp
 
 __all__ = ["ZeroInflatedFamily"]
@@ -35,6 +36,8 @@ class ZeroInflatedFamily(ExponentialFamily):
     :math:`\eta = (\eta_0, \log(1 + \tfrac{\pi}{1-\pi}/p_0(0)))`, :math:`T(y) = (T_0(y), 1[y = 0])`,
     :math:`A = A_0 - \log(1-\pi)`, :math:`h = h_0`, with the base's mass :math:`p_0(0)` and the gate π.
     """
+
+    cancels = True
 
     def inner(self, p: Any) -> tuple[ExponentialFamily, Any]:
         base = plain(p.base_dist)
@@ -71,7 +74,7 @@ class ZeroInflatedFamily(ExponentialFamily):
         return self._wrap(p, family.map_batch(base, function), function(_gate_logits(p), 0))
 
     def _wrap(self, p: Any, base: Any, gate_logits: Tensor) -> Any:
-        member: Any = object.__new__(type(p))  # subclasses are constructed of the base's parameters
+        member: Any = object.__new__(corrected_class(type(p)))  # subclasses are constructed of the base's parameters
         dist.ZeroInflatedDistribution.__init__(member, base, gate_logits=gate_logits, validate_args=False)
         member._validate_args = p._validate_args
         return member
@@ -158,14 +161,17 @@ class ZeroInflatedFamily(ExponentialFamily):
 
     def pool(self, p: Any, parameters: Sequence[Sequence[Tensor]], weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
         family, base = self.inner(p)
-        usual = family.pool(base, [component[:-1] for component in parameters], weights)
         gates = [component[-1:] for component in parameters]
-        return *usual, *restore_members((self._gate(p, usual, parameters, weights),), gates, weights, (0,))
+        wide, shares = self.widened(parameters, weights)
+        usual = family.pool(base, [component[:-1] for component in wide], shares)
+        *pooled, gate = (self.narrowed(t, weights[0]) for t in (*usual, self._gate(p, usual, wide, shares)))
+        return *pooled, *restore_members((gate,), gates, weights, (0,))
 
     def product(self, p: Any, parameters: Sequence[Sequence[Tensor]], weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
         family, base = self.inner(p)
-        usual = family.product(base, [component[:-1] for component in parameters], weights)
-        return *usual, self._gate(p, usual, parameters, weights)
+        wide, shares = self.widened(parameters, weights)
+        usual = family.product(base, [component[:-1] for component in wide], shares)
+        return tuple(self.narrowed(t, weights[0]) for t in (*usual, self._gate(p, usual, wide, shares)))
 
     def diverges(self, p: Any, parameters: Sequence[Sequence[Tensor]], weights: Sequence[Tensor]) -> Tensor:
         family, base = self.inner(p)
@@ -184,15 +190,17 @@ class ZeroInflatedFamily(ExponentialFamily):
 
     def pooling_normalizer(self, p: Any, parameters: Sequence[Sequence[Tensor]], weights: Sequence[Tensor]) -> Tensor:
         family, base = self.inner(p)
-        usual = [component[:-1] for component in parameters]
-        pooled, xi = family.pool(base, usual, weights), family.pooling_normalizer(base, usual, weights)
-        return self._normalizer(p, pooled, xi, parameters, weights)
+        wide, shares = self.widened(parameters, weights)
+        usual = [component[:-1] for component in wide]
+        pooled, xi = family.pool(base, usual, shares), family.pooling_normalizer(base, usual, shares)
+        return self.narrowed(self._normalizer(p, pooled, xi, wide, shares), weights[0])
 
     def product_normalizer(self, p: Any, parameters: Sequence[Sequence[Tensor]], weights: Sequence[Tensor]) -> Tensor:
         family, base = self.inner(p)
-        usual = [component[:-1] for component in parameters]
-        pooled, xi = family.product(base, usual, weights), family.product_normalizer(base, usual, weights)
-        return self._normalizer(p, pooled, xi, parameters, weights)
+        wide, shares = self.widened(parameters, weights)
+        usual = [component[:-1] for component in wide]
+        pooled, xi = family.product(base, usual, shares), family.product_normalizer(base, usual, shares)
+        return self.narrowed(self._normalizer(p, pooled, xi, wide, shares), weights[0])
 
     def _normalizer(
         self,

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import pyro.distributions as dist
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from pyro_probmix.distributions import precise
 from pyro_probmix.distributions.exponential_family import ExponentialFamily, register_family
 from pyro_probmix.distributions.log_space_beta import LogSpaceBeta
 
@@ -20,7 +20,8 @@ __all__ = ["BetaFamily", "DirichletFamily"]
 class BetaFamily(ExponentialFamily):
     """Beta: η = (concentration1 − 1, concentration0 − 1), T(y) = (log y, log(1 − y)), h = 1."""
 
-    constructor = dist.Beta
+    constructor = precise.Beta
+    cancels = True
     names = ("concentration1", "concentration0")
     parameter_dims = (0, 0)
     natural_dims = (0, 0)
@@ -58,7 +59,8 @@ class BetaFamily(ExponentialFamily):
 class DirichletFamily(ExponentialFamily):
     """Dirichlet: η = concentration − 1, T(y) = log y, h = 1."""
 
-    constructor = dist.Dirichlet
+    constructor = precise.Dirichlet
+    cancels = True
     names = ("concentration",)
     parameter_dims = (1,)
     natural_dims = (1,)

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 from torch.nn.functional import logsigmoid, softplus
 
+from pyro_probmix.distributions import precise
 from pyro_probmix.distributions.exponential_family import (
     ExponentialFamily,
     blank_member,
@@ -20,7 +21,7 @@ from pyro_probmix.distributions.exponential_family import (
     restore_members,
     validates,
 )
-from pyro_probmix.distributions.families._numerics import expected_log_gamma, inverse_softplus
+from pyro_probmix.distributions.families._numerics import expected_log_gamma, inverse_softplus, malmsten_integral
 from pyro_probmix.distributions.families.discrete import BernoulliFamily, CategoricalFamily, _categorical
 
 __all__ = [
@@ -37,7 +38,8 @@ __all__ = [
 class BinomialFamily(BernoulliFamily):
     """Binomial of equal total_count n: η = logits, T(y) = y, h(y) = n choose y."""
 
-    constructor = dist.Binomial
+    constructor = precise.Binomial
+    cancels = True
     fixed = ("total_count",)
 
     def normalizer(self, p: Any, *parameters: Tensor) -> Tensor:
@@ -53,17 +55,20 @@ class BinomialFamily(BernoulliFamily):
         return (n + 1).lgamma() - expected[0] - expected[1]
 
     def pooling_normalizer(self, p: Any, parameters: Sequence[Sequence[Tensor]], weights: Sequence[Tensor]) -> Tensor:
-        return p.total_count * super().pooling_normalizer(p, parameters, weights)
+        xi = p.total_count * super().pooling_normalizer(p, *self.widened(parameters, weights))
+        return self.narrowed(xi, weights[0])
 
     def cross_entropy(self, p: Any, q: Any) -> Tensor:
-        return q.total_count * super().cross_entropy(p, q) - self.expected_base_measure(p)
+        wide, other = self.wide(p), self.wide(q)
+        total = other.total_count * super().cross_entropy(wide, other) - self.expected_base_measure(wide)
+        return self.narrowed(total, self.parameters(p)[0], self.parameters(q)[0])
 
 
 @register_family(dist.ExtendedBinomial)
 class ExtendedBinomialFamily(BinomialFamily):
     """ExtendedBinomial of equal total_count n ≥ 0: the Binomial's natural form, h being zero off 0, ..., n."""
 
-    constructor = dist.ExtendedBinomial
+    constructor = precise.ExtendedBinomial
 
     def check(self, p: Any) -> None:
         if validates(p) and (p.total_count < 0).any():
@@ -81,7 +86,8 @@ class ExtendedBinomialFamily(BinomialFamily):
 class MultinomialFamily(CategoricalFamily):
     """Multinomial of equal total_count n: η = logits (normalised), T(y) = y, h(y) = n!/∏ yᵢ!."""
 
-    constructor: ClassVar[Any] = dist.Multinomial
+    constructor: ClassVar[Any] = precise.Multinomial
+    cancels = True
     fixed = ("total_count",)
 
     def build(self, p: Any, parameters: Sequence[Tensor], **fixed: Any) -> Any:
@@ -116,10 +122,13 @@ class MultinomialFamily(CategoricalFamily):
         return (n + 1).lgamma() - _expected_log_factorial(n, logits).sum(-1)
 
     def pooling_normalizer(self, p: Any, parameters: Sequence[Sequence[Tensor]], weights: Sequence[Tensor]) -> Tensor:
-        return p.total_count * super().pooling_normalizer(p, parameters, weights)
+        xi = p.total_count * super().pooling_normalizer(p, *self.widened(parameters, weights))
+        return self.narrowed(xi, weights[0])
 
     def cross_entropy(self, p: Any, q: Any) -> Tensor:
-        return q.total_count * super().cross_entropy(p, q) - self.expected_base_measure(p)
+        wide, other = self.wide(p), self.wide(q)
+        total = other.total_count * super().cross_entropy(wide, other) - self.expected_base_measure(wide)
+        return self.narrowed(total, self.parameters(p)[0], self.parameters(q)[0])
 
 
 class _WaitingFamily(ExponentialFamily):
@@ -166,7 +175,8 @@ class GeometricFamily(_WaitingFamily):
 class NegativeBinomialFamily(_WaitingFamily):
     """NegativeBinomial of equal total_count n: η = log probs, T(y) = y, h(y) = Γ(n + y)/(y! Γ(n))."""
 
-    constructor = dist.NegativeBinomial
+    constructor = precise.NegativeBinomial
+    cancels = True
     names = ("logits",)
     fixed = ("total_count",)
 
@@ -196,7 +206,8 @@ class NegativeBinomialFamily(_WaitingFamily):
 class GammaPoissonFamily(_WaitingFamily):
     """GammaPoisson of equal concentration n: η = −log(1 + rate), T(y) = y, h(y) = Γ(n + y)/(y! Γ(n))."""
 
-    constructor = dist.GammaPoisson
+    constructor = precise.GammaPoisson
+    cancels = True
     names = ("rate",)
     fixed = ("concentration",)
 
@@ -234,8 +245,21 @@ def _expected_log_ways(n: Tensor, odds: Tensor) -> Tensor:
     def log_generating_function(t: Tensor) -> Tensor:
         return -n.unsqueeze(-1) * (odds.unsqueeze(-1) * -torch.expm1(-t)).log1p()
 
-    ways, factorial = (expected_log_gamma(n * odds, log_generating_function, shift) for shift in (n, 1.0))
-    return (ways - factorial - n.lgamma()).masked_fill(none, 0).to(dtype)
+    some = -torch.expm1(-n * odds.log1p())  # the mass above zero, which alone counts: of zero, Γ(n + Y) / Γ(n) is one
+
+    def change(t: Tensor) -> Tensor:
+        size, mass = n.unsqueeze(-1), some.unsqueeze(-1)
+        low, high = t.clamp(max=1), t.clamp(min=1)
+        near = (
+            mass * torch.expm1((1 - size) * low) + torch.expm1(log_generating_function(low)) * ((1 - size) * low).exp()
+        )
+        rest = size * (-(-high).exp() / (1 + odds.reciprocal().unsqueeze(-1))).log1p()
+        far = -torch.expm1(rest) * (log_generating_function(high) - size * high).exp() - mass * (-high).exp()
+        return torch.where(t < 1, near * (-low).exp(), far)
+
+    ways = malmsten_integral(n * odds + (n - 1) * some, change) - some * n.lgamma()
+    factorial = expected_log_gamma(n * odds, log_generating_function, 1.0)
+    return (ways - factorial).masked_fill(none, 0).to(dtype)
 
 
 def _expected_log_factorial(n: Tensor, logits: Tensor) -> Tensor:
