@@ -33,6 +33,7 @@ PARAMETERLESS = torch.distributions.ExpTransform, torch.distributions.SigmoidTra
 
 # Whose moments PyTorch writes through a mask, as torch.func.vmap does not follow.
 MASKING = torch.distributions.FisherSnedecor, torch.distributions.StudentT
+
 # Modules of distributions that hold nothing but their parameters.
 KNOWN = "torch.", "pyro.", corrected.__module__, precise.__module__
 

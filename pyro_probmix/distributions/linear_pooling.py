@@ -22,6 +22,7 @@ from pyro_probmix.distributions._arguments import (
     split_weights,
     tuple_of_distributions,
 )
+from pyro_probmix.distributions._missing import check_present, present
 from pyro_probmix.distributions._pool import Pool
 from pyro_probmix.distributions.exponential_family import unsqueeze_right, validates
 from pyro_probmix.distributions.families._corrected import corrected
@@ -51,33 +52,35 @@ class LinearPool(Pool):
     def __init__(
         self, components: Components, weights: Weights | None = None, validate_args: bool | None = None
     ) -> None:
-        self._given: Any = components
-        self._batched = corrected(components) if isinstance(components, Distribution) else None
-        if self._batched is not None:
-            if not self._batched.batch_shape:
-                raise ValueError("components: expected a last batch dimension of components, got batch shape ()")
-            size, batch_shape = self._batched.batch_shape[-1], self._batched.batch_shape[:-1]
-            members: tuple[Distribution, ...] = (self._batched,)
-        else:
-            self._given = tuple_of_distributions(components)
-            members = tuple(map(corrected, self._given))
+        batched = isinstance(components, Distribution)
+        members = (components,) if isinstance(components, Distribution) else tuple_of_distributions(components)
+        if not batched:
             size, batch_shape = len(members), broadcast_batch(members)
+        elif members[0].batch_shape:
+            size, batch_shape = members[0].batch_shape[-1], members[0].batch_shape[:-1]
+        else:
+            raise ValueError("components: expected a last batch dimension of components, got batch shape ()")
         if validate_args is None:
             validate_args = any(map(validates, members))
-        if self._batched is None:
-            check_support(members, validate_args)
-        if self._batched is not None and validate_args and not _alike(self._batched.support, -1):
-            raise ValueError(f"components: expected one support, got {self._batched.support} that differ")
-        self._members = members
         split = split_weights(weights, size, batch_shape, reference_tensor(members), validate_args)
         self._weights = torch.stack(torch.broadcast_tensors(*split), -1)
+        each = [self._weights] if batched else split
+        given = tuple(present(members, each))
+        self._given: Any = given[0] if batched else given
+        self._members = members = tuple(map(corrected, given))
+        self._batched: Any = members[0] if batched else None
+        check_support(members, validate_args)
+        if validate_args:
+            check_present(members, each)
+            if batched and not _alike(members[0].support, -1):
+                raise ValueError(f"components: expected one support, got {members[0].support} that differ")
         batch_shape = torch.broadcast_shapes(batch_shape, self._weights.shape[:-1])
         super().__init__(batch_shape, members[0].event_shape, validate_args=False)
         self._validate_args = validate_args
 
     @property
     def components(self) -> Components:
-        """The components as they were given."""
+        """The components as they were given, but for what is not finite and has no weight."""
         return self._given
 
     @property

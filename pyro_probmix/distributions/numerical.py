@@ -27,6 +27,7 @@ from pyro_probmix.distributions._arguments import (
 )
 from pyro_probmix.distributions._landmarks import at_rows, bounds, has_own_support, in_double, landmarks
 from pyro_probmix.distributions._measures import Counting, Lebesgue, Rule
+from pyro_probmix.distributions._missing import check_present, present
 from pyro_probmix.distributions._pool import Pool
 from pyro_probmix.distributions._quadrature import NODES
 from pyro_probmix.distributions.exponential_family import can_be_read, differentiated, plain, unsqueeze_right, validates
@@ -65,14 +66,18 @@ class NumericalDistribution(Pool):
             (components,) if isinstance(components, Distribution) else tuple_of_distributions(components)
         )
         members_shape, size = self._check_members()
-        self._precise = [in_double(corrected(member)) for member in self._members]
-        self._landmarks = [landmarks(member) for member in self._precise]
         if validate_args is None:
             validate_args = any(map(validates, self._members))
         self._reference = reference_tensor(self._members)
         split = split_weights(weights, size, members_shape, self._reference, validate_args, simplex)
-        rule = _rule([*self._landmarks, *split], accuracy, num_nodes, validate_args, self._reference)
         self._weights = torch.stack(torch.broadcast_tensors(*split), -1)
+        each = [self._weights] if self._batched else split
+        self._members = tuple(present(self._members, each))
+        if validate_args:
+            check_present(self._members, each)
+        self._precise = [in_double(corrected(member)) for member in self._members]
+        self._landmarks = [landmarks(member) for member in self._precise]
+        rule = _rule([*self._landmarks, *split], accuracy, num_nodes, validate_args, self._reference)
         batch_shape = torch.broadcast_shapes(batch_shape, members_shape, self._weights.shape[:-1])
         if batch_shape.numel() == 0:
             raise ValueError(f"components: expected a batch of one at least, got batch shape {tuple(batch_shape)}")
@@ -131,7 +136,7 @@ class NumericalDistribution(Pool):
 
     @property
     def components(self) -> Components:
-        """The components as they were given."""
+        """The components as they were given, but for what is not finite and has no weight."""
         return self._members[0] if self._batched else self._members
 
     @property

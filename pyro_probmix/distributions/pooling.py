@@ -23,6 +23,7 @@ from pyro_probmix.distributions._arguments import (
     tuple_of_distributions,
     unmask,
 )
+from pyro_probmix.distributions._missing import check_present, present
 from pyro_probmix.distributions._pool import Pool
 from pyro_probmix.distributions.autocast import without_autocast
 from pyro_probmix.distributions.exponential_family import (
@@ -78,7 +79,7 @@ class LogLinearPool(Pool):
         if validate_args is None:
             validate_args = any(map(validates, self.components))
         self._simplex = simplex
-        self.fused, self._weights = _fuse(self.components, weights, validate_args, simplex)
+        self.fused, self._weights, self._bases = _fuse(self.components, weights, validate_args, simplex)
         super().__init__(self.fused.batch_shape, self.fused.event_shape, validate_args=validate_args)
 
     @property
@@ -89,8 +90,7 @@ class LogLinearPool(Pool):
     @property
     def log_normalizer(self) -> Tensor:
         r"""Pooling normaliser :math:`\xi = \sum_k w_k A(\eta_k) - A(\tilde\eta)`, in nats; ≥ 0 on the simplex."""
-        bases, _ = unmask(self.components)
-        family = exponential_family(bases[0])
+        bases, family = self._bases, exponential_family(self._bases[0])
         parameters, reference = _parameters(family, bases)
         compute = family.pooling_normalizer if self._simplex else family.product_normalizer
         with without_autocast(reference):
@@ -105,7 +105,8 @@ class LogLinearPool(Pool):
         new = self._get_checked_instance(LogLinearPool, _instance)
         batch_shape = torch.Size(batch_shape)
         new.components = self.components
-        new._weights, new._simplex, new._chosen = self._weights, self._simplex, self._chosen
+        new._bases, new._weights = self._bases, self._weights
+        new._simplex, new._chosen = self._simplex, self._chosen
         new.fused = self.fused.expand(batch_shape)
         super(LogLinearPool, new).__init__(batch_shape, self.event_shape, validate_args=False)
         new._validate_args = self._validate_args
@@ -182,7 +183,7 @@ def log_linear_pool(components: Components, weights: Weights, simplex: bool = Tr
         Gamma(concentration: 5.0, rate: 4.0)
     """
     members = _components(components)
-    fused, _ = _fuse(members, weights, any(map(validates, members)), simplex)
+    fused, *_ = _fuse(members, weights, any(map(validates, members)), simplex)
     return fused
 
 
@@ -209,10 +210,17 @@ def _one_family(members: Sequence[Any]) -> ExponentialFamily:
                 f"components: expected one family, got {type(first).__name__} and, "
                 f"at index {k}, {type(member).__name__}; for scalars of different families use NumericalPool"
             )
-        reason = family.same(first, member)
+        if member.event_shape != first.event_shape:
+            _check_same(family, [first, member], k)
+    return family
+
+
+def _check_same(family: ExponentialFamily, bases: Sequence[Any], start: int = 1) -> None:
+    """Raises ValueError unless fixed parameters agree with the first's; the second is the component at ``start``."""
+    for k, base in enumerate(bases[1:], start):
+        reason = family.same(bases[0], base)
         if reason:
             raise ValueError(f"components: expected {reason} at index {k}")
-    return family
 
 
 def _parameters(family: ExponentialFamily, bases: Sequence[Any]) -> tuple[list[tuple[Tensor, ...]], Tensor]:
@@ -222,12 +230,20 @@ def _parameters(family: ExponentialFamily, bases: Sequence[Any]) -> tuple[list[t
     return [tuple(t.to(reference.dtype) if t.is_floating_point() else t for t in own) for own in each], reference
 
 
-def _fuse(members: Sequence[Any], weights: Weights, validate: bool, simplex: bool) -> tuple[Any, list[Tensor]]:
-    """The pool of the components, and their weights, one tensor each."""
+def _fuse(
+    members: Sequence[Any], weights: Weights, validate: bool, simplex: bool
+) -> tuple[Any, list[Tensor], list[Any]]:
+    """The pool of the components, their weights, one tensor each, and they themselves, plain and unmasked."""
     bases, mask = unmask(members)
-    family, first = _one_family(bases), bases[0]
-    each, reference = _parameters(family, bases)
+    family = _one_family(bases)
+    _, reference = _parameters(family, bases)
     split = split_weights(weights, len(members), broadcast_batch(members), reference, validate, simplex)
+    bases = present(bases, split)
+    first = bases[0]
+    _check_same(family, bases)
+    if validate:
+        check_present(bases, split)
+    each, _ = _parameters(family, bases)
     with without_autocast(reference):
         parameters = family.pool(first, each, split) if simplex else _product(family, first, each, split, validate)
     reason = family.outside(first, parameters) if validate and simplex else None
@@ -235,7 +251,7 @@ def _fuse(members: Sequence[Any], weights: Weights, validate: bool, simplex: boo
         raise ValueError(f"components: expected a common support, got a pool with {reason}")
     fused = family.build(first, parameters)
     set_validation(fused, validate)
-    return (fused if mask is True else fused.mask(mask)), split
+    return (fused if mask is True else fused.mask(mask)), split, bases
 
 
 def pool_alike(members: Sequence[Any], weights: Sequence[Tensor]) -> Any:
