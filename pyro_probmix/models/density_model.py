@@ -165,7 +165,7 @@ class DensityModel(Owned):
             if messenger.replayed is not None:
                 embedding, label = drawn.get(EMBEDDING_SITE), drawn.get(LABEL_SITE)
                 messenger.label = None if label is None else label["value"]
-                alike = embedding is None or getattr(embedding["fn"], "_mask", None) is False
+                alike = embedding is None or getattr(embedding.get("fn"), "_mask", None) is False
                 # The networks' own statements are scored if they are run.
                 others = latents(drawn).keys() - {COEFFICIENT_SITE, EMBEDDING_SITE, *messenger.seen}
                 lazy = alike and embedding is not None and not others
