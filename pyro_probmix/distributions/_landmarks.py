@@ -133,7 +133,12 @@ def _bounds_of_constraint(p: Any, support: Any) -> tuple[Tensor, Tensor]:
         raise TypeError(f"components: expected an interval as support, got {type(p).__name__} on {support}")
     device = reference_tensor([p]).device
     ends = (-math.inf if low is None else low), (math.inf if high is None else high)
-    low, high = (torch.as_tensor(end, dtype=torch.float64, device=device) for end in ends)
+    low, high = (
+        end.to(device, torch.float64)
+        if isinstance(end, Tensor)
+        else torch.full((), end, dtype=torch.float64, device=device)  # a copy would be waited for
+        for end in ends
+    )
     return low, high
 
 

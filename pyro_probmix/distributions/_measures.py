@@ -337,7 +337,7 @@ class Counting(Measure):
         if self._stride is not None:
             # Of a sum by every other one and of one by every third, not both are right by chance.
             coarse = [(terms[::k].logsumexp(0) + math.log(k) - total).expm1().abs() for k in (2, 3)]
-            edges = 0.5 * (terms[[0, -1]] - total).exp().sum(0)  # where f begins with a jump
+            edges = 0.5 * ((terms[0] - total).exp() + (terms[-1] - total).exp())  # where f begins with a jump
             error = error + torch.where(self._stride > 1, torch.maximum(*coarse) + edges, 0)
         return torch.where(total.isfinite(), error, math.inf)
 

@@ -25,9 +25,9 @@ _POINTS += [0.58608723546769113, 0.40584515137739717, 0.20778495500789847]
 _KRONROD = [0.02293532201052922, 0.06309209262997855, 0.10479001032225018, 0.14065325971552592]
 _KRONROD += [0.16900472663926790, 0.19035057806478541, 0.20443294007529889]
 _GAUSS = [0, 0.12948496616886969, 0, 0.27970539148927667, 0, 0.38183005050511894, 0]
-POINTS = torch.tensor([-t for t in _POINTS] + [0.0] + _POINTS[::-1], dtype=torch.float64, device="cpu")
-KRONROD = torch.tensor(_KRONROD + [0.20948214108472783] + _KRONROD[::-1], dtype=torch.float64, device="cpu")
-GAUSS = torch.tensor(_GAUSS + [0.41795918367346939] + _GAUSS[::-1], dtype=torch.float64, device="cpu")
+POINTS = [-t for t in _POINTS] + [0.0] + _POINTS[::-1]
+KRONROD = [*_KRONROD, 0.20948214108472783, *_KRONROD[::-1]]
+GAUSS = [*_GAUSS, 0.41795918367346939, *_GAUSS[::-1]]
 
 NODES = len(POINTS)
 
@@ -81,6 +81,15 @@ class Panels(NamedTuple):
         )
 
 
+def _of_nodes(numbers: list[float], like: Tensor) -> Tensor:
+    """A number for each node of a panel, to broadcast with the panels' fields, which have the shape of ``like``."""
+    if like.is_cpu or torch.compiler.is_compiling():
+        column = torch.tensor(numbers, dtype=like.dtype, device=like.device)
+    else:  # filled in where it is needed, for the host would wait for a copy
+        column = torch.stack([torch.full((), number, dtype=like.dtype, device=like.device) for number in numbers])
+    return column.reshape((1, -1) + (1,) * (like.dim() - 1))
+
+
 def positions(panels: Panels, stop: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Nodes of the panels, in order, and the logarithms of their weights: (panels, 15) + batch.
 
@@ -88,9 +97,8 @@ def positions(panels: Panels, stop: Tensor | None = None) -> tuple[Tensor, Tenso
         panels: the panels.
         stop: where to stop instead of the panels' ends, in their coordinate t.
     """
-    shape = (1, -1) + (1,) * (panels.start.dim() - 1)
     half = 0.5 * ((panels.stop if stop is None else stop) - panels.start)
-    points, weights = (c.to(half.device).reshape(shape) for c in (POINTS, KRONROD))
+    points, weights = (_of_nodes(numbers, half) for numbers in (POINTS, KRONROD))
     t = (panels.start + half).unsqueeze(1) + half.unsqueeze(1) * points
     y, log_slope = panels.map(lambda field: field.unsqueeze(1)).locate(t)
     width = half.abs()
@@ -127,11 +135,9 @@ def first_panels(points: Tensor, low: Tensor, high: Tensor) -> Panels:
         near = torch.where(bounded, sign * (point - end), spread).log()  # nearest to the points
         closest = (info.eps**0.6 * torch.where(bounded, end, 0).abs()).clamp(min=math.exp(-FARTHEST)).log()
         far = torch.where(bounded, closest.minimum(near - 1), (near + 1).clamp(min=FARTHEST))
-        offsets = torch.tensor([0.0, 2, 6, 20, 60, 200, math.inf], dtype=near.dtype, device=near.device)
-        shares = torch.linspace(0, 1, len(offsets), dtype=near.dtype, device=near.device)
-        offsets, shares = (t.reshape((-1,) + (1,) * near.dim()) for t in (offsets, shares))
-        steps = offsets.minimum(shares * (far - near).abs())
-        t = near + (far - near).sign() * steps
+        length, towards = (far - near).abs(), (far - near).sign()
+        steps = [(length * (k / 6)).clamp(max=offset) for k, offset in enumerate((0, 2, 6, 20, 60, 200, math.inf))]
+        t = torch.stack([near + towards * step for step in steps])
         start, stop = (t[1:].flip(0), t[:-1].flip(0)) if sign > 0 else (t[:-1], t[1:])
         direction = torch.where(bounded, sign, -sign)
         tails.append(Panels(anchor.expand_as(start), direction.expand_as(start), start, stop))
@@ -294,8 +300,7 @@ def _look(evaluate: Callable[[Tensor], Tensor], panels: Panels) -> tuple[Tensor,
     top = terms.amax(1)
     nothing = top == -math.inf
     top = torch.where(top.isfinite(), top, 0)
-    shape = (1, -1) + (1,) * (y.dim() - 2)
-    kronrod, gauss = (c.to(values.device).reshape(shape) for c in (KRONROD, GAUSS))
+    kronrod, gauss = (_of_nodes(numbers, top) for numbers in (KRONROD, GAUSS))
     terms = (terms - top.unsqueeze(1)).clamp(min=SMALLEST).exp()
     mass = terms.sum(1)
     difference = (terms * (1 - gauss / kronrod)).sum(1).abs()

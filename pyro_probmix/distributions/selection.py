@@ -21,6 +21,7 @@ from pyro_probmix.distributions.exponential_family import (
     set_validation,
     validates,
 )
+from pyro_probmix.distributions.filled_numbers import filled_numbers
 from pyro_probmix.distributions.held_tensors import check_shared_transforms, held_tensors
 from pyro_probmix.distributions.linear_pooling import LinearPool
 
@@ -138,7 +139,8 @@ def _made_anew(p: Any, dim: int, index: Tensor, change: Callable[[Tensor, int], 
     if "validate_args" in taken:
         arguments["validate_args"] = False
     try:
-        return type(p)(**arguments)
+        with filled_numbers(index):
+            return type(p)(**arguments)
     except (TypeError, ValueError) as error:
         raise _unknown(p, f"arguments {sorted(arguments)}: {error}") from error
 

@@ -192,6 +192,12 @@ def test_linear_fusion_of_any_likelihood_stays_on_the_device(head: str) -> None:
     check_risk(make("ProbMix", head, fusion="linear", labels="sample"), head)
 
 
+@pytest.mark.parametrize("head", ["student t", "normals", "gamma", "poisson", "negative binomial", "bernoullis"])
+def test_numerical_fusion_stays_on_the_device(head: str) -> None:
+    """By its fixed rule, where nothing is looked at."""
+    check_risk(make("ProbMix", head, fusion="numerical"), head)
+
+
 # Laws of λ.
 
 LAWS: dict[str, Callable[[], Any]] = {
