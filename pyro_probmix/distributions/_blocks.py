@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["BLOCK", "Outputs", "has_memory", "in_blocks", "is_large", "tracing", "unbatch"]
+__all__ = ["BLOCK", "Outputs", "has_memory", "in_blocks", "is_large", "is_recorded", "tracing", "unbatch"]
 
 Outputs = Sequence[Tensor | None]
 
@@ -20,10 +20,15 @@ BLOCK = 2**17
 
 def is_large(tensor: Tensor) -> bool:
     """Whether ``tensor`` is worth more than one block; a compiler makes its own."""
-    return tensor.numel() > BLOCK and tensor.is_cpu and not (torch.compiler.is_compiling() or _traced.get())
+    return tensor.numel() > BLOCK and tensor.is_cpu and not is_recorded()
 
 
 _traced = ContextVar("traced", default=False)
+
+
+def is_recorded() -> bool:
+    """Whether operations are recorded for a compiler."""
+    return torch.compiler.is_compiling() or _traced.get()
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.distributions import Distribution
 
-from pyro_probmix.distributions._blocks import has_memory
+from pyro_probmix.distributions._blocks import has_memory, is_recorded
 from pyro_probmix.distributions._not_closed import why_not_closed
 from pyro_probmix.distributions.filled_numbers import filled_numbers
 from pyro_probmix.distributions.precise import double
@@ -358,7 +358,7 @@ def restore_members(
 
 def can_be_read(tensor: Tensor) -> bool:
     """Whether the values of ``tensor`` can be read: not under vmap, nor by a compiler, nor where there are none."""
-    if torch.compiler.is_compiling() or tensor.is_meta:
+    if is_recorded() or tensor.is_meta:
         return False
     if has_memory(tensor):
         return True

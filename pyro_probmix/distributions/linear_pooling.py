@@ -65,7 +65,7 @@ class LinearPool(Pool):
         split = split_weights(weights, size, batch_shape, reference_tensor(members), validate_args)
         self._weights = torch.stack(torch.broadcast_tensors(*split), -1)
         each = [self._weights] if batched else split
-        given = tuple(present(members, each))
+        given = members if weights is None else tuple(present(members, each))
         self._given: Any = given[0] if batched else given
         self._members = members = tuple(map(corrected, given))
         self._batched: Any = members[0] if batched else None
