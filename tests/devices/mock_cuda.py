@@ -189,6 +189,3 @@ def stand_in() -> None:
     cuda.manual_seed = generator.manual_seed
     cuda.mem_get_info = lambda device=None: (2**34, 2**35)
     cuda.set_rng_state = lambda state, device=None: generator.set_state(state)
-
-
-stand_in()
