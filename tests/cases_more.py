@@ -318,6 +318,7 @@ CASES: dict[str, Case] = {
         grid=positive,
         scipy=lambda p, y: scipy.stats.weibull_min(1.7, scale=p.scale).logpdf(y),
         awkward=[(1e-15,), (1e15,)],
+        exact=False,  # PyTorch goes through a power that rounds to zero
     ),
     "Wishart": Case(
         types=(TORCH.Wishart,),

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from pyro.distributions import Independent, MaskedDistribution
+from pyro.distributions import Independent, MaskedDistribution, Stable
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
@@ -95,6 +95,8 @@ class NumericalDistribution(Pool):
                     f"components: expected scalars, event shape () and no mask, got {got} at index {k}; "
                     "to_event and mask are for the pool"
                 )
+            if isinstance(member, Stable):
+                raise TypeError(f"components: expected densities that can be evaluated, got Stable at index {k}")
         if len({bool(member.support.is_discrete) for member in self._members}) == 2:
             raise TypeError("components: expected densities only or laws on integers only, got both")
         batch_shape = broadcast_batch(self._members)

@@ -10,18 +10,16 @@ from pyro.distributions.torch_distribution import ExpandedDistribution
 from torch import nn
 
 from pyro_probmix.distributions import (
-    exponential_family,
     index_select,
     is_exponential_family,
     linear_pool,
     numerical_pool,
 )
 from pyro_probmix.distributions._arguments import reference_tensor
-from pyro_probmix.distributions._not_closed import why_not_closed
-from pyro_probmix.distributions.exponential_family import plain, set_validation
+from pyro_probmix.distributions.exponential_family import set_validation
 from pyro_probmix.mixing import Vicinity, default_vicinity
 from pyro_probmix.models.density_model import DensityModel
-from pyro_probmix.models.mixing import Fusion, Labels, Mixing, Per
+from pyro_probmix.models.mixing import Fusion, Labels, Mixing, Per, check_poolable
 from pyro_probmix.models.seeding import seeded
 from pyro_probmix.nn import DistributionEmbedding, Likelihood
 
@@ -262,29 +260,14 @@ def _check_pooled(argument: str, p: Any, fusion: Fusion) -> None:
     base = p
     while isinstance(base, (torch.distributions.Independent, ExpandedDistribution)):
         base = base.base_dist
-    name, remedies = type(base).__name__, 'use fusion="linear" or "numerical"'
-    rows = torch.arange(2, device=reference_tensor([p]).device).flip(0)
-    if fusion != "log-linear":
-        if fusion == "numerical" and base.event_shape:
-            raise ValueError(
-                f'{argument}: expected a density of numbers, or of independent ones, with fusion="numerical", got '
-                f'{name} of event shape {tuple(base.event_shape)}; use fusion="linear"'
-            )
-        index_select(p, -1, rows)
-        return
-    if argument == "likelihood":
-        remedies = f"fuse an embedding (ManifoldProbMix), or {remedies}"
-    if not is_exponential_family(p):
-        why = why_not_closed(type(base)) or "it has no natural form here"
-        raise TypeError(
-            f"{argument}: expected a family that is closed under log-linear pooling, got {name}: {why}; {remedies}"
-        )
-    swapped = index_select(p, -1, rows)
-    set_validation(p, True)  # so that values are compared on any device
-    reason = exponential_family(p).same(plain(p), plain(swapped))
-    if reason is not None:
-        fixed = reason.removeprefix("equal ").partition(",")[0]
+    if fusion == "numerical" and base.event_shape:
         raise ValueError(
-            f"{argument}: expected a {fixed} of {name} that is held fixed, since densities are pooled, got one that is "
-            f"predicted; hold it fixed, {remedies}"
+            f'{argument}: expected a density of numbers, or of independent ones, with fusion="numerical", got '
+            f'{type(base).__name__} of event shape {tuple(base.event_shape)}; use fusion="linear"'
         )
+    if fusion == "log-linear":
+        set_validation(p, True)  # so that values are compared on any device
+    rows = torch.arange(2, device=reference_tensor([p]).device).flip(0)
+    swapped = p if fusion == "log-linear" and not is_exponential_family(p) else index_select(p, -1, rows)
+    if fusion == "log-linear":
+        check_poolable(argument, p, swapped)

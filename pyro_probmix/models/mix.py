@@ -11,6 +11,7 @@ from pyro.distributions import Delta, MaskedDistribution
 from pyro.distributions.torch_distribution import ExpandedDistribution
 from pyro.infer.discrete import SamplePosteriorMessenger
 from pyro.poutine.condition_messenger import ConditionMessenger
+from pyro.poutine.enum_messenger import EnumMessenger
 from pyro.poutine.guide import GuideMessenger
 from pyro.poutine.markov_messenger import MarkovMessenger
 from pyro.poutine.messenger import Messenger, block_messengers
@@ -90,6 +91,8 @@ class MixMessenger(Messenger):
         infer: Any = {}
         if isinstance(law, GaussJacobi):  # what its values are weighted with
             infer = {"enumerate": "parallel"}
+            if self.weight is not None and not self.latent_only and COEFFICIENT_SITE not in self.drawn:
+                self._refuse_sums()
         else:
             unscored = self.latent_only or self.replayed is not None
             law = CoefficientLaw(law, mask=not unscored)
@@ -181,7 +184,7 @@ class MixMessenger(Messenger):
                     self._interpolate(msg, dim, coefficient)
             elif observed or name == at:
                 self._mix(msg, dim, coefficient, observed)
-            if self.batch.y is None and not msg["is_observed"]:
+            if observed or (name == at and self.batch.y is None and not deterministic):
                 self._refuse_conditioned(name)
         self._weigh(msg, dim)
 
@@ -207,6 +210,8 @@ class MixMessenger(Messenger):
         """The weight of each edge as the scale of a term; Pyro takes no scale of zero."""
         if self.weight is None:
             return
+        if msg["infer"].get("enumerate") == "parallel" and not self.latent_only:
+            self._refuse_sums()
         drawn = self.drawn.get(msg["name"], {})
         if not isinstance(drawn.get("scale", self.weight), Tensor):
             raise ValueError(
@@ -217,6 +222,15 @@ class MixMessenger(Messenger):
         present = weight != 0
         msg["scale"] = msg["scale"] * weight.masked_fill(~present, 1)
         msg["mask"] = present if msg["mask"] is None else msg["mask"] & present
+
+    def _refuse_sums(self) -> None:
+        """A sum over states to the power of a weight is no sum of powers."""
+        with block_messengers(lambda m: isinstance(m, EnumMessenger)) as enumerating:
+            if enumerating:
+                raise ValueError(
+                    "weight: expected none where sites of the data plate are enumerated, since a row of weight two is "
+                    "that row twice, states and all; repeat the rows instead"
+                )
 
     def _check_fused(self, msg: Any, deterministic: bool, reparametrized: bool) -> None:
         """Refuses a fused site that has no density of its own to be fused."""
@@ -238,12 +252,13 @@ class MixMessenger(Messenger):
 
     def _refuse_conditioned(self, name: str) -> None:
         """Labels that reach a site from outside would be scored unmixed."""
-        with block_messengers(lambda m: isinstance(m, ConditionMessenger)) as conditions:
-            known: list[Any] = [getattr(m, "data", {}) for m in conditions]
-        if any(name in data and COEFFICIENT_SITE not in data for data in known):
+        with block_messengers(lambda m: m is self or isinstance(m, ConditionMessenger)) as found:
+            outer: list[Any] = found[: found.index(self)]
+        if any(name in condition.data and COEFFICIENT_SITE not in condition.data for condition in outer):
             raise ValueError(
-                f"y: expected the labels of {name!r} in the batch, PairBatch(x, y, partner), got them by "
-                "poutine.condition around the mixed model, where they would not be mixed"
+                f"y: expected the labels of {name!r} in the batch, PairBatch(x, y, partner), got a value for it by "
+                "poutine.condition around the mixed model, where it would not be mixed; draws of a guide that does not "
+                "draw λ: use pm.mix(guide, ...)"
             )
 
     def check(self) -> None:

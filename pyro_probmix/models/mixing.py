@@ -6,21 +6,25 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 import torch
-from pyro.distributions import MaskedDistribution, TorchDistribution
+from pyro.distributions import MaskedDistribution, TorchDistribution, ZeroInflatedDistribution
+from pyro.distributions.torch_distribution import ExpandedDistribution
 from torch import Tensor
 from torch.distributions import constraints
 
 from pyro_probmix.distributions import (
     ExpandedBeta,
     LogSpaceBeta,
+    exponential_family,
     index_select,
+    is_exponential_family,
     linear_pool,
     log_linear_pool,
     numerical_pool,
 )
 from pyro_probmix.distributions._arguments import broadcast_shapes
+from pyro_probmix.distributions._not_closed import why_not_closed
 from pyro_probmix.distributions._rows import take
-from pyro_probmix.distributions.exponential_family import at_hand, validates
+from pyro_probmix.distributions.exponential_family import at_hand, can_be_read, plain, validates
 from pyro_probmix.distributions.numerical import NUM_NODES
 from pyro_probmix.distributions.pooling import pool_alike
 from pyro_probmix.mixing import GaussJacobi, PairBatch, Vicinity, as_coefficient, coefficient_to, default_vicinity
@@ -28,7 +32,7 @@ from pyro_probmix.mixing.batches import legal_labels
 from pyro_probmix.models.lazy import LazyDistribution
 from pyro_probmix.nn._precision import without_autocast
 
-__all__ = ["ExpectedLikelihood", "Fusion", "Labels", "Mixing", "Per", "check_labels"]
+__all__ = ["ExpectedLikelihood", "Fusion", "Labels", "Mixing", "Per", "check_labels", "check_poolable"]
 
 Fusion = Literal["log-linear", "linear", "numerical"]
 Labels = Literal["exact", "sample"]
@@ -132,7 +136,7 @@ class Mixing:
         copies = num_samples // len(weights)
         return (weights / copies).repeat_interleave(copies).log()
 
-    def fuse(self, p: Any, partner: Tensor, coefficient: Tensor, dim: int = -1) -> Any:
+    def fuse(self, p: Any, partner: Tensor, coefficient: Tensor, dim: int = -1, name: str = "p") -> Any:
         r"""Fuse each member of the batch with its partner.
 
         :math:`\tilde p \propto p_i^\lambda p_j^{1-\lambda}` (eq. 18), or
@@ -144,19 +148,24 @@ class Mixing:
             partner: positions of the partners, of shape ``(B,)``.
             coefficient: λ, broadcasting with the batch shape of ``p``.
             dim: the nodes' batch dimension, negative.
+            name: what errors call ``p``.
+
+        Raises:
+            TypeError: if the family of ``p`` is not closed under this fusion.
+            ValueError: if what the family holds fixed differs between the two, or cannot be compared.
         """
         if isinstance(p, MaskedDistribution):
-            return type(p)(self.fuse(p.base_dist, partner, coefficient, dim), p._mask)
+            return type(p)(self.fuse(p.base_dist, partner, coefficient, dim, name), p._mask)
         if _masks_outputs(p):
             if self.fusion == "linear":
                 raise ValueError('fusion: expected "log-linear" where some outputs of a node are masked, got "linear"')
             ndims = p.reinterpreted_batch_ndims
             weight = coefficient.reshape(coefficient.shape + (1,) * ndims)
-            return self.fuse(p.base_dist, partner, weight, dim - ndims).to_event(ndims)
+            return self.fuse(p.base_dist, partner, weight, dim - ndims, name).to_event(ndims)
         if isinstance(p, LazyDistribution):
             shape = broadcast_shapes(p.batch_shape, coefficient.shape)
             return LazyDistribution(
-                lambda: self.fuse(p.force(), partner, coefficient, dim), shape, p.event_shape, p.propagate
+                lambda: self.fuse(p.force(), partner, coefficient, dim, name), shape, p.event_shape, p.propagate
             )
         pair, weights = [p, index_select(p, dim, partner)], [coefficient, 1 - coefficient]
         with without_autocast(coefficient):
@@ -165,6 +174,7 @@ class Mixing:
             if self.fusion == "numerical":
                 num_nodes = None if validates(p) or at_hand(coefficient) else NUM_NODES
                 return numerical_pool(pair, weights, simplex=not self.extrapolates, num_nodes=num_nodes)
+            check_poolable(name, p, pair[1], dim)
             if self.extrapolates or validates(p):
                 return log_linear_pool(pair, weights, simplex=not self.extrapolates)
             return pool_alike(pair, weights)
@@ -207,7 +217,7 @@ class Mixing:
             value = legal_labels(value, _along(batch.mask, value, dim - len(p.event_shape)), dim - len(p.event_shape))
         p = self._pair_masks(p, batch.partner, coefficient, dim)
         if name == self.at:
-            p = self.fuse(p, batch.partner, coefficient, dim)
+            p = self.fuse(p, batch.partner, coefficient, dim, name)
         if value is None or label is not None:
             return p, label if value is not None else None
         return self._observe(name, p, value, batch.partner, coefficient, dim, labels or self.labels)
@@ -385,6 +395,49 @@ def _mask_label(name: str, p: Any, y: Tensor, mask: Tensor, dim: int) -> Any:
             f"got {tuple(mask.shape)}"
         )
     return p.base_dist.mask(mask).to_event(event_dim)
+
+
+def check_poolable(name: str, p: Any, partners: Any, dim: int = -1) -> None:
+    """Refuses densities that have no log-linear pool of their family with those of their partners.
+
+    Args:
+        name: what errors call ``p``.
+        p: a distribution whose batch dimension ``dim`` counts the nodes.
+        partners: that of their partners.
+        dim: negative.
+
+    Raises:
+        TypeError: if the family is not closed under pooling.
+        ValueError: if what it holds fixed differs, or varies over the nodes where values cannot be compared.
+    """
+    base, base_dim = plain(p), dim
+    while isinstance(base, (torch.distributions.Independent, ExpandedDistribution, MaskedDistribution)):
+        base_dim -= getattr(base, "reinterpreted_batch_ndims", 0)
+        base = plain(base.base_dist)
+    kind, remedies = type(base).__name__, 'fuse an embedding (ManifoldProbMix), or use fusion="linear" or "numerical"'
+    if not is_exponential_family(p):
+        why = why_not_closed(type(base)) or "it has no natural form here"
+        raise TypeError(
+            f"{name}: expected a family that is closed under log-linear pooling, got {kind}: {why}; {remedies}"
+        )
+    inner = base.base_dist if isinstance(base, ZeroInflatedDistribution) else base
+    names = exponential_family(inner).fixed
+    unread = [fixed for fixed in names if _varies_unseen(getattr(inner, fixed), base_dim, validates(p))]
+    if not unread:
+        reason = exponential_family(p).same(plain(p), plain(partners))
+        unread = [] if reason is None else [reason.removeprefix("equal ").partition(",")[0]]
+    if unread:
+        raise ValueError(
+            f"{name}: expected a {unread[0]} of {kind} that is held fixed, since densities are pooled, got one that "
+            f"varies, as one that is predicted does; hold it fixed, {remedies}"
+        )
+
+
+def _varies_unseen(value: Any, dim: int, wait: bool) -> bool:
+    """Whether a tensor has a value for each node, which ``dim`` counts, that cannot be compared."""
+    if not isinstance(value, Tensor) or value.dim() < -dim or value.shape[dim] == 1 or value.stride(dim) == 0:
+        return False
+    return not (at_hand(value) or (wait and can_be_read(value)))
 
 
 def check_labels(labels: Any) -> None:

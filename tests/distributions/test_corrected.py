@@ -28,6 +28,7 @@ from pyro_probmix.distributions import (
     log_linear_pool,
     mean_parameters,
 )
+from pyro_probmix.distributions.families._corrected import corrected
 
 HALF = [0.5, 0.5]
 LEAST = 1e-6
@@ -325,3 +326,18 @@ def test_directions_in_more_dimensions_are_refused_by_pyro() -> None:
     pool = LinearPool([dist.ProjectedNormal(torch.ones(6))] * 2)
     with pytest.raises(NotImplementedError, match="dim = 6"):
         pool.log_prob(direction(0.0, 6))
+
+
+@pytest.mark.faults("wrong densities upstream")
+def test_weibull_has_a_density_near_zero_and_pools_by_quadrature() -> None:
+    """Through (y / s)^k, which rounds to zero, PyTorch's density is NaN there, and a pool of unequal k was refused."""
+    scale, shapes = torch.tensor(1.0, dtype=torch.float64), torch.tensor([2.0, 5.0, 20.0], dtype=torch.float64)
+    y = torch.tensor([[1e-200], [1e-3], [0.9], [1.1]], dtype=torch.float64)
+    expected = torch.tensor(scipy.stats.weibull_min(shapes.numpy()).logpdf(y.numpy()))
+    torch.testing.assert_close(corrected(dist.Weibull(scale, shapes)).log_prob(y), expected)
+    for dtype in (torch.float32, torch.float64):
+        p, q = (dist.Weibull(scale.to(dtype), k.to(dtype)) for k in shapes[::2])
+        x = torch.linspace(1e-6, 3, 400_001, dtype=torch.float64)
+        logs = [corrected(dist.Weibull(scale, k)).log_prob(x) for k in shapes[::2]]
+        xi = -torch.trapezoid((0.5 * (logs[0] + logs[1])).exp(), x).log()
+        assert NumericalPool([p, q], [0.5, 0.5]).log_normalizer.item() == pytest.approx(xi.item(), abs=1e-5)

@@ -170,6 +170,23 @@ def test_a_mask_of_another_shape_is_refused_by_the_name_of_the_site() -> None:
         poutine.trace(pm.mix(model, at="a", coefficient=BETA)).get_trace(batch)
 
 
+@pytest.mark.faults("weights and masks ignored")
+def test_weights_beside_an_enumerated_site_are_refused() -> None:
+    """The sum over its states to the power of a weight is no sum of powers."""
+    weight = torch.full((8,), 2.0, dtype=torch.float64)
+    batch = batch_of(labels(), weight=weight)
+    mixed = pm.mix(mixture, at="y", coefficient=ONE)
+    for guide in (mixed.guide, lambda batch: None):
+        with pytest.raises(ValueError, match=r"weight: expected none where sites of the data plate are enumerated"):
+            TraceEnum_ELBO(max_plate_nesting=1).loss(mixed, guide, batch)
+    integrated = pm.mix(normal, at="y", coefficient=pm.GaussJacobi(0.5, num_nodes=3))
+    elbo = TraceEnum_ELBO(max_plate_nesting=1)
+    with pytest.raises(ValueError, match="weight: expected none where"):
+        elbo.loss(integrated, lambda batch: None, batch)
+    plain = elbo.loss(integrated, integrated.guide, batch_of(labels()))
+    assert elbo.loss(integrated, integrated.guide, batch) == pytest.approx(4 * plain)
+
+
 # The law of λ.
 
 
@@ -432,8 +449,35 @@ def test_labels_by_condition_around_the_mixed_model_are_refused() -> None:
     conditioned = poutine.condition(pm.mix(normal, at="y", coefficient=BETA), data={"y": labels()})
     with pytest.raises(ValueError, match="y: expected the labels of 'y' in the batch"):
         Trace_ELBO().loss(conditioned, lambda batch: None, batch_of(None))
+    with pytest.raises(ValueError, match="y: expected the labels of 'y' in the batch"):
+        poutine.trace(conditioned).get_trace(batch_of(labels()))
     inside = pm.mix(poutine.condition(normal, data={"y": labels()}), at="y", coefficient=BETA)
     assert torch.isfinite(torch.tensor(Trace_ELBO().loss(inside, inside.guide, batch_of(None))))
+
+
+@pytest.mark.faults("other inference")
+def test_draws_of_an_unmixed_guide_predict_through_the_mixed_model() -> None:
+    """Predictive conditions the latent sites; they are no labels, though the batch has none."""
+    guide = AutoNormal(latent)
+    mixed, batch = pm.mix(latent, at="y", coefficient=BETA), batch_of(labels())
+    guide(batch.x, batch.y)
+    samples = Predictive(mixed, guide=lambda _: guide(batch.x, batch.y), num_samples=5)(batch_of(None))
+    assert samples["y"].shape == (5, 8)
+
+
+@pytest.mark.faults("unequal fixed parameters")
+def test_what_cannot_be_pooled_is_refused_by_the_name_of_the_site() -> None:
+    def model(x: Tensor, y: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            pyro.sample("y", dist.NegativeBinomial(1 + x[:, 0].abs().ceil(), logits=x[:, 1]), obs=y)
+
+    batch = batch_of(DISCRETE["poisson"][1])
+    for validate in (True, False):
+        with (
+            pyro.validation_enabled(validate),
+            pytest.raises(ValueError, match=r"y: expected a total_count of Negativ"),
+        ):
+            poutine.trace(pm.mix(model, at="y", coefficient=BETA)).get_trace(batch)
 
 
 @pytest.mark.faults("other inference")

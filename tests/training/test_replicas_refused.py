@@ -9,7 +9,7 @@ import numpy as np
 import pyro.distributions as dist
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import pyro_probmix as pm
 from pyro_probmix.training import _chunk
@@ -108,3 +108,25 @@ def test_a_refusal_comes_before_any_training(monkeypatch: pytest.MonkeyPatch) ->
     x, y = data()
     with pytest.raises(ValueError, match=r"replica 0: validation x: expected rows that the networks take, got shape"):
         fit_replicas(maker(), [(x, y)], validation=[(x[:, :1], y)])
+
+
+@pytest.mark.faults("unequal fixed parameters")
+def test_a_fixed_parameter_that_varies_unseen_is_refused() -> None:
+    """Under vmap it cannot be compared: the pool would silently be that of another density."""
+
+    class Embedding(nn.Module):
+        event_shape = torch.Size([1])
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(1, 1)
+
+        def forward(self, x: Tensor) -> Any:
+            return dist.Laplace(self.layer(x), 1.0).to_event(1)
+
+    def make(r: int) -> Any:
+        return pm.ManifoldProbMix(Embedding(), nn.Linear(1, 2), pm.nn.NormalLikelihood())
+
+    x = torch.randn(12, 1)
+    with pytest.raises(ValueError, match=r"embedding: expected a loc of Laplace that is held fixed"):
+        pm.fit_replicas(make, [(x, x[:, 0])], epochs=2, progress=False)

@@ -25,6 +25,7 @@ __all__ = [
     "ProjectedNormal",
     "SineBivariateVonMises",
     "VonMises",
+    "Weibull",
     "corrected",
     "corrected_class",
 ]
@@ -312,11 +313,28 @@ class VonMises(dist.VonMises):
         return -2 * self.concentration * apart - LOG_2PI - i0e(self.concentration).log()
 
 
+class Weibull(dist.Weibull):
+    r"""Weibull, right near zero.
+
+    .. math:: \log p(y) = \log k - \log s + (k - 1) \log(y / s) - (y / s)^k
+
+    PyTorch 2.13 goes through (y / s)^k, which rounds to zero, where the density becomes NaN.
+    """
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        if self._validate_args:
+            self._validate_sample(value)
+        ratio = value / self.scale
+        below = torch.special.xlogy(self.concentration - 1, ratio)
+        return self.concentration.log() - self.scale.log() + below - ratio**self.concentration
+
+
 _RIGHT: dict[type, type] = {
     torch.distributions.ContinuousBernoulli: ContinuousBernoulli,
     torch.distributions.Kumaraswamy: Kumaraswamy,
     torch.distributions.LKJCholesky: LKJCholesky,
     torch.distributions.VonMises: VonMises,
+    torch.distributions.Weibull: Weibull,
     dist.ContinuousBernoulli: ContinuousBernoulli,
     dist.Kumaraswamy: Kumaraswamy,
     dist.LKJ: LKJ,
@@ -324,5 +342,6 @@ _RIGHT: dict[type, type] = {
     dist.ProjectedNormal: ProjectedNormal,
     dist.SineBivariateVonMises: SineBivariateVonMises,
     dist.VonMises: VonMises,
+    dist.Weibull: Weibull,
     **PRECISE,
 }

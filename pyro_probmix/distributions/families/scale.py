@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from pyro_probmix.distributions.exponential_family import ExponentialFamily, register_family, restore_members
+from pyro_probmix.distributions.families._corrected import Weibull
 from pyro_probmix.distributions.families._numerics import log_weighted_sum
 
 __all__ = ["AsymmetricLaplaceFamily", "GumbelFamily", "HalfNormalFamily", "LaplaceFamily", "WeibullFamily"]
@@ -178,7 +179,7 @@ class GumbelFamily(_LogPoolFamily):
 class WeibullFamily(_LogPoolFamily):
     r"""Weibull of equal concentration k: :math:`\eta = -scale^{-k}`, :math:`T(y) = y^k`, :math:`h(y) = k y^{k-1}`."""
 
-    constructor = dist.Weibull
+    constructor = Weibull
     names = ("scale",)
     parameter_dims = (0,)
     natural_dims = (0,)
