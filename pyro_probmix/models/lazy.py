@@ -143,6 +143,10 @@ def rsample(p: Any, sample_shape: torch.Size = torch.Size()) -> Tensor:
         factor, diag = q._unbroadcasted_cov_factor, q._unbroadcasted_cov_diag
         spread = _times(factor, noise(q.loc, factor.shape[-1]))
         return q.loc + spread + diag.sqrt() * noise(q.loc, *q.event_shape)
+    if isinstance(q, torch.distributions.StudentT):
+        normal = noise(q.loc)
+        chi2 = rsample(q._chi2, sample_shape)
+        return q.loc + q.scale * (normal * torch.rsqrt(chi2 / q.df))
     for family, draw in _DRAWS.items():
         if isinstance(q, family):
             return draw(q, sample_shape)

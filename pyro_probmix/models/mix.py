@@ -19,6 +19,8 @@ from pyro.poutine.plate_messenger import PlateMessenger
 from pyro.poutine.util import site_is_factor, site_is_subsample
 from torch import Tensor, nn
 
+from pyro_probmix.distributions.exponential_family import equal_values
+from pyro_probmix.distributions.held_tensors import held_tensors
 from pyro_probmix.mixing import GaussJacobi, PairBatch, Vicinity
 from pyro_probmix.mixing.batches import check_batch
 from pyro_probmix.models.lazy import Unscored
@@ -133,6 +135,10 @@ class MixMessenger(Messenger):
         if law is None:
             return
         if isinstance(law, CoefficientLaw):
+            if not _same_law(law.base_dist, self.law):
+                raise ValueError(
+                    f"guide: expected one that is mixed with the model's law of λ, {self.law}, got {law.base_dist}"
+                )
             law._mask = False
         elif getattr(law, "_mask", None) is not False:
             raise ValueError(
@@ -304,6 +310,15 @@ class MixMessenger(Messenger):
             )
         msg["value"] = self.mixing.interpolate(value, self.batch.partner, coefficient, dim)
         msg["fn"] = Unscored(Delta(msg["value"], event_dim=event_dim, validate_args=False))
+
+
+def _same_law(p: Any, q: Any) -> bool:
+    """Whether two laws of λ are one, as far as that can be read without waiting."""
+    while isinstance(p, ExpandedDistribution):
+        p = p.base_dist
+    ours, theirs = list(held_tensors(p)), list(held_tensors(q))
+    pairs = zip(ours, theirs, strict=False)
+    return type(p) is type(q) and all(equal_values(a, b, wait=False) is not False for a, b in pairs)
 
 
 def _check_label(name: str, y: Any, p: Any) -> None:

@@ -341,3 +341,15 @@ def test_weibull_has_a_density_near_zero_and_pools_by_quadrature() -> None:
         logs = [corrected(dist.Weibull(scale, k)).log_prob(x) for k in shapes[::2]]
         xi = -torch.trapezoid((0.5 * (logs[0] + logs[1])).exp(), x).log()
         assert NumericalPool([p, q], [0.5, 0.5]).log_normalizer.item() == pytest.approx(xi.item(), abs=1e-5)
+
+
+@pytest.mark.faults("wrong densities upstream")
+@pytest.mark.parametrize(("dtype", "concentrations"), [(torch.float32, [1e-3, 1, 100, 1e4]), (torch.float64, [1, 800])])
+def test_von_mises_on_the_sphere_at_large_concentrations(dtype: torch.dtype, concentrations: list[float]) -> None:
+    """log κ/(2π(1 − e^{−2κ})) at the mode; by sinh κ it is minus infinity from 89 on in single precision."""
+    kappa = torch.tensor(concentrations, dtype=torch.float64)
+    mode = torch.tensor([0.0, 0.6, 0.8], dtype=torch.float64)
+    parameters = (kappa.unsqueeze(-1) * mode).to(dtype)
+    pool = LogLinearPool([dist.VonMises3D(parameters), dist.VonMises3D(parameters)], HALF)
+    expected = kappa.log() - math.log(2 * math.pi) - torch.log1p(-(-2 * kappa).exp())
+    torch.testing.assert_close(pool.log_prob(mode.to(dtype)).double(), expected, rtol=1e-5, atol=1e-5)

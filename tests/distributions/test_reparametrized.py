@@ -20,6 +20,7 @@ from pyro_probmix.distributions._reparametrized import (
     laplace_rsample,
     von_mises_rsample,
 )
+from pyro_probmix.models.lazy import rsample as rsample_any
 
 CONCENTRATIONS = [1e-3, 0.3, 1.0, 5.0, 30.0, 300.0]
 
@@ -81,6 +82,7 @@ TORCH = {
     "dirichlet": (dirichlet_rsample, lambda p: dist.Dirichlet(p)),
     "exponential": (exponential_rsample, lambda p: dist.Exponential(p)),
     "laplace": (laplace_rsample, lambda p: dist.Laplace(p - 1, p)),
+    "student t": (rsample_any, lambda p: dist.StudentT(p + 1, p - 1, p)),
 }
 OWN = {"von mises": (von_mises_rsample, lambda p: dist.VonMises(p - 1, p))}
 of_torch = pytest.mark.parametrize(("rsample", "family"), TORCH.values(), ids=TORCH)

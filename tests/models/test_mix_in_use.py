@@ -216,6 +216,18 @@ def test_a_delta_is_refused_under_mcmc_and_can_be_conditioned() -> None:
     assert set(mcmc.get_samples()) == {"slope"}
 
 
+@pytest.mark.faults("coefficient without its law")
+def test_a_guide_mixed_by_another_law_is_refused() -> None:
+    batch, mixed = batch_of(labels()), pm.mix(normal, at="y", coefficient=BETA)
+    for law in (dist.Beta(9.0, 9.0), ONE, dist.Uniform(0.0, 1.0)):
+        guide = pm.mix(lambda x, y: None, at="y", coefficient=law)
+        with pytest.raises(ValueError, match="guide: expected one that is mixed with the model's law"):
+            Trace_ELBO().loss(mixed, guide, batch)
+    for law in (dist.Beta(0.3, 0.3), ONE, dist.Uniform(0.0, 1.0), dist.Beta(torch.full((8,), 0.3), 0.4)):
+        model, guide = (pm.mix(fn, at="y", coefficient=law) for fn in (normal, lambda x, y: None))
+        assert torch.isfinite(torch.tensor(Trace_ELBO().loss(model, guide, batch)))
+
+
 # A run in which nothing was fused.
 
 

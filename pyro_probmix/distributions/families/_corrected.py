@@ -25,6 +25,7 @@ __all__ = [
     "ProjectedNormal",
     "SineBivariateVonMises",
     "VonMises",
+    "VonMises3D",
     "Weibull",
     "corrected",
     "corrected_class",
@@ -313,6 +314,22 @@ class VonMises(dist.VonMises):
         return -2 * self.concentration * apart - LOG_2PI - i0e(self.concentration).log()
 
 
+class VonMises3D(dist.VonMises3D):
+    r"""VonMises3D, right at any concentration.
+
+    .. math:: \log p(y) = -\tfrac{\kappa}{2} \|y - \mu\|^2 - \log \frac{2 \pi (1 - e^{-2\kappa})}{\kappa}
+
+    Pyro 1.9.2 takes sinh κ, which is infinite from 89 on in single precision, from 710 in double.
+    """
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        if self._validate_args:
+            super().log_prob(value)  # which looks at the value
+        scale = self.concentration.norm(2, -1).clamp(min=torch.finfo(self.concentration.dtype).tiny)
+        apart = (value - self.concentration / scale.unsqueeze(-1)).square().sum(-1)
+        return -0.5 * scale * apart - LOG_2PI - (-torch.expm1(-2 * scale) / scale).log()
+
+
 class Weibull(dist.Weibull):
     r"""Weibull, right near zero.
 
@@ -342,6 +359,7 @@ _RIGHT: dict[type, type] = {
     dist.ProjectedNormal: ProjectedNormal,
     dist.SineBivariateVonMises: SineBivariateVonMises,
     dist.VonMises: VonMises,
+    dist.VonMises3D: VonMises3D,
     dist.Weibull: Weibull,
     **PRECISE,
 }

@@ -18,7 +18,7 @@ from pyro_probmix.distributions.exponential_family import (
     register_family,
     sum_products,
 )
-from pyro_probmix.distributions.families._corrected import SineBivariateVonMises, VonMises
+from pyro_probmix.distributions.families._corrected import SineBivariateVonMises, VonMises, VonMises3D
 from pyro_probmix.distributions.families._numerics import log_sinhc, sinhc_slope
 
 __all__ = ["SineBivariateVonMisesFamily", "VonMises3DFamily", "VonMisesFamily"]
@@ -88,7 +88,7 @@ class VonMisesFamily(ExponentialFamily):
 class VonMises3DFamily(ExponentialFamily):
     r"""VonMises3D: η = concentration, a vector, T(y) = y, h = 1, :math:`A = \log(4\pi \sinh(\kappa)/\kappa)`."""
 
-    constructor = dist.VonMises3D
+    constructor = VonMises3D
     names = ("concentration",)
     parameter_dims = (1,)
     natural_dims = (1,)
