@@ -20,7 +20,6 @@ from pyro.poutine.util import site_is_factor, site_is_subsample
 from torch import Tensor, nn
 
 from pyro_probmix.distributions.exponential_family import equal_values
-from pyro_probmix.distributions.held_tensors import held_tensors
 from pyro_probmix.mixing import GaussJacobi, PairBatch, Vicinity
 from pyro_probmix.mixing.batches import check_batch
 from pyro_probmix.models.lazy import Unscored
@@ -313,12 +312,13 @@ class MixMessenger(Messenger):
 
 
 def _same_law(p: Any, q: Any) -> bool:
-    """Whether two laws of λ are one, as far as that can be read without waiting."""
+    """Whether two laws of λ are of one type and of equal parameters, as far as these can be read without waiting."""
     while isinstance(p, ExpandedDistribution):
         p = p.base_dist
-    ours, theirs = list(held_tensors(p)), list(held_tensors(q))
-    pairs = zip(ours, theirs, strict=False)
-    return type(p) is type(q) and all(equal_values(a, b, wait=False) is not False for a, b in pairs)
+    if type(p) is not type(q):
+        return False
+    names = [name for name in q.arg_constraints if hasattr(q, name)]
+    return all(equal_values(getattr(p, name), getattr(q, name), wait=False) is not False for name in names)
 
 
 def _check_label(name: str, y: Any, p: Any) -> None:
