@@ -375,16 +375,6 @@ def test_infer_discrete_of_a_mixed_model() -> None:
     found = infer_discrete(mixed, first_available_dim=-2, temperature=0)(batch)
     expected = infer_discrete(mixture, first_available_dim=-2, temperature=0)(batch.x, batch.y)
     assert torch.equal(found, expected)
-    coefficients = []
-
-    def noting(x: Tensor, y: Tensor) -> None:
-        mixture(x, y)
-
-    drawn = pm.mix(noting, at="y", coefficient=BETA)
-    with poutine.trace() as tracer:
-        infer_discrete(drawn, first_available_dim=-2)(batch)
-    coefficients.append(tracer.trace.nodes["mixing_coefficient"]["value"])
-    assert coefficients[0].shape == (8,)
 
 
 @pytest.mark.faults("other inference")
