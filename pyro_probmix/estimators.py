@@ -21,9 +21,9 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d, validate_data
 from torch import Tensor
 
+from pyro_probmix._checks import check_integer
 from pyro_probmix.distributions import linear_pool
 from pyro_probmix.mixing import NearestNeighborGraph
-from pyro_probmix.mixing.batches import check_positive_integer
 from pyro_probmix.models import DensityModel, assemble
 from pyro_probmix.nn import MLP, CategoricalLikelihood, Likelihood, NormalLikelihood
 from pyro_probmix.training import fit_replicas
@@ -89,8 +89,8 @@ class _ProbMixEstimator(BaseEstimator):
         return self._predictive(self._features(X))
 
     def _check(self, X: Any, y: Any, **options: Any) -> tuple[NDArray[Any], NDArray[Any]]:
-        check_positive_integer("num_members", self.num_members)
-        check_positive_integer("num_samples", self.num_samples)
+        check_integer("num_members", self.num_members)
+        check_integer("num_samples", self.num_samples)
         if not (isinstance(self.alpha, Real) and 0 < self.alpha < math.inf):
             raise ValueError(f"alpha: expected a positive number, got {self.alpha}")
         if not (isinstance(self.validation_fraction, Real) and 0 <= self.validation_fraction < 1):
@@ -154,7 +154,7 @@ class _ProbMixEstimator(BaseEstimator):
 
     def _features(self, X: Any) -> Tensor:
         check_is_fitted(self, "models_")
-        check_positive_integer("num_samples", self.num_samples)
+        check_integer("num_samples", self.num_samples)
         X = validate_data(self, X, reset=False, dtype=_DTYPES)
         parameter = next(self.models_[0].parameters())
         return _tensor(self.x_scaler_.transform(X), parameter.device).to(parameter.dtype)

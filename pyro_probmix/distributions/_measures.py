@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from pyro_probmix.distributions._blocks import has_memory
 from pyro_probmix.distributions._quadrature import (
     FIXED_POINTS,
     NODES,
@@ -24,6 +23,7 @@ from pyro_probmix.distributions._quadrature import (
     positions,
 )
 from pyro_probmix.distributions.exponential_family import differentiated
+from pyro_probmix.ops.blocks import has_memory
 
 __all__ = ["Counting", "Lebesgue", "Measure", "Rule"]
 

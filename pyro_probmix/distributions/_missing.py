@@ -13,8 +13,9 @@ from torch.distributions import Distribution, Transform, TransformedDistribution
 from torch.distributions.transforms import _InverseTransform
 from torch.distributions.utils import lazy_property
 
+from pyro_probmix._checks import at_index
 from pyro_probmix.distributions._arguments import broadcast_shapes, expanded
-from pyro_probmix.distributions.exponential_family import at_hand, at_index, validates
+from pyro_probmix.distributions.exponential_family import at_hand, validates
 from pyro_probmix.distributions.families._corrected import corrected
 from pyro_probmix.distributions.held_tensors import map_tensors
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Beta, Dirichlet, Exponential, Gamma, Laplace, VonMises
 
-from pyro_probmix.distributions._blocks import unbatch
 from pyro_probmix.distributions.families.circular import _mean_length
+from pyro_probmix.ops.blocks import unbatch
 
 __all__ = [
     "beta_rsample",

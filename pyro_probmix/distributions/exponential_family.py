@@ -16,10 +16,11 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.distributions import Distribution
 
-from pyro_probmix.distributions._blocks import has_memory, is_recorded
+from pyro_probmix._checks import at_index
 from pyro_probmix.distributions._not_closed import why_not_closed
 from pyro_probmix.distributions.filled_numbers import filled_numbers
 from pyro_probmix.distributions.precise import double
+from pyro_probmix.ops.blocks import has_memory, is_recorded
 
 __all__ = ["ExponentialFamily", "exponential_family", "is_exponential_family", "register_family"]
 
@@ -403,11 +404,6 @@ def equal_values(a: Any, b: Any, wait: bool) -> bool | None:
         return None
     equal = a == b
     return bool(equal.all()) if isinstance(equal, Tensor) else bool(equal)
-
-
-def at_index(bad: Tensor) -> str:
-    """Where in the batch, for an error."""
-    return f" at batch index {bad.nonzero().squeeze(-1).tolist()[:5]}" if bad.dim() else ""
 
 
 def _short(value: Any) -> str:

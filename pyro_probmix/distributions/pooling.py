@@ -25,7 +25,6 @@ from pyro_probmix.distributions._arguments import (
 )
 from pyro_probmix.distributions._missing import check_present, present
 from pyro_probmix.distributions._pool import Pool
-from pyro_probmix.distributions.autocast import without_autocast
 from pyro_probmix.distributions.exponential_family import (
     ExponentialFamily,
     exponential_family,
@@ -34,6 +33,7 @@ from pyro_probmix.distributions.exponential_family import (
     set_validation,
     validates,
 )
+from pyro_probmix.ops.autocast import without_autocast
 
 __all__ = ["LogLinearPool", "log_linear_pool", "pool_alike"]
 

@@ -13,7 +13,6 @@ from pyro.distributions.torch_distribution import ExpandedDistribution
 from torch import Tensor
 from torch.distributions import Distribution, MixtureSameFamily
 
-from pyro_probmix.distributions._rows import take
 from pyro_probmix.distributions.exponential_family import (
     exponential_family,
     is_exponential_family,
@@ -24,6 +23,7 @@ from pyro_probmix.distributions.exponential_family import (
 from pyro_probmix.distributions.filled_numbers import filled_numbers
 from pyro_probmix.distributions.held_tensors import check_shared_transforms, held_tensors
 from pyro_probmix.distributions.linear_pooling import LinearPool
+from pyro_probmix.ops.rows import take
 
 __all__ = ["index_select"]
 

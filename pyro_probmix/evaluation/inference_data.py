@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_probmix.models import DensityModel, seeded
+from pyro_probmix._random import seeded
+from pyro_probmix.models import DensityModel
 
 if TYPE_CHECKING:
     import arviz

@@ -9,10 +9,11 @@ from pyro.distributions import MaskedDistribution
 from torch import Tensor
 from torch.distributions import constraints
 
+from pyro_probmix._checks import name_rows
 from pyro_probmix.distributions import LinearPool
 from pyro_probmix.distributions.supports import is_circular, of_one
-from pyro_probmix.mixing.batches import fill_missing, name_rows
-from pyro_probmix.nn._precision import without_autocast
+from pyro_probmix.mixing.batches import fill_missing
+from pyro_probmix.ops.autocast import without_autocast
 
 __all__ = ["evaluate"]
 

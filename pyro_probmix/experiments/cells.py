@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pyro_probmix._random import seeded
 from pyro_probmix.datasets import TOY_REGIONS, Dataset
 from pyro_probmix.distributions import linear_pool
 from pyro_probmix.evaluation import evaluate
 from pyro_probmix.experiments.methods import METHODS
 from pyro_probmix.experiments.protocol import ExperimentSettings, Split, make_split
-from pyro_probmix.models import seeded
 from pyro_probmix.training import fit
 
 __all__ = ["HEIGHTS", "Cell", "CellResult", "Picture", "run_cell", "score"]

@@ -1,6 +1,6 @@
 """Which pairs are mixed, how much, and what label a pair has."""
 
-from pyro_probmix.mixing.batches import PairBatch, PairLoader
+from pyro_probmix.mixing.batches import PairBatch
 from pyro_probmix.mixing.coefficients import LogSpaceBeta, as_coefficient, coefficient_to
 from pyro_probmix.mixing.graphs import (
     CompleteGraph,
@@ -12,6 +12,7 @@ from pyro_probmix.mixing.graphs import (
     SamplingGraph,
     WeightedGraph,
 )
+from pyro_probmix.mixing.loaders import PairLoader
 from pyro_probmix.mixing.quadrature import GaussJacobi
 from pyro_probmix.mixing.vicinity import DiracVicinity, LabelVicinity, NormalVicinity, Vicinity, default_vicinity
 

@@ -11,7 +11,7 @@ from scipy.linalg import eigh_tridiagonal
 from torch import Tensor
 from torch.distributions import constraints
 
-from pyro_probmix.mixing.batches import check_positive_integer
+from pyro_probmix._checks import check_integer
 
 __all__ = ["GaussJacobi"]
 
@@ -51,8 +51,7 @@ class GaussJacobi(TorchDistribution):
     has_enumerate_support = True
 
     def __init__(self, concentration1: float, concentration0: float | None = None, num_nodes: int = 8) -> None:
-        if check_positive_integer("num_nodes", num_nodes) == 1:
-            raise ValueError("num_nodes: expected at least 2, got 1")
+        num_nodes = check_integer("num_nodes", num_nodes, 2)
         self.concentration1 = float(concentration1)
         self.concentration0 = self.concentration1 if concentration0 is None else float(concentration0)
         for name in ("concentration1", "concentration0"):

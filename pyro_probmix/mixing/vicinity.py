@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.distributions import constraints
 from torch.nn.functional import one_hot, softplus
 
+from pyro_probmix._checks import check_integer
 from pyro_probmix.distributions import NumericalPool, linear_pool, log_linear_pool
 from pyro_probmix.distributions.expectations import expected_log_prob, point
 from pyro_probmix.distributions.exponential_family import (
@@ -23,7 +24,6 @@ from pyro_probmix.distributions.exponential_family import (
 )
 from pyro_probmix.distributions.families.normal import LOG_2PI, NormalFamily
 from pyro_probmix.distributions.supports import inside, is_circular, is_convex, of_one, some_value
-from pyro_probmix.mixing.batches import check_positive_integer
 
 __all__ = ["DiracVicinity", "Fusion", "LabelVicinity", "NormalVicinity", "Vicinity", "default_vicinity"]
 
@@ -268,9 +268,7 @@ class LabelVicinity(Vicinity):
     def __init__(self, beta: float, num_classes: int, fusion: Fusion = "linear") -> None:
         super().__init__(fusion)
         self.beta = _check_beta(beta)
-        self.num_classes = check_positive_integer("num_classes", num_classes)
-        if self.num_classes < 2:
-            raise ValueError(f"num_classes: expected at least 2, got {num_classes}")
+        self.num_classes = check_integer("num_classes", num_classes, 2)
         if self.beta == 0 and fusion == "log-linear":
             raise ValueError(
                 "beta: expected beta > 0 with log-linear fusion, got 0: two different labels have no common "
@@ -298,7 +296,7 @@ class LabelVicinity(Vicinity):
         """
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing: expected a number in [0, 1), got {label_smoothing}")
-        num_classes = check_positive_integer("num_classes", num_classes)
+        num_classes = check_integer("num_classes", num_classes)
         return cls(label_smoothing / (num_classes * (1 - label_smoothing)), num_classes)
 
     def probabilities(self, y: Tensor, partner_y: Tensor, coefficient: Tensor, is_one_hot: bool = False) -> Tensor:

@@ -1,5 +1,6 @@
 """Model and guide pairs: a conditional density model, and the site of it that is fused."""
 
+from pyro_probmix._random import seeded
 from pyro_probmix.models.assembly import assemble
 from pyro_probmix.models.density_model import DensityModel
 from pyro_probmix.models.guide import Guide
@@ -8,7 +9,6 @@ from pyro_probmix.models.mix import MixedModel, MixMessenger, mix
 from pyro_probmix.models.mixing import Mixing
 from pyro_probmix.models.posterior import PosteriorGuide
 from pyro_probmix.models.rescaling import rescaled
-from pyro_probmix.models.seeding import seeded
 
 __all__ = [
     "ERM",

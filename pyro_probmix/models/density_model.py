@@ -12,6 +12,8 @@ import pyro
 import torch
 from torch import Tensor, nn
 
+from pyro_probmix._checks import check_integer
+from pyro_probmix._random import seeded
 from pyro_probmix.distributions import linear_pool
 from pyro_probmix.mixing import PairBatch
 from pyro_probmix.mixing.batches import check_batch, may_look_at
@@ -21,7 +23,6 @@ from pyro_probmix.models.mix import COEFFICIENT_SITE, MixMessenger
 from pyro_probmix.models.mixing import Labels, Mixing
 from pyro_probmix.models.plain import Objective, PlainStatements, labels_of, reduce
 from pyro_probmix.models.priors import Given, Named, Weights, draw_weights, has_priors, latents, refuse_priors
-from pyro_probmix.models.seeding import seeded
 from pyro_probmix.models.statements import EMBEDDING_SITE, LABEL_SITE, PLATE, Owned, Statements, data_plate
 from pyro_probmix.nn import NormalEmbedding
 
@@ -280,8 +281,7 @@ class DensityModel(Owned):
         """
         check_batch(batch)
         refuse_priors(self, "risk")
-        if num_samples < 1:
-            raise ValueError(f"num_samples: expected at least 1, got {num_samples}")
+        check_integer("num_samples", num_samples)
         if batch.y is None:
             raise ValueError("batch: expected labels y, got None")
         if noise is not None and (not self.stochastic or self.propagate == "mean"):
@@ -410,8 +410,7 @@ class DensityModel(Owned):
             >>> model.predictive(torch.zeros(5, 2), num_samples=20, guide=guide)
             LinearPool(batch_shape: (5,), components: 20)
         """
-        if num_samples < 1:
-            raise ValueError(f"num_samples: expected at least 1, got {num_samples}")
+        check_integer("num_samples", num_samples)
         if guide is not None:
             if noise is not None:
                 raise TypeError(f"noise: expected None with a guide, got {type(noise).__name__}")

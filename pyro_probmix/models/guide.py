@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyro
 from torch import Tensor
@@ -10,9 +10,6 @@ from torch import Tensor
 from pyro_probmix.mixing import PairBatch
 from pyro_probmix.models.priors import Given, Weights, latents, refuse_priors
 from pyro_probmix.models.statements import Owned
-
-if TYPE_CHECKING:
-    from pyro_probmix.models.density_model import DensityModel
 
 __all__ = ["Guide"]
 
@@ -27,7 +24,7 @@ class Guide(Owned):
 
     weights: Any
 
-    def __init__(self, model: DensityModel, weights: Any = None) -> None:
+    def __init__(self, model: Owned, weights: Any = None) -> None:
         super().__init__()
         self.__dict__["_model"] = model  # not a child: its parameters are the model's
         self.weights = weights

@@ -19,7 +19,7 @@ from pyro_probmix.distributions._reparametrized import (
     laplace_rsample,
     von_mises_rsample,
 )
-from pyro_probmix.nn._precision import without_autocast
+from pyro_probmix.ops.autocast import without_autocast
 
 __all__ = ["LazyDistribution", "Unscored", "from_noise"]
 

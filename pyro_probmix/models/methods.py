@@ -9,6 +9,7 @@ import torch
 from pyro.distributions.torch_distribution import ExpandedDistribution
 from torch import nn
 
+from pyro_probmix._random import seeded
 from pyro_probmix.distributions import (
     index_select,
     is_exponential_family,
@@ -20,7 +21,6 @@ from pyro_probmix.distributions.exponential_family import set_validation
 from pyro_probmix.mixing import Vicinity, default_vicinity
 from pyro_probmix.models.density_model import DensityModel
 from pyro_probmix.models.mixing import Fusion, Labels, Mixing, Per, check_poolable
-from pyro_probmix.models.seeding import seeded
 from pyro_probmix.nn import DistributionEmbedding, Likelihood
 
 __all__ = ["ERM", "ManifoldMixup", "ManifoldProbMix", "Mixup", "ProbMix"]

@@ -23,14 +23,14 @@ from pyro_probmix.distributions import (
 )
 from pyro_probmix.distributions._arguments import broadcast_shapes
 from pyro_probmix.distributions._not_closed import why_not_closed
-from pyro_probmix.distributions._rows import take
 from pyro_probmix.distributions.exponential_family import at_hand, can_be_read, plain, validates
 from pyro_probmix.distributions.numerical import NUM_NODES
 from pyro_probmix.distributions.pooling import pool_alike
 from pyro_probmix.mixing import GaussJacobi, PairBatch, Vicinity, as_coefficient, coefficient_to, default_vicinity
 from pyro_probmix.mixing.batches import legal_labels
 from pyro_probmix.models.lazy import LazyDistribution
-from pyro_probmix.nn._precision import without_autocast
+from pyro_probmix.ops.autocast import without_autocast
+from pyro_probmix.ops.rows import take
 
 __all__ = ["ExpectedLikelihood", "Fusion", "Labels", "Mixing", "Per", "check_labels", "check_poolable"]
 

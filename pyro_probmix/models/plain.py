@@ -12,7 +12,7 @@ from torch import Tensor
 from pyro_probmix.mixing import PairBatch
 from pyro_probmix.models.lazy import from_noise
 from pyro_probmix.models.mixing import Labels, Mixing, check_labels
-from pyro_probmix.nn._precision import without_autocast
+from pyro_probmix.ops.autocast import without_autocast
 
 __all__ = ["OBJECTIVES", "Objective", "PlainStatements", "labels_of", "reduce", "weighted_mean"]
 

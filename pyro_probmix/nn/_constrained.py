@@ -15,7 +15,7 @@ from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
 from torch.distributions import constraints, transform_to
 
-from pyro_probmix.nn._checks import positive_integer
+from pyro_probmix._checks import check_integer
 
 __all__ = ["ConstrainedParameter", "Layout", "accepts", "parameter_names", "pyro_class"]
 
@@ -121,7 +121,7 @@ class Layout:
         domains = _domains(family)
         has_classes = event_dim == 0 and any(domains[n].event_dim == 1 for n in names if n in _CLASS_SCORES)
         if has_classes:
-            num_classes = positive_integer("num_classes", num_classes, minimum=2)
+            num_classes = check_integer("num_classes", num_classes, minimum=2)
         elif num_classes is not None:
             raise ValueError(
                 f"num_classes: expected None for {family.__name__}, sized by event_shape, got {num_classes!r}"

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from torch import nn
 
-from pyro_probmix.nn._checks import positive_integer
+from pyro_probmix._checks import check_integer
 
 __all__ = ["MLP"]
 
@@ -54,9 +54,9 @@ class MLP(nn.Sequential):
         if not isinstance(hidden_features, Sequence) or isinstance(hidden_features, str):
             raise TypeError(f"hidden_features: expected a sequence of integers, got {hidden_features!r}")
         widths = [
-            positive_integer("in_features", in_features),
-            *(positive_integer(f"hidden_features[{i}]", width) for i, width in enumerate(hidden_features)),
-            positive_integer("out_features", out_features),
+            check_integer("in_features", in_features),
+            *(check_integer(f"hidden_features[{i}]", width) for i, width in enumerate(hidden_features)),
+            check_integer("out_features", out_features),
         ]
         _check_factory("activation", activation)
         if output_activation is not None:

@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pyro_probmix._checks import as_module, as_size, check_integer, check_number
 from pyro_probmix.distributions.families.multivariate import LowRankMultivariateNormal
-from pyro_probmix.nn._checks import as_module, as_size, positive_integer, positive_number
-from pyro_probmix.nn._precision import full_precision, without_autocast
 from pyro_probmix.nn.likelihoods import DistributionLikelihood
+from pyro_probmix.ops.autocast import full_precision, without_autocast
 
 __all__ = ["DistributionEmbedding", "Embedding", "LowRankNormalEmbedding", "NormalEmbedding"]
 
@@ -102,8 +102,8 @@ class NormalEmbedding(Embedding):
     ) -> None:
         super().__init__(encoder, _as_dimensions(embedding_dim))
         self.embedding_dim = self.event_shape[-1]
-        self.min_scale = positive_number("min_scale", min_scale)
-        self.scale = None if scale is None else positive_number("scale", scale)
+        self.min_scale = check_number("min_scale", min_scale)
+        self.scale = None if scale is None else check_number("scale", scale)
         if scale is not None and variance_network is not None:
             raise ValueError("scale: expected None beside a variance_network, got a fixed scale")
         raw_start = 0.0 if scale is not None else _raw_scale("initial_scale", initial_scale, self.min_scale)
@@ -176,11 +176,11 @@ class LowRankNormalEmbedding(Embedding):
     ) -> None:
         super().__init__(encoder, _as_dimensions(embedding_dim))
         self.embedding_dim = self.event_shape[-1]
-        self.rank = positive_integer("rank", rank)
+        self.rank = check_integer("rank", rank)
         if self.rank > self.embedding_dim:
             raise ValueError(f"rank: expected at most embedding_dim = {self.embedding_dim}, got {rank}")
-        self.min_scale = positive_number("min_scale", min_scale)
-        root = math.sqrt(0.5) * positive_number("initial_scale", initial_scale)
+        self.min_scale = check_number("min_scale", min_scale)
+        root = math.sqrt(0.5) * check_number("initial_scale", initial_scale)
         raw_start = _raw_scale("initial_scale / sqrt(2)", root, self.min_scale)
         factor = root * F.normalize(torch.randn(self.embedding_dim, self.rank), dim=-1)
         self.factor_head = _constant_head(self.embedding_dim, factor.flatten())
@@ -255,7 +255,7 @@ class DistributionEmbedding(Embedding):
 
 def _raw_scale(name: str, scale: float, min_scale: float) -> float:
     """The raw output for which softplus(raw) + min_scale is ``scale``."""
-    start = positive_number(name, scale) - min_scale
+    start = check_number(name, scale) - min_scale
     if start <= 0:
         raise ValueError(f"{name}: expected a number > min_scale = {min_scale}, got {scale}")
     return start + math.log(-math.expm1(-start))

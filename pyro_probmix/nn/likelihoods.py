@@ -11,12 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributions import constraints
 
+from pyro_probmix._checks import as_size, check_integer, check_number
 from pyro_probmix.distributions.families import corrected_class
 from pyro_probmix.distributions.filled_numbers import filled_numbers
 from pyro_probmix.distributions.held_tensors import map_tensors
-from pyro_probmix.nn._checks import as_size, positive_integer, positive_number
 from pyro_probmix.nn._constrained import ConstrainedParameter, Layout, accepts, parameter_names, pyro_class
-from pyro_probmix.nn._precision import full_precision, without_autocast
+from pyro_probmix.ops.autocast import full_precision, without_autocast
 
 __all__ = ["CategoricalLikelihood", "DistributionLikelihood", "Likelihood", "NormalLikelihood"]
 
@@ -128,8 +128,8 @@ class NormalLikelihood(Likelihood):
         predicts_scale = not homoscedastic and scale is None
         support = constraints.independent(constraints.real, len(size)) if size else constraints.real
         super().__init__(size.numel() * (2 if predicts_scale else 1), size, support)
-        self.min_scale = positive_number("min_scale", min_scale)
-        self.scale = None if scale is None else positive_number("scale", scale)
+        self.min_scale = check_number("min_scale", min_scale)
+        self.scale = None if scale is None else check_number("scale", scale)
         self.log_scale = nn.Parameter(torch.zeros(size)) if homoscedastic else None
 
     def _distribution(self, raw: Tensor) -> dist.TorchDistribution:
@@ -170,7 +170,7 @@ class CategoricalLikelihood(Likelihood):
     """
 
     def __init__(self, num_classes: int) -> None:
-        classes = positive_integer("num_classes", num_classes, minimum=2)
+        classes = check_integer("num_classes", num_classes, minimum=2)
         super().__init__(classes, torch.Size(), constraints.integer_interval(0, classes - 1))
         self.num_classes = classes
 
@@ -237,7 +237,7 @@ class DistributionLikelihood(Likelihood):
         family = pyro_class(distribution_class)
         names = parameter_names(family, parameters, fixed)
         layout = Layout.of(family, names, size, num_classes)
-        floor = positive_number("floor", floor)
+        floor = check_number("floor", floor)
         predicted = [ConstrainedParameter.of(family, name, layout, floor) for name in names]
         sizes = [parameter.raw_shape.numel() for parameter in predicted]
         super().__init__(sum(sizes), size, constraints.real)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from pyro_probmix.nn._checks import as_module
+from pyro_probmix._checks import as_module
 
 __all__ = ["RescaledNetwork"]
 

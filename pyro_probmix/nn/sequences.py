@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pyro_probmix.nn._checks import positive_integer
+from pyro_probmix._checks import check_integer
 
 __all__ = ["LSTMBackbone", "TransformerBackbone"]
 
@@ -42,9 +42,9 @@ class LSTMBackbone(nn.Module):
     def __init__(self, in_features: int, hidden_size: int, num_layers: int = 1, *, sequence: bool = False) -> None:
         super().__init__()
         self.lstm = nn.LSTM(
-            positive_integer("in_features", in_features),
-            positive_integer("hidden_size", hidden_size),
-            positive_integer("num_layers", num_layers),
+            check_integer("in_features", in_features),
+            check_integer("hidden_size", hidden_size),
+            check_integer("num_layers", num_layers),
             batch_first=True,
         )
         self.sequence = sequence
@@ -119,13 +119,13 @@ class TransformerBackbone(nn.Module):
         sequence: bool = False,
     ) -> None:
         super().__init__()
-        hidden_size = positive_integer("hidden_size", hidden_size)
-        if hidden_size % positive_integer("num_heads", num_heads):
+        hidden_size = check_integer("hidden_size", hidden_size)
+        if hidden_size % check_integer("num_heads", num_heads):
             raise ValueError(f"hidden_size: expected a multiple of num_heads = {num_heads}, got {hidden_size}")
-        width = hidden_size if feedforward_size is None else positive_integer("feedforward_size", feedforward_size)
-        self.projection = nn.Linear(positive_integer("in_features", in_features), hidden_size)
+        width = hidden_size if feedforward_size is None else check_integer("feedforward_size", feedforward_size)
+        self.projection = nn.Linear(check_integer("in_features", in_features), hidden_size)
         self.positions = _Positions()
-        num_layers = positive_integer("num_layers", num_layers)
+        num_layers = check_integer("num_layers", num_layers)
         self.layers = nn.ModuleList(
             _Layer(hidden_size, num_heads, width, dropout, causal=causal) for _ in range(num_layers)
         )

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from pyro_probmix.nn._checks import as_module
+from pyro_probmix._checks import as_module
 
 __all__ = ["split"]
 

@@ -12,9 +12,10 @@ from torch import Tensor
 from torch.distributions import constraints
 from torch.nn.parameter import is_lazy
 
+from pyro_probmix._checks import check_finite, name_rows
+from pyro_probmix._random import seeded
 from pyro_probmix.distributions.supports import of_one
-from pyro_probmix.mixing.batches import check_finite, name_rows
-from pyro_probmix.models import DensityModel, seeded
+from pyro_probmix.models import DensityModel
 
 __all__ = [
     "check_decay",

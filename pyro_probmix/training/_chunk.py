@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_probmix.models import seeded
+from pyro_probmix._random import RandomState, seeded
 from pyro_probmix.training._processes import in_processes
-from pyro_probmix.training._replica import Batches, RandomState, Replica, held_out_data
+from pyro_probmix.training._replica import Batches, Replica, held_out_data
 from pyro_probmix.training._stack import ModelStack
 from pyro_probmix.training.history import VALIDATION_SAMPLES, History
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import tree_map
 
-from pyro_probmix.distributions._blocks import tracing
+from pyro_probmix.ops.blocks import tracing
 
 __all__ = ["COMPILED_FROM", "TRACED_FROM", "Compiled", "check_compiler"]
 

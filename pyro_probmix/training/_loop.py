@@ -14,12 +14,13 @@ from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from tqdm.auto import tqdm
 
+from pyro_probmix._random import random_state
 from pyro_probmix.mixing import EmbeddingGraph, PairBatch, PairLoader
 from pyro_probmix.models import DensityModel
 from pyro_probmix.models.plain import Objective
 from pyro_probmix.training._averaging import MovingAverage
 from pyro_probmix.training._guard import GuardedSteps
-from pyro_probmix.training.checkpoints import Checkpoint, random_state, save_checkpoint
+from pyro_probmix.training.checkpoints import Checkpoint, save_checkpoint
 from pyro_probmix.training.history import VALIDATION_SAMPLES, History
 
 __all__ = ["Plan", "Training"]

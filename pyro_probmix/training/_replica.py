@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pyro_probmix._checks import check_integer
+from pyro_probmix._random import RandomState, seeded
 from pyro_probmix.distributions import LogSpaceBeta
 from pyro_probmix.mixing import CompleteGraph, EmbeddingGraph, PairBatch, PairLoader, SamplingGraph
-from pyro_probmix.mixing.batches import check_positive_integer
-from pyro_probmix.models import DensityModel, seeded
+from pyro_probmix.models import DensityModel
 from pyro_probmix.models.priors import refuse_priors
 from pyro_probmix.training._checks import (
     check_labels,
@@ -27,31 +28,13 @@ from pyro_probmix.training._checks import (
 from pyro_probmix.training._stack import StackCache, check_stackable, configuration, pad, saved_bytes
 from pyro_probmix.training.history import VALIDATION_SAMPLES, History
 
-__all__ = ["Batches", "Data", "RandomState", "Replica", "held_out_data"]
+__all__ = ["Batches", "Data", "Replica", "held_out_data"]
 
 Data = tuple[Tensor, Tensor]
 
 _VALIDATED_AT_ONCE = 2**23, 2**30
 """Bytes that a validation loss computes at once for all replicas: on a CPU, where they are to stay in the cache, and on
 a GPU."""
-
-
-class RandomState:
-    """A random state of its own, on the CPU and a device: inside the context, numbers are drawn from it."""
-
-    def __init__(self, seed: int, device: torch.device) -> None:
-        self._generators = [torch.default_generator]
-        if device.type == "cuda":
-            self._generators.append(torch.cuda.default_generators[device.index])
-        with seeded(seed, device):
-            self._states = [generator.get_state() for generator in self._generators]
-
-    def __enter__(self) -> None:
-        for generator, state in zip(self._generators, self._states, strict=True):
-            generator.set_state(state)
-
-    def __exit__(self, *error: object) -> None:
-        self._states = [generator.get_state() for generator in self._generators]
 
 
 class Replica:
@@ -86,7 +69,7 @@ class Replica:
         seed: int,
     ) -> Replica:
         """Replica r of a seed, its arguments checked."""
-        epochs = check_positive_integer("epochs", epochs)
+        epochs = check_integer("epochs", epochs)
         check_learning_rate(learning_rate)
         if isinstance(data, Tensor):
             raise TypeError("data: expected a sequence of (x, y), got a tensor in it")

@@ -17,9 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pyro_probmix._random import set_random_state
 from pyro_probmix.training._settings import check_settings
 
-__all__ = ["SCHEMA", "Checkpoint", "load_checkpoint", "random_state", "save_checkpoint", "set_random_state"]
+__all__ = ["SCHEMA", "Checkpoint", "load_checkpoint", "save_checkpoint"]
 
 SCHEMA = 1
 """Version of the file's layout; a file of every older one is still read."""
@@ -79,31 +80,6 @@ class Checkpoint:
         model.load_state_dict(self.model)
         set_random_state(self.random)
         return self
-
-
-def random_state(device: torch.device | str = "cpu") -> dict[str, Tensor]:
-    """Torch's random states on the CPU and, where that is another, on a CUDA device.
-
-    Example:
-        >>> state = random_state()
-        >>> first = torch.rand(2)
-        >>> set_random_state(state)
-        >>> torch.equal(first, torch.rand(2))
-        True
-    """
-    states = {"cpu": torch.get_rng_state()}
-    if torch.device(device).type == "cuda":
-        states[str(device)] = torch.cuda.get_rng_state(device)
-    return states
-
-
-def set_random_state(states: Mapping[str, Tensor]) -> None:
-    """Puts the states of :func:`random_state` back."""
-    for device, state in states.items():
-        if device == "cpu":
-            torch.set_rng_state(state)
-        else:
-            torch.cuda.set_rng_state(state, device)
 
 
 def save_checkpoint(path: str | os.PathLike, checkpoint: Checkpoint) -> None:

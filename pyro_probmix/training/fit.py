@@ -13,9 +13,10 @@ import pyro
 import torch
 from torch import Tensor
 
+from pyro_probmix._checks import check_integer
+from pyro_probmix._random import seeded
 from pyro_probmix.mixing import CompleteGraph, EmbeddingGraph, PairLoader, SamplingGraph, as_coefficient
-from pyro_probmix.mixing.batches import check_positive_integer
-from pyro_probmix.models import DensityModel, seeded
+from pyro_probmix.models import DensityModel
 from pyro_probmix.models.plain import OBJECTIVES, Objective
 from pyro_probmix.models.priors import refuse_priors
 from pyro_probmix.training._checks import (
@@ -144,10 +145,10 @@ def fit(
         raise ValueError(f"max_grad_norm: expected a positive number, got {max_grad_norm}")
     check_decay(ema_decay)
     check_pair(data)
-    max_skipped = check_positive_integer("max_skipped", max_skipped)
+    max_skipped = check_integer("max_skipped", max_skipped)
     plan = Plan(
-        epochs=check_positive_integer("epochs", epochs),
-        num_samples=check_positive_integer("num_samples", num_samples),
+        epochs=check_integer("epochs", epochs),
+        num_samples=check_integer("num_samples", num_samples),
         objective=objective,
         max_grad_norm=max_grad_norm,
         precision=precision,
@@ -156,7 +157,7 @@ def fit(
         max_skipped=max_skipped if non_finite == "skip" else 0,
         ema_decay=ema_decay,
         path=None if checkpoint_dir is None else Path(checkpoint_dir) / CHECKPOINT,
-        checkpoint_every=check_positive_integer("checkpoint_every", checkpoint_every),
+        checkpoint_every=check_integer("checkpoint_every", checkpoint_every),
         progress=progress,
     )
     check_learning_rate(learning_rate)

@@ -6,17 +6,17 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from pyro_probmix._checks import check_integer
+from pyro_probmix._random import derived_seed
 from pyro_probmix.mixing import CompleteGraph, PairBatch, PairLoader, SamplingGraph
-from pyro_probmix.mixing.batches import check_positive_integer
 from pyro_probmix.models import DensityModel
 from pyro_probmix.models.priors import refuse_priors
-from pyro_probmix.nn._precision import without_autocast
+from pyro_probmix.ops.autocast import without_autocast
 from pyro_probmix.training._checks import check_labels, check_learning_rate, check_validation
 from pyro_probmix.training.history import VALIDATION_SAMPLES
 
@@ -73,7 +73,7 @@ class ProbMixModule(LightningModule):
         check_learning_rate(learning_rate)
         refuse_priors(model, "ProbMixModule")
         self.model, self.learning_rate, self.seed = model, learning_rate, seed
-        self.num_samples = check_positive_integer("num_samples", num_samples)
+        self.num_samples = check_integer("num_samples", num_samples)
         self._make_optimizer, self._make_scheduler = optimizer, scheduler
         self._random_state: tuple[Tensor, Tensor | None] | None = None
 
@@ -121,7 +121,7 @@ class ProbMixModule(LightningModule):
         self._random_state = torch.get_rng_state(), torch.cuda.get_rng_state(self.device) if on_cuda else None
 
     def on_train_epoch_start(self) -> None:
-        seed = _seed(self.seed, self.global_rank, self.current_epoch)
+        seed = derived_seed(self.seed, self.global_rank, self.current_epoch)
         torch.default_generator.manual_seed(seed)
         if self.device.type == "cuda":
             with torch.cuda.device(self.device):
@@ -233,7 +233,7 @@ class _EpochLoader:
         if self.trainer is not None:
             self.loader.epoch = self.trainer.current_epoch
         # The pairs' numbers are not those that the training step draws λ from.
-        self.loader.generator.manual_seed(_seed(self.seed, self.rank, self.loader.epoch, 1))
+        self.loader.generator.manual_seed(derived_seed(self.seed, self.rank, self.loader.epoch, 1))
         return iter(self.loader)
 
 
@@ -248,7 +248,3 @@ class _Single:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         return iter((self.batch,))
-
-
-def _seed(*entropy: int) -> int:
-    return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> 1)

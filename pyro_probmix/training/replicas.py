@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from pyro_probmix._checks import check_integer
+from pyro_probmix._random import seeded
 from pyro_probmix.distributions import linear_pool, log_linear_pool
 from pyro_probmix.mixing import PairBatch, SamplingGraph
-from pyro_probmix.mixing.batches import check_positive_integer
-from pyro_probmix.models import DensityModel, seeded
+from pyro_probmix.models import DensityModel
 from pyro_probmix.training._checks import check_decay, without_validation
 from pyro_probmix.training._chunk import Settings, num_epochs, train_chunks
 from pyro_probmix.training._compiled import check_compiler
@@ -158,22 +159,22 @@ def fit_replicas(
     data = list(data)
     check_decay(ema_decay)
     settings = Settings(
-        num_samples=check_positive_integer("num_samples", num_samples),
-        patience=math.inf if patience is None else check_positive_integer("patience", patience),
-        validation_every=check_positive_integer("validation_every", validation_every),
+        num_samples=check_integer("num_samples", num_samples),
+        patience=math.inf if patience is None else check_integer("patience", patience),
+        validation_every=check_integer("validation_every", validation_every),
         ema_decay=ema_decay,
         compile=compile,
     )
     if patience is not None and validation is None:
         raise ValueError(f"patience: expected validation data with it, got {patience} without")
     if not isinstance(epochs, Sequence | Tensor | np.ndarray):
-        epochs = check_positive_integer("epochs", epochs)
+        epochs = check_integer("epochs", epochs)
     if chunk_size is not None:
-        chunk_size = check_positive_integer("chunk_size", chunk_size)
+        chunk_size = check_integer("chunk_size", chunk_size)
     if not data:
         raise ValueError("data: expected one replica at least, got none")
     if num_workers:
-        check_positive_integer("num_workers", num_workers)
+        check_integer("num_workers", num_workers)
     ends, rates = _each(epochs, len(data)), _each(learning_rate, len(data))
     graphs = list(graph) if isinstance(graph, Sequence) else [graph] * len(data)
     held_out: list[Data | None] = [None] * len(data) if validation is None else list(validation)

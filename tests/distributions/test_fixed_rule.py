@@ -190,7 +190,7 @@ def test_beyond_the_accuracy_it_refuses_or_is_not_a_number() -> None:
     flat = [dist.Geometric(torch.tensor(1e-4)), dist.Geometric(torch.tensor(2e-4))]
     with pytest.raises(ValueError, match="whose sum 101 integers give to accuracy 1e-06"):
         NumericalPool(flat, [0.5, 0.5], num_nodes=101).log_prob(torch.zeros(()))
-    with pytest.raises(ValueError, match="num_nodes: expected at least 15, got 14"):
+    with pytest.raises(ValueError, match="num_nodes: expected an integer >= 15, got 14"):
         NumericalPool(counts, [0.5, 0.5], num_nodes=14)
     apart = torch.func.vmap(
         lambda low: (

@@ -9,8 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from pyro_probmix.mixing.batches import PairBatch, PairLoader, check_finite, check_positive_integer
+from pyro_probmix._checks import check_finite, check_integer
+from pyro_probmix.mixing.batches import PairBatch
 from pyro_probmix.mixing.graphs import CompleteGraph, NearestNeighborGraph, SamplingGraph
+from pyro_probmix.mixing.loaders import PairLoader
 
 NAN, INF = float("nan"), float("inf")
 
@@ -56,8 +58,8 @@ def test_check_finite_of_a_scalar_and_of_integers() -> None:
 
 @pytest.mark.parametrize("value", [1.0, "1", None, True])
 def test_positive_integer_refuses_other_types(value: object) -> None:
-    with pytest.raises(TypeError, match=r"^k: expected an integer, got"):
-        check_positive_integer("k", value)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"^k: expected an integer >= 1, got"):
+        check_integer("k", value)  # type: ignore[arg-type]
 
 
 # PairBatch
@@ -276,10 +278,10 @@ BAD_LOADERS = {
     "y is a list": ({"y": [0.0] * 6}, TypeError, "y: expected a tensor, got list"),
     "NaN in x": ({"x": torch.full((6, 2), NAN)}, ValueError, "x: expected finite values"),
     "inf in y": ({"y": torch.full((6,), INF)}, ValueError, "y: expected finite values"),
-    "batch_size 0": ({"batch_size": 0}, ValueError, "batch_size: expected at least 1, got 0"),
-    "batch_size -1": ({"batch_size": -1}, ValueError, "batch_size: expected at least 1, got -1"),
-    "batch_size 2.0": ({"batch_size": 2.0}, TypeError, "batch_size: expected an integer, got 2.0"),
-    "batch_size True": ({"batch_size": True}, TypeError, "batch_size: expected an integer, got True"),
+    "batch_size 0": ({"batch_size": 0}, ValueError, "batch_size: expected an integer >= 1, got 0"),
+    "batch_size -1": ({"batch_size": -1}, ValueError, "batch_size: expected an integer >= 1, got -1"),
+    "batch_size 2.0": ({"batch_size": 2.0}, TypeError, "batch_size: expected an integer >= 1, got 2.0"),
+    "batch_size True": ({"batch_size": True}, TypeError, "batch_size: expected an integer >= 1, got True"),
     "no batch left": (
         {"batch_size": 7, "drop_last": True},
         ValueError,

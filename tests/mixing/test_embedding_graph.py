@@ -125,8 +125,8 @@ BAD_EMBEDDINGS = {
     "no tensor": ({"embed": lambda x: 3.0}, TypeError, "embed: expected a tensor or a distribution, got float"),
     "rows lost": ({"embed": lambda x: x[1:]}, ValueError, r"embed: expected shape \(6, \.\.\.\).*got \(5, 2\)"),
     "k = n": ({"num_neighbors": 6}, ValueError, "num_neighbors: expected fewer than the 6 nodes, got 6"),
-    "refresh_every = 0": ({"refresh_every": 0}, ValueError, "refresh_every: expected at least 1, got 0"),
-    "embed_size = 0": ({"embed_size": 0}, ValueError, "embed_size: expected at least 1, got 0"),
+    "refresh_every = 0": ({"refresh_every": 0}, ValueError, "refresh_every: expected an integer >= 1, got 0"),
+    "embed_size = 0": ({"embed_size": 0}, ValueError, "embed_size: expected an integer >= 1, got 0"),
 }
 
 

@@ -125,10 +125,10 @@ def test_points_of_any_shape_and_kind() -> None:
 BAD_NEIGHBOURS = {
     "k = n": (torch.randn(5, 2), 5, ValueError, "num_neighbors: expected fewer than the 5 nodes, got 5"),
     "k > n": (torch.randn(5, 2), 9, ValueError, "num_neighbors: expected fewer than the 5 nodes, got 9"),
-    "k = 0": (torch.randn(5, 2), 0, ValueError, "num_neighbors: expected at least 1, got 0"),
-    "k < 0": (torch.randn(5, 2), -2, ValueError, "num_neighbors: expected at least 1, got -2"),
-    "k is a float": (torch.randn(5, 2), 2.0, TypeError, "num_neighbors: expected an integer, got 2.0"),
-    "k is a bool": (torch.randn(5, 2), True, TypeError, "num_neighbors: expected an integer, got True"),
+    "k = 0": (torch.randn(5, 2), 0, ValueError, "num_neighbors: expected an integer >= 1, got 0"),
+    "k < 0": (torch.randn(5, 2), -2, ValueError, "num_neighbors: expected an integer >= 1, got -2"),
+    "k is a float": (torch.randn(5, 2), 2.0, TypeError, "num_neighbors: expected an integer >= 1, got 2.0"),
+    "k is a bool": (torch.randn(5, 2), True, TypeError, "num_neighbors: expected an integer >= 1, got True"),
     "one point": (torch.randn(1, 2), 1, ValueError, "num_neighbors: expected fewer than the 1 nodes, got 1"),
     "NaN": (torch.tensor([[0.0], [NAN], [2.0], [NAN]]), 1, ValueError, r"x: .*2 of 4 rows \(rows 1, 3\)"),
     "inf": (torch.tensor([[0.0], [-float("inf")], [2.0]]), 1, ValueError, r"x: .*1 of 3 rows \(row 1\)"),
@@ -157,7 +157,7 @@ def test_bad_neighbours_are_refused(case: str) -> None:
 
 @pytest.mark.parametrize("n", [0, -1])
 def test_complete_graph_needs_a_node(n: int) -> None:
-    with pytest.raises(ValueError, match=rf"^num_nodes: expected at least 1, got {n}$"):
+    with pytest.raises(ValueError, match=rf"^num_nodes: expected an integer >= 1, got {n}$"):
         CompleteGraph(n)
 
 

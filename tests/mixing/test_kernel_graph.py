@@ -97,7 +97,7 @@ BAD_KERNELS = {
         "x / bandwidth_x: expected finite values",
     ),
     "k = n": ({"x": torch.zeros(3), "num_neighbors": 3}, ValueError, "num_neighbors: expected fewer than the 3 nodes"),
-    "k = 0": ({"x": torch.zeros(3), "num_neighbors": 0}, ValueError, "num_neighbors: expected at least 1, got 0"),
+    "k = 0": ({"x": torch.zeros(3), "num_neighbors": 0}, ValueError, "num_neighbors: expected an integer >= 1, got 0"),
     "approximate": ({"x": torch.zeros(3), "approximate": True}, ValueError, "approximate: expected num_neighbors"),
 }
 

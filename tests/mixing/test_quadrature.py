@@ -66,8 +66,8 @@ def test_expanded_enumeration_and_pickling() -> None:
     [
         ((0.0,), ValueError, "concentration1: expected a positive, finite number, got 0.0"),
         ((1.0, float("nan")), ValueError, "concentration0: expected a positive, finite number, got nan"),
-        ((1.0, 1.0, 1), ValueError, "num_nodes: expected at least 2, got 1"),
-        ((1.0, 1.0, 2.5), TypeError, "num_nodes: expected an integer, got 2.5"),
+        ((1.0, 1.0, 1), ValueError, "num_nodes: expected an integer >= 2, got 1"),
+        ((1.0, 1.0, 2.5), TypeError, "num_nodes: expected an integer >= 2, got 2.5"),
     ],
 )
 def test_bad_arguments_are_refused(arguments: tuple[float, ...], error: type[Exception], message: str) -> None:

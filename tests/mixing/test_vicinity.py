@@ -719,9 +719,9 @@ def test_soft_binary_labels_are_probabilities() -> None:
             ValueError,
             r'beta: expected beta > 0 with log-linear fusion, got 0.*fusion="linear"',
         ),
-        (lambda: LabelVicinity(0.1, 1), ValueError, "num_classes: expected at least 2, got 1"),
-        (lambda: LabelVicinity(0.1, 0), ValueError, "num_classes: expected at least 1, got 0"),
-        (lambda: LabelVicinity(0.1, 2.0), TypeError, "num_classes: expected an integer, got 2.0"),
+        (lambda: LabelVicinity(0.1, 1), ValueError, "num_classes: expected an integer >= 2, got 1"),
+        (lambda: LabelVicinity(0.1, 0), ValueError, "num_classes: expected an integer >= 2, got 0"),
+        (lambda: LabelVicinity(0.1, 2.0), TypeError, "num_classes: expected an integer >= 2, got 2.0"),
         (
             lambda: NormalVicinity(0.1, fusion="log"),
             ValueError,
@@ -760,5 +760,5 @@ def test_normal_kernels_about_integers(fusion: Any) -> None:
 
 
 def test_smoothing_of_no_classes() -> None:
-    with pytest.raises(ValueError, match="num_classes: expected at least 1, got 0"):
+    with pytest.raises(ValueError, match="num_classes: expected an integer >= 2, got 0"):
         LabelVicinity.smoothing(0.1, 0)

@@ -27,8 +27,8 @@ BAD_EDGES = {
     "all zero": (EDGES, torch.zeros(3), 3, ValueError, "weights: expected a positive one, got zeros only"),
     "node N": (EDGES, WEIGHTS, 2, ValueError, r"edges: expected nodes from 0 to 1, .*2 of 3 rows \(rows 0, 2\)"),
     "node -1": (EDGES - 1, WEIGHTS, 3, ValueError, r"edges: expected nodes from 0 to 2, .*\(rows 0, 1\)"),
-    "no nodes": (EDGES, WEIGHTS, 0, ValueError, "num_nodes: expected at least 1, got 0"),
-    "num_nodes is a float": (EDGES, WEIGHTS, 3.0, TypeError, "num_nodes: expected an integer, got 3.0"),
+    "no nodes": (EDGES, WEIGHTS, 0, ValueError, "num_nodes: expected an integer >= 1, got 0"),
+    "num_nodes is a float": (EDGES, WEIGHTS, 3.0, TypeError, "num_nodes: expected an integer >= 1, got 3.0"),
 }
 
 

@@ -245,7 +245,7 @@ def test_labels_outside_the_support(method: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"num_samples": 0}, "num_samples: expected at least 1, got 0"),
+        ({"num_samples": 0}, "num_samples: expected an integer >= 1, got 0"),
         ({"labels": "foo"}, 'labels: expected "exact" or "sample"'),
         ({"coefficient": torch.rand(5)}, r"coefficient: expected shape \(6,\) or \(1, 6\), got \(5,\)"),
         ({"coefficient": torch.rand(2, 6)}, r"coefficient: .* got \(2, 6\)"),
@@ -264,7 +264,7 @@ def test_absent_labels_have_no_risk() -> None:
 
 
 def test_predictive_of_no_samples() -> None:
-    with pytest.raises(ValueError, match="num_samples: expected at least 1, got 0"):
+    with pytest.raises(ValueError, match="num_samples: expected an integer >= 1, got 0"):
         make_model("ManifoldProbMix").predictive(torch.zeros(2, FEATURES).double(), num_samples=0)
 
 

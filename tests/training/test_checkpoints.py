@@ -20,8 +20,9 @@ import torch
 from torch import Tensor, nn
 
 import pyro_probmix as pm
+from pyro_probmix._random import random_state
 from pyro_probmix.training import Checkpoint, load_checkpoint, save_checkpoint
-from pyro_probmix.training.checkpoints import SCHEMA, random_state
+from pyro_probmix.training.checkpoints import SCHEMA
 
 FIRST = Path(__file__).parent / "data" / "checkpoint_schema_1.pt"
 

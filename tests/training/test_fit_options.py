@@ -412,13 +412,17 @@ class NotAnOptimizer:
 
 BAD: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "non_finite": ({"non_finite": "ignore"}, ValueError, 'non_finite: expected "raise" or "skip", got \'ignore\''),
-    "max_skipped": ({"non_finite": "skip", "max_skipped": 0}, ValueError, "max_skipped: expected at least 1, got 0"),
+    "max_skipped": (
+        {"non_finite": "skip", "max_skipped": 0},
+        ValueError,
+        "max_skipped: expected an integer >= 1, got 0",
+    ),
     "objective": ({"objective": "elbo"}, ValueError, "objective: expected one of .*expected-log.*, got 'elbo'"),
     "precision": ({"precision": torch.float64}, ValueError, "precision: expected torch.bfloat16.*, got torch.float64"),
     "clipping": ({"max_grad_norm": 0.0}, ValueError, r"max_grad_norm: expected a positive number, got 0\.0"),
     "optimizer": ({"optimizer": lambda p: NotAnOptimizer()}, TypeError, "optimizer: expected .*, got NotAnOptimizer"),
     "closure": ({"optimizer": torch.optim.LBFGS}, ValueError, "optimizer: .* needs no closure, got LBFGS"),
-    "every": ({"checkpoint_every": 0}, ValueError, "checkpoint_every: expected at least 1, got 0"),
+    "every": ({"checkpoint_every": 0}, ValueError, "checkpoint_every: expected an integer >= 1, got 0"),
     "coefficient": (
         {"coefficient": lambda epoch: dist.Normal(0.0, 1.0)},
         ValueError,

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 import pyro_probmix as pm
+from pyro_probmix._random import random_state
 from pyro_probmix.training import Checkpoint, load_checkpoint, save_checkpoint
-from pyro_probmix.training.checkpoints import random_state
 
 N = 11
 ROOT = Path(__file__).resolve().parents[2]

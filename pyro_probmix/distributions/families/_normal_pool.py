@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import Function
 
-from pyro_probmix.distributions._blocks import Outputs, in_blocks, is_large, unbatch
+from pyro_probmix.ops.blocks import Outputs, in_blocks, is_large, unbatch
 
 __all__ = ["Normal", "pool_of_normals"]
 

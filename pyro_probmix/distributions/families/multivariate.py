@@ -15,7 +15,6 @@ from torch.distributions import Distribution
 from torch.distributions.utils import lazy_property
 from torch.linalg import solve_triangular
 
-from pyro_probmix.distributions.autocast import without_autocast
 from pyro_probmix.distributions.exponential_family import (
     ExponentialFamily,
     masked_sum,
@@ -24,6 +23,7 @@ from pyro_probmix.distributions.exponential_family import (
 )
 from pyro_probmix.distributions.families._numerics import cholesky
 from pyro_probmix.distributions.families.normal import LOG_2PI, _inverse_factor, no_precision, not_definite
+from pyro_probmix.ops.autocast import without_autocast
 
 __all__ = ["LowRankMultivariateNormal", "LowRankMultivariateNormalFamily"]
 

@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.distributions import Distribution
 from torch.linalg import solve_triangular
 
+from pyro_probmix._checks import at_index
 from pyro_probmix.distributions.exponential_family import (
     ExponentialFamily,
-    at_index,
     masked_sum,
     register_family,
     restore_members,

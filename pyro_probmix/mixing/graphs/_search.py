@@ -10,7 +10,7 @@ import torch
 from sklearn.neighbors import VALID_METRICS, NearestNeighbors
 from torch import Tensor
 
-from pyro_probmix.mixing.batches import check_finite, check_positive_integer
+from pyro_probmix._checks import check_finite, check_integer
 
 __all__ = ["Metric", "as_points", "check_search", "nearest_neighbors", "squared_distances"]
 
@@ -63,7 +63,7 @@ def check_search(num_nodes: int, num_neighbors: int, metric: Metric = "euclidean
         TypeError: If ``num_neighbors`` is no integer.
         ValueError: If ``num_neighbors`` is not in 1..N-1, or the search does not know the metric.
     """
-    num_neighbors = check_positive_integer("num_neighbors", num_neighbors)
+    num_neighbors = check_integer("num_neighbors", num_neighbors)
     if num_neighbors >= num_nodes:
         raise ValueError(f"num_neighbors: expected fewer than the {num_nodes} nodes, got {num_neighbors}")
     if not (callable(metric) or (isinstance(metric, str) and any(metric in known for known in VALID_METRICS.values()))):

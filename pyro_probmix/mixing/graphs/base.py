@@ -8,7 +8,8 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-from pyro_probmix.mixing.batches import PairBatch, check_finite, check_positive_integer
+from pyro_probmix._checks import check_finite, check_integer
+from pyro_probmix.mixing.batches import PairBatch
 
 __all__ = ["PartnerGraph", "SamplingGraph", "swap_halves", "uniform"]
 
@@ -55,7 +56,7 @@ class SamplingGraph(ABC):
     """
 
     def __init__(self, num_nodes: int) -> None:
-        self.num_nodes = check_positive_integer("num_nodes", num_nodes)
+        self.num_nodes = check_integer("num_nodes", num_nodes)
         self._finite = _FiniteMemory()
 
     def __repr__(self) -> str:

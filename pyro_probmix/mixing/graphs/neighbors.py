@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from pyro_probmix.mixing.batches import check_positive_integer
+from pyro_probmix._checks import check_integer
 from pyro_probmix.mixing.graphs._search import Metric, as_points, check_search, nearest_neighbors
 from pyro_probmix.mixing.graphs.base import PartnerGraph
 
@@ -135,8 +135,8 @@ class EmbeddingGraph(_NeighborGraph):
         self.check_data(x)
         self.x = x
         self.embed = embed
-        self.refresh_every = check_positive_integer("refresh_every", refresh_every)
-        self.embed_size = check_positive_integer("embed_size", embed_size)
+        self.refresh_every = check_integer("refresh_every", refresh_every)
+        self.embed_size = check_integer("embed_size", embed_size)
         self.refresh()
 
     def __repr__(self) -> str:

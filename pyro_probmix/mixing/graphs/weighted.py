@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pyro_probmix.mixing.batches import check_finite, check_positive_integer, name_rows
+from pyro_probmix._checks import check_finite, check_integer, name_rows
 from pyro_probmix.mixing.graphs.base import PartnerGraph, uniform
 
 __all__ = ["LabelGraph", "WeightedGraph"]
@@ -43,7 +43,7 @@ class WeightedGraph(PartnerGraph):
     """
 
     def __init__(self, edges: Tensor, weights: Tensor, num_nodes: int) -> None:
-        num_nodes = check_positive_integer("num_nodes", num_nodes)
+        num_nodes = check_integer("num_nodes", num_nodes)
         edges, weights = _checked_edges(edges, weights, num_nodes)
         order = torch.argsort(edges[:, 0], stable=True)
         order = order[weights[order] > 0]

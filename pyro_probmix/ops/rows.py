@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyro_probmix.distributions._blocks import has_memory
+from pyro_probmix.ops.blocks import has_memory
 
 __all__ = ["NARROW", "take"]
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.func import grad, jvp, vmap
 
-from pyro_probmix.distributions import _rows
-from pyro_probmix.distributions._rows import take
+from pyro_probmix.ops import rows
+from pyro_probmix.ops.rows import take
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.torch.jit.script. is deprecated:DeprecationWarning"
@@ -24,7 +24,7 @@ dims = pytest.mark.parametrize("dim", [-1, -2, -3])
 @pytest.fixture(params=[0, 100], ids=["rows", "elements"], autouse=True)
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whole rows, and the elements of rows narrower than ``NARROW``."""
-    monkeypatch.setattr(_rows, "NARROW", request.param)
+    monkeypatch.setattr(rows, "NARROW", request.param)
 
 
 def make(*sizes: int) -> Tensor:

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor
 
-__all__ = ["autocasts", "without_autocast"]
+__all__ = ["autocasts", "full_precision", "without_autocast"]
 
 
 def without_autocast(like: Tensor) -> AbstractContextManager[None]:
@@ -25,3 +25,11 @@ def autocasts(like: Tensor) -> bool:
         return torch.is_autocast_enabled(like.device.type)
     except RuntimeError:  # of a device that has no autocast
         return False
+
+
+def full_precision(output: Tensor) -> Tensor:
+    """A network's output in single precision if autocast computed it in half.
+
+    Rounding it has been done; the variances and precisions made of it would leave the range of float16.
+    """
+    return output.float() if output.dtype in (torch.float16, torch.bfloat16) and autocasts(output) else output

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.func import grad, hessian, jvp, vmap
 
-from pyro_probmix.distributions import _blocks, log_linear_pool
+from pyro_probmix.distributions import log_linear_pool
+from pyro_probmix.ops import blocks
 
 # PyTorch compiles a script when its forward mode is first used.
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
@@ -24,7 +25,7 @@ INFINITE = torch.tensor([[-math.inf, 0.3, -math.inf], [0.1, -math.inf, 0.5], [0.
 @pytest.fixture
 def in_blocks(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
     """Takes four elements for a block, or everything."""
-    return lambda small: monkeypatch.setattr(_blocks, "BLOCK", 4 if small else 2**17)
+    return lambda small: monkeypatch.setattr(blocks, "BLOCK", 4 if small else 2**17)
 
 
 def _draw(*shape: int, seed: int, dtype: torch.dtype = torch.float64) -> Tensor:

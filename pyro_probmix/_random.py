@@ -1,0 +1,89 @@
+"""Random numbers from a seed and random states, the global one being left as it was."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = ["RandomState", "derived_seed", "random_state", "seeded", "set_random_state"]
+
+
+@contextmanager
+def seeded(seed: int | None, device: torch.device) -> Iterator[None]:
+    """Draws inside come from ``seed``, on the CPU and on ``device``; the global random state is put back after.
+
+    Args:
+        seed: any integer; None leaves the global state in charge.
+        device: where else numbers are drawn.
+
+    Example:
+        >>> with seeded(0, torch.device("cpu")):
+        ...     first = torch.rand(2)
+        >>> with seeded(0, torch.device("cpu")):
+        ...     torch.equal(first, torch.rand(2))
+        True
+    """
+    if seed is None:
+        yield
+        return
+    seed, cuda = operator.index(seed), device.type == "cuda"
+    with torch.random.fork_rng(devices=[device] if cuda else []):
+        # torch.manual_seed would seed every device, those that are not put back too.
+        torch.default_generator.manual_seed(seed)
+        if cuda:
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        yield
+
+
+def derived_seed(*entropy: int) -> int:
+    """A seed from numbers such as a user's seed, a process and an epoch: other numbers give an independent one."""
+    return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> 1)
+
+
+def random_state(device: torch.device | str = "cpu") -> dict[str, Tensor]:
+    """Torch's random states on the CPU and, where that is another, on a CUDA device.
+
+    Example:
+        >>> state = random_state()
+        >>> first = torch.rand(2)
+        >>> set_random_state(state)
+        >>> torch.equal(first, torch.rand(2))
+        True
+    """
+    states = {"cpu": torch.get_rng_state()}
+    if torch.device(device).type == "cuda":
+        states[str(device)] = torch.cuda.get_rng_state(device)
+    return states
+
+
+def set_random_state(states: Mapping[str, Tensor]) -> None:
+    """Puts the states of :func:`random_state` back."""
+    for device, state in states.items():
+        if device == "cpu":
+            torch.set_rng_state(state)
+        else:
+            torch.cuda.set_rng_state(state, device)
+
+
+class RandomState:
+    """A random state of its own, on the CPU and a device: inside the context, numbers are drawn from it."""
+
+    def __init__(self, seed: int, device: torch.device) -> None:
+        self._generators = [torch.default_generator]
+        if device.type == "cuda":
+            self._generators.append(torch.cuda.default_generators[device.index])
+        with seeded(seed, device):
+            self._states = [generator.get_state() for generator in self._generators]
+
+    def __enter__(self) -> None:
+        for generator, state in zip(self._generators, self._states, strict=True):
+            generator.set_state(state)
+
+    def __exit__(self, *error: object) -> None:
+        self._states = [generator.get_state() for generator in self._generators]
