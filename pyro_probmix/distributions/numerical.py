@@ -13,6 +13,7 @@ from pyro.distributions import Independent, MaskedDistribution, Stable
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
+from pyro_probmix._checks import check_integer
 from pyro_probmix.distributions._arguments import (
     Components,
     Weights,
@@ -362,8 +363,8 @@ def _rule(
         accuracy = 1e-10 if reference.dtype == torch.float64 and num_nodes is None else 1e-6
     if not 0 < accuracy < 1:
         raise ValueError(f"accuracy: expected a number in (0, 1), got {accuracy}")
-    if num_nodes is not None and not num_nodes >= NODES:
-        raise ValueError(f"num_nodes: expected at least {NODES}, got {num_nodes}")
+    if num_nodes is not None:
+        num_nodes = check_integer("num_nodes", num_nodes, NODES)
     waits = any(t.device.type != "cpu" for t in tensors)
     return Rule(accuracy, num_nodes, seen and (num_nodes is None or validate or not waits))
 

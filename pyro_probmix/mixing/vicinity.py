@@ -296,7 +296,7 @@ class LabelVicinity(Vicinity):
         """
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing: expected a number in [0, 1), got {label_smoothing}")
-        num_classes = check_integer("num_classes", num_classes)
+        num_classes = check_integer("num_classes", num_classes, 2)
         return cls(label_smoothing / (num_classes * (1 - label_smoothing)), num_classes)
 
     def probabilities(self, y: Tensor, partner_y: Tensor, coefficient: Tensor, is_one_hot: bool = False) -> Tensor:

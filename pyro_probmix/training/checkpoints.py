@@ -43,7 +43,7 @@ class Checkpoint:
         history: losses of the epochs that are done, and the moving average of the parameters where one is kept, as the
             ``average`` of ``count`` steps.
         sampler: its next ``epoch``, and the ``neighbors`` of a graph that finds them anew.
-        random: random states, by device, as :func:`random_state` gives them.
+        random: random states, by device, such as ``{"cpu": torch.get_rng_state()}``.
         settings: what the training was asked for, as JSON has it; it is resumed with equal settings only.
     """
 
@@ -100,7 +100,7 @@ def save_checkpoint(path: str | os.PathLike, checkpoint: Checkpoint) -> None:
         >>> import tempfile
         >>> model = torch.nn.Linear(2, 1)
         >>> optimizer = torch.optim.Adam(model.parameters())
-        >>> checkpoint = Checkpoint(3, model.state_dict(), optimizer.state_dict(), random=random_state())
+        >>> checkpoint = Checkpoint(3, model.state_dict(), optimizer.state_dict())
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     save_checkpoint(f"{folder}/linear.pt", checkpoint)
         ...     load_checkpoint(f"{folder}/linear.pt").restore(model, optimizer).epoch

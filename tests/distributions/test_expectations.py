@@ -191,7 +191,7 @@ def test_some_value_is_a_value(name: str) -> None:
         (constraints.integer_interval(0, 3), constraints.integer_interval(0, torch.tensor([3, 5])), True),
         (constraints.integer_interval(0, 4), constraints.integer_interval(0, torch.tensor([3, 5])), False),
         (constraints.nonnegative_integer, constraints.nonnegative, False),
-        (constraints.check_integer, constraints.nonnegative, True),
+        (constraints.positive_integer, constraints.nonnegative, True),
         (constraints.nonnegative_integer, constraints.real, True),
         (constraints.interval(torch.tensor([0.0, 1.0]), 2.0), constraints.greater_than(0.5), False),
         (constraints.one_hot, constraints.simplex, False),

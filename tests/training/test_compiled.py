@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 import pyro_probmix as pm
-from pyro_probmix.distributions import _blocks
+from pyro_probmix.ops import blocks
 from pyro_probmix.training import _compiled
 from pyro_probmix.training._compiled import Compiled
 from tests.models.cases import METHODS
@@ -122,7 +122,7 @@ def large_normals(r: int) -> Any:
 
 def test_large_tensors_are_traced_whole(traced: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither divided into blocks nor looked at, and equal to what is."""
-    monkeypatch.setattr(_blocks, "BLOCK", 500)
+    monkeypatch.setattr(blocks, "BLOCK", 500)
     own = [data(r) for r in range(2)]
     expected = fit_replicas(large_normals, own)
     assert_alike(fit_replicas(large_normals, own, compile=True), expected, rtol=1e-12)

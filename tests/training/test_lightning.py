@@ -22,6 +22,7 @@ pytest.importorskip("lightning", reason="needs the extra lightning")
 from lightning import Trainer
 from lightning.pytorch.callbacks import Callback
 
+from pyro_probmix._random import derived_seed
 from pyro_probmix.training.lightning import PairDataModule, ProbMixModule
 
 pytestmark = [
@@ -80,7 +81,7 @@ def train_by_hand(model: Any, graph: Any, world_size: int) -> Any:
         states = []
         for rank in range(world_size):
             loaders[rank].trainer.current_epoch = epoch
-            torch.default_generator.manual_seed(pm.training.lightning._seed(5, rank, epoch))
+            torch.default_generator.manual_seed(derived_seed(5, rank, epoch))
             states.append(torch.get_rng_state())
         for batches in zip(*loaders, strict=True):
             losses = []
