@@ -17,7 +17,6 @@ from pyro_probmix.distributions.exponential_family import (
     is_exponential_family,
     register_family,
 )
-from pyro_probmix.distributions.holder import HolderPool
 from pyro_probmix.distributions.linear_pooling import LinearPool, linear_pool
 from pyro_probmix.distributions.log_space_beta import LogSpaceBeta
 from pyro_probmix.distributions.natural_form import (
@@ -28,7 +27,7 @@ from pyro_probmix.distributions.natural_form import (
     natural_parameters,
     sufficient_statistics,
 )
-from pyro_probmix.distributions.numerical import NumericalPool, numerical_pool
+from pyro_probmix.distributions.numerical import HolderPool, NumericalPool, numerical_pool
 from pyro_probmix.distributions.pooling import LogLinearPool, log_linear_pool
 from pyro_probmix.distributions.selection import index_select
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from pyro_probmix.distributions._arguments import unmask
+from pyro_probmix.distributions.components import unmask
 from pyro_probmix.distributions.expectations import expected_log_prob
 from pyro_probmix.distributions.exponential_family import ExponentialFamily, exponential_family, plain, validates
 from pyro_probmix.distributions.families.wrappers import TransformedFamily

@@ -17,10 +17,9 @@ from torch.autograd import forward_ad
 from torch.distributions import Distribution
 
 from pyro_probmix._checks import at_index
-from pyro_probmix.distributions._not_closed import why_not_closed
-from pyro_probmix.distributions.filled_numbers import filled_numbers
-from pyro_probmix.distributions.precise import double
+from pyro_probmix.distributions.not_closed import why_not_closed
 from pyro_probmix.ops.blocks import has_memory, is_recorded
+from pyro_probmix.ops.devices import double, filled_numbers
 
 __all__ = ["ExponentialFamily", "exponential_family", "is_exponential_family", "register_family"]
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Transform
 from torch.distributions.constraints import Constraint
 from torch.distributions.transforms import _InverseTransform
 
-__all__ = ["check_shared_transforms", "held_tensors", "map_tensors"]
+from pyro_probmix.distributions.exponential_family import exponential_family, is_exponential_family, plain
+
+__all__ = ["check_shared_transforms", "common_reference", "held_tensors", "map_tensors", "reference_tensor"]
 
 
 def held_tensors(part: Any) -> Iterator[Tensor]:
@@ -26,6 +29,31 @@ def held_tensors(part: Any) -> Iterator[Tensor]:
     elif isinstance(part, Transform):
         held = vars(part) | vars(part.inv)
         yield from held_tensors([value for name, value in held.items() if not name.startswith("_")])
+
+
+def reference_tensor(members: Sequence[Any]) -> Tensor:
+    """A tensor with the device of the components and the dtype of their pool."""
+    return common_reference(t for m in members for t in _parameters(_innermost(m)))
+
+
+def common_reference(tensors: Iterable[Any]) -> Tensor:
+    """A tensor with the device of these tensors and the dtype of the floating ones together."""
+    found = list(tensors)
+    dtypes = {t.dtype for t in found if t.is_floating_point()} or {torch.get_default_dtype()}
+    dtype = dtypes.pop()
+    for other in dtypes:
+        dtype = torch.promote_types(dtype, other)
+    return torch.empty((), dtype=dtype, device=found[0].device if found else None)
+
+
+def _parameters(p: Any) -> Iterable[Tensor]:
+    # A distribution may also hold what it keeps in another precision.
+    return exponential_family(p).parameters(p) if is_exponential_family(p) else held_tensors(p)
+
+
+def _innermost(p: Any) -> Any:
+    p = plain(p)
+    return _innermost(p.base_dist) if hasattr(p, "base_dist") else p
 
 
 def check_shared_transforms(p: Any) -> None:

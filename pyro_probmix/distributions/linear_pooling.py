@@ -11,21 +11,21 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
-from pyro_probmix.distributions._arguments import (
+from pyro_probmix.distributions.components import (
     Components,
+    Pool,
     Weights,
     broadcast_batch,
     check_support,
     expanded,
     expanded_shape,
-    reference_tensor,
     split_weights,
     tuple_of_distributions,
 )
-from pyro_probmix.distributions._missing import check_present, present
-from pyro_probmix.distributions._pool import Pool
+from pyro_probmix.distributions.corrected import corrected
 from pyro_probmix.distributions.exponential_family import unsqueeze_right, validates
-from pyro_probmix.distributions.families._corrected import corrected
+from pyro_probmix.distributions.held_tensors import reference_tensor
+from pyro_probmix.distributions.missing import check_present, present
 
 __all__ = ["LinearPool", "linear_pool"]
 

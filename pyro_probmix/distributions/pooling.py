@@ -13,18 +13,16 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 from torch.distributions.kl import kl_divergence, register_kl
 
-from pyro_probmix.distributions._arguments import (
+from pyro_probmix.distributions.components import (
     Components,
+    Pool,
     Weights,
     broadcast_batch,
-    common_reference,
     split_weights,
     sum_tolerance,
     tuple_of_distributions,
     unmask,
 )
-from pyro_probmix.distributions._missing import check_present, present
-from pyro_probmix.distributions._pool import Pool
 from pyro_probmix.distributions.exponential_family import (
     ExponentialFamily,
     exponential_family,
@@ -33,6 +31,8 @@ from pyro_probmix.distributions.exponential_family import (
     set_validation,
     validates,
 )
+from pyro_probmix.distributions.held_tensors import common_reference
+from pyro_probmix.distributions.missing import check_present, present
 from pyro_probmix.ops.autocast import without_autocast
 
 __all__ = ["LogLinearPool", "log_linear_pool", "pool_alike"]

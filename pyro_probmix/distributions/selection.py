@@ -20,9 +20,9 @@ from pyro_probmix.distributions.exponential_family import (
     set_validation,
     validates,
 )
-from pyro_probmix.distributions.filled_numbers import filled_numbers
 from pyro_probmix.distributions.held_tensors import check_shared_transforms, held_tensors
 from pyro_probmix.distributions.linear_pooling import LinearPool
+from pyro_probmix.ops.devices import filled_numbers
 from pyro_probmix.ops.rows import take
 
 __all__ = ["index_select"]

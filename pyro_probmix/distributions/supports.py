@@ -11,10 +11,10 @@ from pyro.distributions import constraints as pyro_constraints
 from torch import Tensor
 from torch.distributions import Distribution, constraints, transform_to
 
-from pyro_probmix.distributions._arguments import reference_tensor, same_constraint
-from pyro_probmix.distributions.exponential_family import at_hand
+from pyro_probmix.distributions.exponential_family import at_hand, equal_values
+from pyro_probmix.distributions.held_tensors import reference_tensor
 
-__all__ = ["CIRCULAR", "inside", "is_circular", "is_convex", "of_one", "some_value"]
+__all__ = ["CIRCULAR", "inside", "is_circular", "is_convex", "of_one", "same_constraint", "some_value"]
 
 CIRCULAR = (dist.VonMises, dist.SineBivariateVonMises)
 """Families over angles."""
@@ -40,6 +40,26 @@ def is_convex(p: Any) -> bool:
     """Whether what lies between two values is a value, and near both: not so on a circle, whose angles are numbers."""
     curved = of_one(p.support) in (constraints.corr_cholesky, pyro_constraints.sphere)
     return not (p.support.is_discrete or curved or is_circular(p))
+
+
+def same_constraint(a: Any, b: Any, validate: bool = False) -> bool:
+    """Whether two supports are the same, a boundary of no mass aside.
+
+    Bounds that are tensors are compared where they can be read, which one waits for only where ``validate`` says so.
+    """
+    if a is b:
+        return True
+    half_lines = constraints.greater_than, constraints.greater_than_eq
+    if type(a) is not type(b) and not (isinstance(a, half_lines) and isinstance(b, half_lines)):
+        return False
+    left, right = vars(a), vars(b)
+    return left.keys() == right.keys() and all(_same_value(left[name], right[name], validate) for name in left)
+
+
+def _same_value(a: Any, b: Any, validate: bool) -> bool:
+    if isinstance(a, Tensor) or isinstance(b, Tensor):
+        return equal_values(a, b, wait=validate) is not False
+    return same_constraint(a, b, validate) if isinstance(a, constraints.Constraint) else bool(a == b)
 
 
 def inside(inner: Any, outer: Any) -> bool:

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from pyro_probmix.distributions import LinearPool
-from pyro_probmix.distributions._reparametrized import (
+from pyro_probmix.ops.autocast import without_autocast
+from pyro_probmix.ops.draws import (
     beta_rsample,
     dirichlet_rsample,
     exponential_rsample,
@@ -19,7 +20,6 @@ from pyro_probmix.distributions._reparametrized import (
     laplace_rsample,
     von_mises_rsample,
 )
-from pyro_probmix.ops.autocast import without_autocast
 
 __all__ = ["LazyDistribution", "Unscored", "from_noise"]
 

@@ -16,8 +16,8 @@ from pyro_probmix.distributions import (
     linear_pool,
     numerical_pool,
 )
-from pyro_probmix.distributions._arguments import reference_tensor
 from pyro_probmix.distributions.exponential_family import set_validation
+from pyro_probmix.distributions.held_tensors import reference_tensor
 from pyro_probmix.mixing import Vicinity, default_vicinity
 from pyro_probmix.models.density_model import DensityModel
 from pyro_probmix.models.mixing import Fusion, Labels, Mixing, Per, check_poolable

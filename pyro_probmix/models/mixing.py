@@ -21,9 +21,9 @@ from pyro_probmix.distributions import (
     log_linear_pool,
     numerical_pool,
 )
-from pyro_probmix.distributions._arguments import broadcast_shapes
-from pyro_probmix.distributions._not_closed import why_not_closed
+from pyro_probmix.distributions.components import broadcast_shapes
 from pyro_probmix.distributions.exponential_family import at_hand, can_be_read, plain, validates
+from pyro_probmix.distributions.not_closed import why_not_closed
 from pyro_probmix.distributions.numerical import NUM_NODES
 from pyro_probmix.distributions.pooling import pool_alike
 from pyro_probmix.mixing import GaussJacobi, PairBatch, Vicinity, as_coefficient, coefficient_to, default_vicinity

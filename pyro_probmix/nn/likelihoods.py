@@ -13,10 +13,10 @@ from torch.distributions import constraints
 
 from pyro_probmix._checks import as_size, check_integer, check_number
 from pyro_probmix.distributions.families import corrected_class
-from pyro_probmix.distributions.filled_numbers import filled_numbers
 from pyro_probmix.distributions.held_tensors import map_tensors
 from pyro_probmix.nn._constrained import ConstrainedParameter, Layout, accepts, parameter_names, pyro_class
 from pyro_probmix.ops.autocast import full_precision, without_autocast
+from pyro_probmix.ops.devices import filled_numbers
 
 __all__ = ["CategoricalLikelihood", "DistributionLikelihood", "Likelihood", "NormalLikelihood"]
 

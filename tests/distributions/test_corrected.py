@@ -28,7 +28,7 @@ from pyro_probmix.distributions import (
     log_linear_pool,
     mean_parameters,
 )
-from pyro_probmix.distributions.families._corrected import corrected
+from pyro_probmix.distributions.corrected import corrected
 
 HALF = [0.5, 0.5]
 LEAST = 1e-6
@@ -353,3 +353,9 @@ def test_von_mises_on_the_sphere_at_large_concentrations(dtype: torch.dtype, con
     pool = LogLinearPool([dist.VonMises3D(parameters), dist.VonMises3D(parameters)], HALF)
     expected = kappa.log() - math.log(2 * math.pi) - torch.log1p(-(-2 * kappa).exp())
     torch.testing.assert_close(pool.log_prob(mode.to(dtype)).double(), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_poisson_of_pytorch_is_one_of_pyro() -> None:
+    rate, y = torch.tensor([2.0, 1e6]), torch.tensor([3.0, 1e6])
+    theirs, ours = (home.Poisson(rate) for home in (torch.distributions, dist))
+    assert torch.equal(LinearPool([theirs]).log_prob(y), LinearPool([ours]).log_prob(y))

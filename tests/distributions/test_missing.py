@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pyro_probmix.distributions import LinearPool, LogLinearPool, NumericalPool, linear_pool, log_linear_pool
-from pyro_probmix.distributions.families._corrected import corrected
+from pyro_probmix.distributions.corrected import corrected
 from pyro_probmix.distributions.held_tensors import held_tensors
 from pyro_probmix.training._checks import without_validation
 from tests.cases import CASES, NAMES, Case, unmasked

@@ -16,8 +16,8 @@ from pyro_probmix.distributions import (
     natural_parameters,
     sufficient_statistics,
 )
+from pyro_probmix.distributions.corrected import corrected
 from pyro_probmix.distributions.exponential_family import _FAMILIES, plain
-from pyro_probmix.distributions.families._corrected import corrected
 from tests.cases import CASES, NAMES, unmasked
 
 BATCH = (3, 2)

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from pyro_probmix.distributions import is_exponential_family, log_linear_pool
-from pyro_probmix.distributions._not_closed import NOT_CLOSED, why_not_closed
 from pyro_probmix.distributions.exponential_family import _lookup
+from pyro_probmix.distributions.not_closed import NOT_CLOSED, why_not_closed
 
 # What no site draws from, and what stands for another distribution.
 ABSTRACT = {

@@ -21,7 +21,8 @@ from pyro.infer.inspect import get_dependencies
 from torch import Tensor
 from torch.distributions import AffineTransform, biject_to
 
-from pyro_probmix.distributions import LinearPool, LogLinearPool, NumericalPool, _measures, entropy, log_linear_pool
+from pyro_probmix.distributions import LinearPool, LogLinearPool, NumericalPool, entropy, log_linear_pool
+from pyro_probmix.distributions.numerical import _measures
 from tests.cases import CASES
 
 INF = math.inf

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.distributions.transforms import PowerTransform
 
 from pyro_probmix.distributions import LogLinearPool, exponential_family, log_linear_pool
+from pyro_probmix.distributions.corrected import corrected
 from pyro_probmix.distributions.exponential_family import plain, set_validation, validates
-from pyro_probmix.distributions.families._corrected import corrected
 from tests.cases import CASES, NAMES, Case, simplex_weights, unmasked
 
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]

@@ -14,7 +14,7 @@ from pyro.infer import SVI, Trace_ELBO
 from torch import Tensor, nn
 
 import pyro_probmix as pm
-from pyro_probmix.distributions import numerical
+from pyro_probmix.distributions.numerical import distribution as numerical
 from pyro_probmix.mixing import PairBatch
 from pyro_probmix.training._guard import GuardedSteps
 from tests.training.replica_cases import assert_as_fit, initial

@@ -1,5 +1,6 @@
 """One row a family: its natural form, registered by importing this package."""
 
+from pyro_probmix.distributions.corrected import corrected_class
 from pyro_probmix.distributions.families import (
     bounded,
     circular,
@@ -19,7 +20,6 @@ from pyro_probmix.distributions.families import (
     trials,
     wrappers,
 )
-from pyro_probmix.distributions.families._corrected import corrected_class
 
 __all__ = [
     "bounded",

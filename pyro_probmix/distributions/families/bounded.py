@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, register_kl
 
+from pyro_probmix.distributions.corrected import ContinuousBernoulli, Kumaraswamy, corrected
 from pyro_probmix.distributions.exponential_family import (
     ExponentialFamily,
     exponential_family,
     masked_sum,
     register_family,
 )
-from pyro_probmix.distributions.families._corrected import ContinuousBernoulli, Kumaraswamy, corrected
-from pyro_probmix.distributions.families._numerics import log_sinhc
+from pyro_probmix.ops.special import log_sinhc
 
 __all__ = ["ContinuousBernoulliFamily", "KumaraswamyFamily"]
 

@@ -12,14 +12,14 @@ from torch import Tensor
 from torch.distributions import Distribution
 from torch.special import i0e, i1e
 
+from pyro_probmix.distributions.corrected import SineBivariateVonMises, VonMises, VonMises3D
 from pyro_probmix.distributions.exponential_family import (
     ExponentialFamily,
     masked_sum,
     register_family,
     sum_products,
 )
-from pyro_probmix.distributions.families._corrected import SineBivariateVonMises, VonMises, VonMises3D
-from pyro_probmix.distributions.families._numerics import log_sinhc, sinhc_slope
+from pyro_probmix.ops.special import log_sinhc, sinhc_slope
 
 __all__ = ["SineBivariateVonMisesFamily", "VonMises3DFamily", "VonMisesFamily"]
 

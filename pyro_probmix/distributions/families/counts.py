@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from pyro_probmix.distributions import precise
+from pyro_probmix.distributions.corrected import Poisson
 from pyro_probmix.distributions.exponential_family import (
     ExponentialFamily,
     masked_sum,
@@ -27,7 +27,7 @@ LARGE_RATE = 100
 class PoissonFamily(ExponentialFamily):
     """Poisson: η = log rate, T(y) = y, h(y) = 1/y!."""
 
-    constructor = precise.Poisson
+    constructor = Poisson
     cancels = True
     names = ("rate",)
     parameter_dims = (0,)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from pyro_probmix.distributions import precise
+from pyro_probmix.distributions.corrected import Chi2, InverseGamma
 from pyro_probmix.distributions.exponential_family import ExponentialFamily, register_family
 
 __all__ = ["Chi2Family", "InverseGammaFamily"]
@@ -20,7 +20,7 @@ __all__ = ["Chi2Family", "InverseGammaFamily"]
 class Chi2Family(ExponentialFamily):
     """Chi2: η = df/2 − 1, T(y) = log y, log h(y) = −y/2."""
 
-    constructor = precise.Chi2
+    constructor = Chi2
     cancels = True
     names = ("df",)
     parameter_dims = (0,)
@@ -54,7 +54,7 @@ class Chi2Family(ExponentialFamily):
 class InverseGammaFamily(ExponentialFamily):
     """InverseGamma: η = (−concentration − 1, −rate), T(y) = (log y, 1/y), h = 1."""
 
-    constructor = precise.InverseGamma
+    constructor = InverseGamma
     cancels = True
     names = ("concentration", "rate")
     parameter_dims = (0, 0)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid, softplus
 
+from pyro_probmix.distributions.corrected import corrected_class
 from pyro_probmix.distributions.exponential_family import (
     ExponentialFamily,
     exponential_family,
@@ -22,8 +23,7 @@ from pyro_probmix.distributions.exponential_family import (
     sum_right,
     unsqueeze_right,
 )
-from pyro_probmix.distributions.families._corrected import corrected_class
-from pyro_probmix.distributions.families._numerics import inverse_softplus, log1mexp
+from pyro_probmix.ops.special import inverse_softplus, log1mexp
 
 __all__ = ["ZeroInflatedFamily"]
 

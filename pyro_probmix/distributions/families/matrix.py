@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.distributions import Distribution
 from torch.linalg import solve_triangular
 
+from pyro_probmix.distributions.corrected import LKJ, LKJCholesky
 from pyro_probmix.distributions.exponential_family import ExponentialFamily, register_family, rounding, sum_products
-from pyro_probmix.distributions.families._corrected import LKJ, LKJCholesky
 from pyro_probmix.distributions.families.normal import (
     MultivariateNormalFamily,
     _inverse_factor,

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from pyro_probmix.distributions import precise
+from pyro_probmix.distributions.corrected import Gamma
 from pyro_probmix.distributions.exponential_family import ExponentialFamily, register_family
 
 __all__ = ["ExponentialDistributionFamily", "GammaFamily"]
@@ -43,7 +43,7 @@ class ExponentialDistributionFamily(ExponentialFamily):
 class GammaFamily(ExponentialFamily):
     """Gamma: η = (concentration − 1, −rate), T(y) = (log y, y), h = 1."""
 
-    constructor = precise.Gamma
+    constructor = Gamma
     cancels = True
     names = ("concentration", "rate")
     parameter_dims = (0, 0)

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from pyro_probmix.distributions.corrected import Weibull
 from pyro_probmix.distributions.exponential_family import ExponentialFamily, register_family, restore_members
-from pyro_probmix.distributions.families._corrected import Weibull
 from pyro_probmix.distributions.families._numerics import log_weighted_sum
 
 __all__ = ["AsymmetricLaplaceFamily", "GumbelFamily", "HalfNormalFamily", "LaplaceFamily", "WeibullFamily"]

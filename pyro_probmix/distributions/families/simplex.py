@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from pyro_probmix.distributions import precise
+from pyro_probmix.distributions.corrected import Beta, Dirichlet
 from pyro_probmix.distributions.exponential_family import ExponentialFamily, register_family
 from pyro_probmix.distributions.log_space_beta import LogSpaceBeta
 
@@ -20,7 +20,7 @@ __all__ = ["BetaFamily", "DirichletFamily"]
 class BetaFamily(ExponentialFamily):
     """Beta: η = (concentration1 − 1, concentration0 − 1), T(y) = (log y, log(1 − y)), h = 1."""
 
-    constructor = precise.Beta
+    constructor = Beta
     cancels = True
     names = ("concentration1", "concentration0")
     parameter_dims = (0, 0)
@@ -59,7 +59,7 @@ class BetaFamily(ExponentialFamily):
 class DirichletFamily(ExponentialFamily):
     """Dirichlet: η = concentration − 1, T(y) = log y, h = 1."""
 
-    constructor = precise.Dirichlet
+    constructor = Dirichlet
     cancels = True
     names = ("concentration",)
     parameter_dims = (1,)

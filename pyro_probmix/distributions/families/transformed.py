@@ -10,7 +10,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from pyro_probmix.distributions import precise
+from pyro_probmix.distributions.corrected import AffineBeta
 from pyro_probmix.distributions.exponential_family import register_family
 from pyro_probmix.distributions.families.wrappers import TransformedFamily
 
@@ -42,7 +42,7 @@ class LogisticNormalFamily(_NamedTransformedFamily):
 class AffineBetaFamily(_NamedTransformedFamily):
     """AffineBeta of equal loc and scale: the Beta's natural form in (y − loc)/scale, h = 1/scale."""
 
-    constructor = precise.AffineBeta
+    constructor = AffineBeta
 
     def build(self, p: Any, parameters: Sequence[Tensor], **fixed: Any) -> Any:
         (affine,) = p.transforms  # as it was given: the attributes of p are tensors of the default dtype

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 from torch.nn.functional import logsigmoid, softplus
 
-from pyro_probmix.distributions import precise
+from pyro_probmix.distributions.corrected import Binomial, ExtendedBinomial, GammaPoisson, Multinomial, NegativeBinomial
 from pyro_probmix.distributions.exponential_family import (
     ExponentialFamily,
     blank_member,
@@ -21,8 +21,9 @@ from pyro_probmix.distributions.exponential_family import (
     restore_members,
     validates,
 )
-from pyro_probmix.distributions.families._numerics import expected_log_gamma, inverse_softplus, malmsten_integral
+from pyro_probmix.distributions.families._numerics import expected_log_gamma, malmsten_integral
 from pyro_probmix.distributions.families.discrete import BernoulliFamily, CategoricalFamily, _categorical
+from pyro_probmix.ops.special import inverse_softplus
 
 __all__ = [
     "BinomialFamily",
@@ -38,7 +39,7 @@ __all__ = [
 class BinomialFamily(BernoulliFamily):
     """Binomial of equal total_count n: η = logits, T(y) = y, h(y) = n choose y."""
 
-    constructor = precise.Binomial
+    constructor = Binomial
     cancels = True
     fixed = ("total_count",)
 
@@ -68,7 +69,7 @@ class BinomialFamily(BernoulliFamily):
 class ExtendedBinomialFamily(BinomialFamily):
     """ExtendedBinomial of equal total_count n ≥ 0: the Binomial's natural form, h being zero off 0, ..., n."""
 
-    constructor = precise.ExtendedBinomial
+    constructor = ExtendedBinomial
 
     def check(self, p: Any) -> None:
         if validates(p) and (p.total_count < 0).any():
@@ -86,7 +87,7 @@ class ExtendedBinomialFamily(BinomialFamily):
 class MultinomialFamily(CategoricalFamily):
     """Multinomial of equal total_count n: η = logits (normalised), T(y) = y, h(y) = n!/∏ yᵢ!."""
 
-    constructor: ClassVar[Any] = precise.Multinomial
+    constructor: ClassVar[Any] = Multinomial
     cancels = True
     fixed = ("total_count",)
 
@@ -175,7 +176,7 @@ class GeometricFamily(_WaitingFamily):
 class NegativeBinomialFamily(_WaitingFamily):
     """NegativeBinomial of equal total_count n: η = log probs, T(y) = y, h(y) = Γ(n + y)/(y! Γ(n))."""
 
-    constructor = precise.NegativeBinomial
+    constructor = NegativeBinomial
     cancels = True
     names = ("logits",)
     fixed = ("total_count",)
@@ -206,7 +207,7 @@ class NegativeBinomialFamily(_WaitingFamily):
 class GammaPoissonFamily(_WaitingFamily):
     """GammaPoisson of equal concentration n: η = −log(1 + rate), T(y) = y, h(y) = Γ(n + y)/(y! Γ(n))."""
 
-    constructor = precise.GammaPoisson
+    constructor = GammaPoisson
     cancels = True
     names = ("rate",)
     fixed = ("concentration",)

@@ -14,9 +14,9 @@ from torch.distributions.transforms import _InverseTransform
 from torch.distributions.utils import lazy_property
 
 from pyro_probmix._checks import at_index
-from pyro_probmix.distributions._arguments import broadcast_shapes, expanded
+from pyro_probmix.distributions.components import broadcast_shapes, expanded
+from pyro_probmix.distributions.corrected import corrected
 from pyro_probmix.distributions.exponential_family import at_hand, validates
-from pyro_probmix.distributions.families._corrected import corrected
 from pyro_probmix.distributions.held_tensors import map_tensors
 
 __all__ = ["check_present", "present"]

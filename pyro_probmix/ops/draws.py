@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.distributions import Beta, Dirichlet, Exponential, Gamma, Laplace, VonMises
+from torch.special import i0e, i1e
 
-from pyro_probmix.distributions.families.circular import _mean_length
 from pyro_probmix.ops.blocks import unbatch
 
 __all__ = [
@@ -133,7 +133,7 @@ def _slope(angle: Tensor, concentration: Tensor) -> Tensor:
     nodes, weights = _gauss_legendre(angle.device)
     step = half * (1 + nodes)
     ratio = torch.exp(-2 * kappa * torch.sin(start + 0.5 * step) * torch.sin(0.5 * step))
-    value = torch.cos(start + step) - _mean_length(kappa)
+    value = torch.cos(start + step) - i1e(kappa) / i0e(kappa)
     return angle.sign() * (half * weights * value * ratio).sum(-1)
 
 

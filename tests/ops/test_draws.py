@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from torch.func import jvp, vmap
 
-from pyro_probmix.distributions._reparametrized import (
+from pyro_probmix.models.lazy import rsample as rsample_any
+from pyro_probmix.ops.draws import (
     beta_rsample,
     dirichlet_rsample,
     exponential_rsample,
@@ -20,7 +21,6 @@ from pyro_probmix.distributions._reparametrized import (
     laplace_rsample,
     von_mises_rsample,
 )
-from pyro_probmix.models.lazy import rsample as rsample_any
 
 CONCENTRATIONS = [1e-3, 0.3, 1.0, 5.0, 30.0, 300.0]
 

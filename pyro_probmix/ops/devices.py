@@ -1,4 +1,4 @@
-"""Numbers that a distribution is made with, on another device."""
+"""Numbers beside the host: double precision where a device lacks it, no copy that the host would wait for."""
 
 from __future__ import annotations
 
@@ -11,7 +11,14 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["filled_numbers"]
+__all__ = ["double", "filled_numbers"]
+
+
+def double(value: Any) -> Any:
+    """A tensor in double precision: where it is, or on the CPU if its device has none; else what is given."""
+    if not isinstance(value, Tensor):
+        return value
+    return value.double() if value.device.type != "mps" else value.to("cpu", torch.float64)
 
 
 def filled_numbers(like: Tensor) -> AbstractContextManager[Any]:

@@ -8,7 +8,7 @@ from numbers import Real
 import torch
 from torch import Tensor
 
-from pyro_probmix.distributions._arguments import Components, Weights
+from pyro_probmix.distributions.components import Components, Weights
 from pyro_probmix.distributions.numerical import NumericalDistribution
 
 __all__ = ["HolderPool"]

@@ -19,11 +19,10 @@ from torch.distributions import (
     VonMises,
 )
 
-from pyro_probmix.distributions._arguments import reference_tensor
+from pyro_probmix.distributions.corrected import AffineBeta, corrected
 from pyro_probmix.distributions.exponential_family import plain
-from pyro_probmix.distributions.families._corrected import corrected
+from pyro_probmix.distributions.held_tensors import reference_tensor
 from pyro_probmix.distributions.linear_pooling import LinearPool
-from pyro_probmix.distributions.precise import AffineBeta, precise
 
 __all__ = ["at_rows", "bounds", "has_own_support", "in_double", "landmarks"]
 
@@ -35,7 +34,7 @@ PARAMETERLESS = torch.distributions.ExpTransform, torch.distributions.SigmoidTra
 MASKING = torch.distributions.FisherSnedecor, torch.distributions.StudentT
 
 # Modules of distributions that hold nothing but their parameters.
-KNOWN = "torch.", "pyro.", corrected.__module__, precise.__module__
+KNOWN = "torch.", "pyro.", corrected.__module__
 
 # What has no support of its own, as PyTorch takes that of the last transform, whatever it is applied to; or has it in
 # single precision, as Pyro's AffineBeta of numbers.

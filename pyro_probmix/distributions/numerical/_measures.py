@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from pyro_probmix.distributions._quadrature import (
+from pyro_probmix.distributions.exponential_family import differentiated
+from pyro_probmix.distributions.numerical._quadrature import (
     FIXED_POINTS,
     NODES,
     Grid,
@@ -22,7 +23,6 @@ from pyro_probmix.distributions._quadrature import (
     fixed_grid,
     positions,
 )
-from pyro_probmix.distributions.exponential_family import differentiated
 from pyro_probmix.ops.blocks import has_memory
 
 __all__ = ["Counting", "Lebesgue", "Measure", "Rule"]

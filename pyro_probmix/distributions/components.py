@@ -1,36 +1,30 @@
-"""Checks of the components and the weights of a pool."""
+"""What pools of any kind are made of, components and weights, and what they have in common."""
 
 from __future__ import annotations
 
 import copy
+from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from numbers import Real
 from typing import Any
 
 import torch
-from pyro.distributions import MaskedDistribution
+from pyro.distributions import MaskedDistribution, TorchDistribution
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
-from pyro_probmix.distributions.exponential_family import (
-    equal_values,
-    exponential_family,
-    is_exponential_family,
-    plain,
-)
-from pyro_probmix.distributions.held_tensors import held_tensors
+from pyro_probmix.distributions.exponential_family import plain
+from pyro_probmix.distributions.supports import same_constraint
 
 __all__ = [
     "Components",
+    "Pool",
     "Weights",
     "broadcast_batch",
     "broadcast_shapes",
     "check_support",
-    "common_reference",
     "expanded",
     "expanded_shape",
-    "reference_tensor",
-    "same_constraint",
     "split_weights",
     "sum_tolerance",
     "tuple_of_distributions",
@@ -39,6 +33,26 @@ __all__ = [
 
 Components = Sequence[Distribution] | Distribution
 Weights = Tensor | Sequence[float | Tensor]
+
+
+class Pool(TorchDistribution):
+    """A distribution made of others: of no parameters of its own, whose draws have a gradient if theirs allow it."""
+
+    arg_constraints: dict[str, constraints.Constraint] = {}
+    _chosen: bool | None = None
+
+    @abstractmethod
+    def can_rsample(self) -> bool:
+        """Whether draws can have a gradient."""
+
+    @property
+    def has_rsample(self) -> bool:  # type: ignore[override]
+        """Whether draws have a gradient: where they can, unless Pyro's ``has_rsample_`` has said otherwise."""
+        return self.can_rsample() if self._chosen is None else self._chosen
+
+    @has_rsample.setter
+    def has_rsample(self, value: bool) -> None:
+        self._chosen = value
 
 
 def tuple_of_distributions(components: Any) -> tuple[Distribution, ...]:
@@ -108,31 +122,6 @@ def check_support(members: Sequence[Any], validate: bool) -> None:
     for k, member in enumerate(members):
         if not same_constraint(member.support, first, validate):
             raise ValueError(f"components: expected one support, got {first} and, at index {k}, {member.support}")
-
-
-def reference_tensor(members: Sequence[Any]) -> Tensor:
-    """A tensor with the device of the components and the dtype of their pool."""
-    return common_reference(t for m in members for t in _parameters(_innermost(m)))
-
-
-def common_reference(tensors: Iterable[Any]) -> Tensor:
-    """A tensor with the device of these tensors and the dtype of the floating ones together."""
-    found = list(tensors)
-    dtypes = {t.dtype for t in found if t.is_floating_point()} or {torch.get_default_dtype()}
-    dtype = dtypes.pop()
-    for other in dtypes:
-        dtype = torch.promote_types(dtype, other)
-    return torch.empty((), dtype=dtype, device=found[0].device if found else None)
-
-
-def _parameters(p: Any) -> Iterable[Tensor]:
-    # A distribution may also hold what it keeps in another precision.
-    return exponential_family(p).parameters(p) if is_exponential_family(p) else held_tensors(p)
-
-
-def _innermost(p: Any) -> Any:
-    p = plain(p)
-    return _innermost(p.base_dist) if hasattr(p, "base_dist") else p
 
 
 def split_weights(
@@ -221,23 +210,3 @@ def _check_values(weights: Tensor, tolerance: float | None) -> None:
 
 def _index(index: list[int]) -> str:
     return str(index[0] if len(index) == 1 else tuple(index))
-
-
-def same_constraint(a: Any, b: Any, validate: bool = False) -> bool:
-    """Whether two supports are the same, a boundary of no mass aside.
-
-    Bounds that are tensors are compared where they can be read, which one waits for only where ``validate`` says so.
-    """
-    if a is b:
-        return True
-    half_lines = constraints.greater_than, constraints.greater_than_eq
-    if type(a) is not type(b) and not (isinstance(a, half_lines) and isinstance(b, half_lines)):
-        return False
-    left, right = vars(a), vars(b)
-    return left.keys() == right.keys() and all(_same_value(left[name], right[name], validate) for name in left)
-
-
-def _same_value(a: Any, b: Any, validate: bool) -> bool:
-    if isinstance(a, Tensor) or isinstance(b, Tensor):
-        return equal_values(a, b, wait=validate) is not False
-    return same_constraint(a, b, validate) if isinstance(a, constraints.Constraint) else bool(a == b)

@@ -1,32 +1,59 @@
-"""Distributions whose density or draws are wrong in PyTorch or Pyro, put right: what pools are made of."""
+"""Distributions whose density or draws are wrong or imprecise in PyTorch or Pyro, put right: what pools are made of.
+
+A class here stands for those of PyTorch and Pyro of the same name, and is Pyro's in all but what it mends:
+:func:`corrected` makes a distribution one of it, whatever it is wrapped in. The first ones have a wrong formula or
+sampler, each in its own way. Those of large parameters and counts have a log-density that is a difference of numbers as
+large as y log y, of which single precision loses most of a nat at a million counts: it is computed in double precision.
+"""
 
 from __future__ import annotations
 
-import copy
+import inspect
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import pyro.distributions as dist
 import torch
 from torch import Tensor
 from torch.distributions import Distribution, TransformedDistribution
+from torch.distributions.utils import logits_to_probs, probs_to_logits
 from torch.special import erfcx, i0e
 
-from pyro_probmix.distributions.families._numerics import log1mexp, log_sinhc, sinhc_curvature, sinhc_slope
 from pyro_probmix.distributions.log_space_beta import LogSpaceBeta
-from pyro_probmix.distributions.precise import PRECISE, precise
+from pyro_probmix.ops.devices import double, filled_numbers
+from pyro_probmix.ops.special import log1mexp, log_sinhc, sinhc_curvature, sinhc_slope
 
 __all__ = [
     "LKJ",
+    "AffineBeta",
+    "Beta",
+    "BetaBinomial",
+    "Binomial",
+    "Chi2",
     "ContinuousBernoulli",
+    "Dirichlet",
+    "DirichletMultinomial",
+    "ExtendedBetaBinomial",
+    "ExtendedBinomial",
+    "FisherSnedecor",
+    "Gamma",
+    "GammaPoisson",
+    "InverseGamma",
     "Kumaraswamy",
     "LKJCholesky",
+    "Multinomial",
+    "NegativeBinomial",
+    "Poisson",
     "ProjectedNormal",
     "SineBivariateVonMises",
+    "StudentT",
     "VonMises",
     "VonMises3D",
     "Weibull",
+    "ZeroInflatedDistribution",
+    "ZeroInflatedNegativeBinomial",
+    "ZeroInflatedPoisson",
     "corrected",
     "corrected_class",
 ]
@@ -44,26 +71,31 @@ DEPTH = 20
 
 def corrected_class(cls: Any) -> Any:
     """The class here of one of PyTorch's or Pyro's, or the class itself if nothing is wrong."""
-    return _RIGHT.get(cls, cls)
+    return _CORRECTED.get(cls, cls)
 
 
 def corrected(p: Any) -> Any:
     """``p`` with the density and the draws that its law has, parameters and wrappers being its own.
 
     Only what PyTorch or Pyro themselves define is changed, and nothing where nothing is wrong.
+
+    Example:
+        >>> y = torch.tensor(1e6)
+        >>> corrected(dist.Poisson(y)).log_prob(y), dist.Poisson(y).log_prob(y)
+        (tensor(-7.8267), tensor(-7.))
     """
-    if not isinstance(p, Distribution) or type(p) in _RIGHT.values():
+    if not isinstance(p, Distribution) or type(p) in _CORRECTED.values():
         return p
-    if type(p) in PRECISE:
-        return precise(p)
-    own = vars(p)
-    inner = {name: corrected(value) for name, value in own.items() if isinstance(value, Distribution)}
-    right = corrected_class(type(p))
+    own, right = vars(p), corrected_class(type(p))
+    inner = {}
+    if not issubclass(right, _InDouble):  # which is made of others, but computes by itself
+        inner = {name: corrected(value) for name, value in own.items() if isinstance(value, Distribution)}
     if right is type(p) and all(own[name] is value for name, value in inner.items()):
         return p
-    new = copy.copy(p)
-    new.__class__ = right
-    vars(new).update(inner)
+    new = right.__new__(right)
+    vars(new).update(own | inner)
+    if isinstance(new, ZeroInflatedDistribution):
+        new.settle()
     return new
 
 
@@ -346,20 +378,125 @@ class Weibull(dist.Weibull):
         return self.concentration.log() - self.scale.log() + below - ratio**self.concentration
 
 
-_RIGHT: dict[type, type] = {
-    torch.distributions.ContinuousBernoulli: ContinuousBernoulli,
-    torch.distributions.Kumaraswamy: Kumaraswamy,
-    torch.distributions.LKJCholesky: LKJCholesky,
-    torch.distributions.VonMises: VonMises,
-    torch.distributions.Weibull: Weibull,
-    dist.ContinuousBernoulli: ContinuousBernoulli,
-    dist.Kumaraswamy: Kumaraswamy,
-    dist.LKJ: LKJ,
-    dist.LKJCholesky: LKJCholesky,
-    dist.ProjectedNormal: ProjectedNormal,
-    dist.SineBivariateVonMises: SineBivariateVonMises,
-    dist.VonMises: VonMises,
-    dist.VonMises3D: VonMises3D,
-    dist.Weibull: Weibull,
-    **PRECISE,
+class _InDouble:
+    """A Pyro distribution that computes log_prob and entropy in double precision.
+
+    Attributes:
+        plain: Pyro's class.
+        names: the arguments that it is made of.
+    """
+
+    plain: ClassVar[Any]
+    names: ClassVar[list[str]]
+    is_sparse = False  # of PyTorch's Poisson, which has no such argument
+
+    def arguments(self: Any) -> dict[str, Any]:
+        """The arguments of the constructor that make it, with that of probs and logits which was given."""
+        if "logits" in self.names:
+            law = getattr(self, "_categorical", self)
+            name = "logits" if law._param is vars(law).get("logits") else "probs"  # the other may have been asked for
+            return {"total_count": self.total_count, name: law._param}
+        arguments = {name: getattr(self, name) for name in self.names}
+        if self.plain is dist.AffineBeta:  # as they were given: the attributes are tensors of the default dtype
+            arguments |= {name: getattr(self.transforms[0], name) for name in ("loc", "scale")}
+        return arguments
+
+    def log_prob(self: Any, value: Tensor) -> Tensor:
+        if self._validate_args:
+            self._validate_sample(value)
+        wide, like = self._in_double()
+        if wide is self:
+            return super().log_prob(value)  # type: ignore[misc,no-any-return]
+        log_prob = wide.log_prob(double(value))
+        wider = value.is_floating_point() and value.dtype.itemsize > like.dtype.itemsize
+        return log_prob.to(like.device, value.dtype if wider else like.dtype)  # type: ignore[no-any-return]
+
+    def entropy(self) -> Tensor:
+        wide, like = self._in_double()
+        if wide is self:
+            return super().entropy()  # type: ignore[misc,no-any-return]
+        return wide.entropy().to(like.device, like.dtype)  # type: ignore[no-any-return]
+
+    def _in_double(self) -> tuple[Any, Tensor]:
+        """Pyro's distribution in double precision, or this one if it is, and its first parameter."""
+        arguments = self.arguments()
+        like = next(t for t in arguments.values() if isinstance(t, Tensor) and t.is_floating_point())
+        if like.dtype == torch.float64:
+            return self, like
+        with filled_numbers(double(like)):
+            return self.plain(**{name: double(value) for name, value in arguments.items()}, validate_args=False), like
+
+
+def _in_double(plain: Any) -> Any:
+    names = [name for name in inspect.signature(plain.__init__).parameters if name not in ("self", "validate_args")]
+    return type(plain.__name__, (_InDouble, plain), {"__module__": __name__, "plain": plain, "names": names})
+
+
+AffineBeta = _in_double(dist.AffineBeta)
+Beta = _in_double(dist.Beta)
+BetaBinomial = _in_double(dist.BetaBinomial)
+Binomial = _in_double(dist.Binomial)
+Chi2 = _in_double(dist.Chi2)
+Dirichlet = _in_double(dist.Dirichlet)
+DirichletMultinomial = _in_double(dist.DirichletMultinomial)
+ExtendedBetaBinomial = _in_double(dist.ExtendedBetaBinomial)
+ExtendedBinomial = _in_double(dist.ExtendedBinomial)
+FisherSnedecor = _in_double(dist.FisherSnedecor)
+Gamma = _in_double(dist.Gamma)
+GammaPoisson = _in_double(dist.GammaPoisson)
+InverseGamma = _in_double(dist.InverseGamma)
+Multinomial = _in_double(dist.Multinomial)
+NegativeBinomial = _in_double(dist.NegativeBinomial)
+Poisson = _in_double(dist.Poisson)
+StudentT = _in_double(dist.StudentT)
+
+
+class ZeroInflatedDistribution(dist.ZeroInflatedDistribution):
+    """Pyro's, of a base whose log_prob is right, with the gate in the one form that was given.
+
+    Pyro keeps the other form too, once ``mean`` or ``sample`` has asked for it, and can no longer be expanded then.
+    """
+
+    def __init__(self, base_dist: Any, **gate: Any) -> None:
+        super().__init__(base_dist, **gate)
+        self.settle()
+
+    def settle(self) -> None:
+        """Makes what Pyro holds what this class holds: of the gate's forms, the one that it has held for longest."""
+        self.base_dist = corrected(self.base_dist)
+        _, *asked = [name for name in vars(self) if name in ("gate", "gate_logits")]
+        for name in asked:
+            del self.__dict__[name]
+
+    @property
+    def gate(self) -> Tensor:
+        return vars(self)["gate"] if "gate" in vars(self) else logits_to_probs(self.gate_logits, is_binary=True)
+
+    @gate.setter
+    def gate(self, value: Tensor) -> None:
+        self.__dict__["gate"] = value
+
+    @property
+    def gate_logits(self) -> Tensor:
+        return vars(self)["gate_logits"] if "gate_logits" in vars(self) else probs_to_logits(self.gate, is_binary=True)
+
+    @gate_logits.setter
+    def gate_logits(self, value: Tensor) -> None:
+        self.__dict__["gate_logits"] = value
+
+
+class ZeroInflatedPoisson(dist.ZeroInflatedPoisson, ZeroInflatedDistribution):
+    """As its base."""
+
+
+class ZeroInflatedNegativeBinomial(dist.ZeroInflatedNegativeBinomial, ZeroInflatedDistribution):
+    """As its base."""
+
+
+_CORRECTED: dict[type, Any] = {
+    getattr(home, name): globals()[name]
+    for name in __all__
+    for home in (torch.distributions, dist)
+    if hasattr(home, name)
 }
+"""From a class of PyTorch or Pyro to the one here, which has its name."""

@@ -1,0 +1,7 @@
+"""Pools of scalars of any families, normalised numerically."""
+
+from pyro_probmix.distributions.numerical.distribution import NUM_NODES, NumericalDistribution
+from pyro_probmix.distributions.numerical.holder import HolderPool
+from pyro_probmix.distributions.numerical.pool import NumericalPool, numerical_pool
+
+__all__ = ["NUM_NODES", "HolderPool", "NumericalDistribution", "NumericalPool", "numerical_pool"]
