@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from numbers import Real
 from typing import Any
 
@@ -16,6 +16,7 @@ __all__ = [
     "at_index",
     "check_choice",
     "check_finite",
+    "check_free",
     "check_integer",
     "check_number",
     "name_rows",
@@ -142,6 +143,18 @@ def check_choice(name: str, value: Any, choices: Iterable[Any]) -> None:
 
 def _quoted(value: Any) -> str:
     return f'"{value}"' if isinstance(value, str) else repr(value)
+
+
+def check_free(name: str, value: str, known: Mapping[str, Any], owner: Any) -> None:
+    """Refuse the name of another class or function; one that has been defined anew may have its old name.
+
+    Raises:
+        ValueError: Naming whose it is.
+    """
+    other = known.get(value, owner)
+    places = {f"{thing.__module__}.{thing.__qualname__}" for thing in (other, owner)}
+    if len(places) > 1:
+        raise ValueError(f'{name}: expected one that is free, got "{value}" of {other!r}')
 
 
 def as_size(name: str, value: Any) -> torch.Size:

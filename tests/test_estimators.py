@@ -218,8 +218,8 @@ def test_fitted_members_predict_whatever_the_settings_are_now(iris: Any) -> None
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"method": "mixop"}, "method: expected one of erm, mixup, .* got 'mixop'"),
-        ({"hidden_features": ()}, "network: expected one with a hidden layer for manifold_probmix"),
+        ({"method": "mixop"}, 'method: expected one of "erm", "mixup", .* got "mixop"'),
+        ({"hidden_features": ()}, "network: expected one with a hidden layer for ManifoldProbMix"),
         ({"alpha": 0}, "alpha: expected a positive number, got 0"),
         ({"beta": -1}, "beta: expected"),
         ({"num_members": 0}, "num_members: expected"),
@@ -227,7 +227,7 @@ def test_fitted_members_predict_whatever_the_settings_are_now(iris: Any) -> None
         ({"validation_fraction": 1.0}, r"validation_fraction: expected a number in \[0, 1\), got 1.0"),
         ({"validation_fraction": None}, r"validation_fraction: expected a number in \[0, 1\), got None"),
         ({"validation_fraction": 0.999}, "validation_fraction: expected one that leaves rows to train on, got 0.999"),
-        ({"method": None}, "method: expected one of erm, .* got None"),
+        ({"method": None}, 'method: expected one of "erm", .* got None'),
         ({"alpha": None}, "alpha: expected a positive number, got None"),
         ({"device": "nowhere"}, "device: expected one that is here, such as cpu, got 'nowhere'"),
         ({"num_neighbors": 500}, "num_neighbors: expected"),

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import pyro.distributions as dist
 from torch import Tensor
 
+from pyro_probmix import models
 from pyro_probmix.datasets import Dataset
 from pyro_probmix.experiments.protocol import ExperimentSettings
 from pyro_probmix.mixing import CompleteGraph, NearestNeighborGraph, SamplingGraph
@@ -24,14 +25,14 @@ class Method:
     Args:
         name: name of the model.
         fuses: the site that is fused.
-        model: its name for :func:`~pyro_probmix.models.assemble`.
+        model: its class, or its name for :func:`~pyro_probmix.models.assemble`.
         local: mixes nearest neighbours instead of any two rows.
         separate_variance: the variance of the embedding has a layer of its own, and both are half as wide.
     """
 
     name: str
     fuses: str
-    model: str
+    model: str | type[DensityModel]
     local: bool = False
     separate_variance: bool = False
 
@@ -66,32 +67,32 @@ class Method:
         return NearestNeighborGraph(x, num_neighbors=num_neighbors) if self.local else CompleteGraph(len(x))
 
 
-METHODS: dict[str, Method] = {
-    "erm": Method("ERM", "nothing", "erm"),
-    "mixup": Method("Mixup", "x", "mixup"),
-    "local_mixup": Method("Mixup", "x", "mixup", local=True),
-    "manifold_mixup": Method("Manifold Mixup", "h(x)", "manifold_mixup"),
-    "local_manifold_mixup": Method("Manifold Mixup", "h(x)", "manifold_mixup", local=True),
-    "probmix": Method("ProbMix", "p(y|x)", "probmix"),
-    "local_probmix": Method("ProbMix", "p(y|x)", "probmix", local=True),
-    "manifold_probmix": Method("Manifold ProbMix", "q(z|x)", "manifold_probmix"),
-    "local_manifold_probmix": Method("Manifold ProbMix", "q(z|x)", "manifold_probmix", local=True),
-    "manifold_probmix_separate_variance": Method(
-        "Manifold ProbMix*", "q(z|x)", "manifold_probmix", separate_variance=True
-    ),
-    "local_manifold_probmix_separate_variance": Method(
-        "Manifold ProbMix*", "q(z|x)", "manifold_probmix", local=True, separate_variance=True
-    ),
-}
+class _Columns(dict[str, Method]):
+    """The paper's columns. A method that has been registered besides is found by its name too, but not listed."""
+
+    def __missing__(self, name: str) -> Method:
+        registered = models.METHODS[name.removeprefix("local_")]
+        return Method(registered.label, registered.fuses, registered.model, name.startswith("local_"))
+
+
+METHODS = _Columns()
 """The methods by name, in the order of the paper's tables."""
 
+for _name in ("erm", "mixup", "manifold_mixup", "probmix", "manifold_probmix"):
+    METHODS[_name] = METHODS[_name]
+    if _name != "erm":
+        METHODS[f"local_{_name}"] = METHODS[f"local_{_name}"]
+for _name in ("manifold_probmix", "local_manifold_probmix"):
+    METHODS[f"{_name}_separate_variance"] = replace(METHODS[_name], name="Manifold ProbMix*", separate_variance=True)
 
-def select_methods(names: str, columns: Sequence[str] = tuple(METHODS)) -> tuple[str, ...]:
+
+def select_methods(names: str, columns: Sequence[str] | None = None) -> tuple[str, ...]:
     """The methods of a comma-separated list, in the order of the tables.
 
     Args:
         names: the list.
-        columns: the methods to choose from.
+        columns: the methods to choose from; default: the paper's, then those that have been registered besides, each
+            with its local variant.
 
     Raises:
         ValueError: if a name is unknown or the list is empty.
@@ -99,6 +100,9 @@ def select_methods(names: str, columns: Sequence[str] = tuple(METHODS)) -> tuple
     >>> select_methods("probmix, erm")
     ('erm', 'probmix')
     """
+    if columns is None:
+        others = [name for name in models.METHODS if name not in METHODS]
+        columns = [*METHODS, *(column for name in others for column in (name, f"local_{name}"))]
     chosen = {name.strip() for name in names.split(",")} - {""}
     unknown = sorted(chosen - set(columns))
     if unknown or not chosen:

@@ -1,7 +1,7 @@
 """Model and guide pairs: a conditional density model, and the site of it that is fused."""
 
 from pyro_probmix._random import seeded
-from pyro_probmix.models.assembly import assemble
+from pyro_probmix.models.assembly import METHODS, RegisteredMethod, assemble, register_method
 from pyro_probmix.models.density_model import DensityModel
 from pyro_probmix.models.guide import Guide
 from pyro_probmix.models.methods import ERM, ManifoldMixup, ManifoldProbMix, Mixup, ProbMix
@@ -12,6 +12,7 @@ from pyro_probmix.models.rescaling import rescaled
 
 __all__ = [
     "ERM",
+    "METHODS",
     "DensityModel",
     "Guide",
     "ManifoldMixup",
@@ -22,8 +23,10 @@ __all__ = [
     "Mixup",
     "PosteriorGuide",
     "ProbMix",
+    "RegisteredMethod",
     "assemble",
     "mix",
+    "register_method",
     "rescaled",
     "seeded",
 ]

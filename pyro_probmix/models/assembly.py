@@ -1,23 +1,83 @@
-"""The methods' models from the layers of one network."""
+"""The registry of methods: each makes its model from the layers of one network."""
 
 from __future__ import annotations
 
-from typing import Any, cast
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from torch import nn
 
+from pyro_probmix._checks import check_choice, check_free
 from pyro_probmix.mixing import LabelVicinity, NormalVicinity, Vicinity
 from pyro_probmix.models.density_model import DensityModel
-from pyro_probmix.models.methods import ERM, ManifoldMixup, ManifoldProbMix, Mixup, ProbMix
-from pyro_probmix.nn import CategoricalLikelihood, NormalEmbedding
+from pyro_probmix.nn import CategoricalLikelihood
 
-__all__ = ["assemble"]
+__all__ = ["METHODS", "RegisteredMethod", "assemble", "register_method"]
 
-_METHODS = "erm", "mixup", "manifold_mixup", "probmix", "manifold_probmix"
+Model = TypeVar("Model", bound=type[DensityModel])
+
+
+@dataclass(frozen=True)
+class RegisteredMethod:
+    """A method that has a name.
+
+    Args:
+        model: the class of its models.
+        label: how tables show it.
+        fuses: the site that is fused, as tables show it.
+    """
+
+    model: Any
+    label: str
+    fuses: str
+
+
+METHODS: dict[str, RegisteredMethod] = {}
+"""The methods by name, in the order in which they have been registered."""
+
+
+def register_method(name: str, *, label: str | None = None, fuses: str = "") -> Callable[[Model], Model]:
+    """Class decorator: :func:`assemble`, the estimators, the experiments and the command know the method by this name.
+
+    The class says by ``from_network(network, likelihood, **options)`` how its model is made from the layers of one
+    network. The options are ``coefficient``, the law of λ; ``vicinity``, of β; ``embedding_dim`` and
+    ``separate_variance``, as for :func:`assemble`. A method names those that it uses, and takes the others as ``**_``.
+
+    Args:
+        name: an identifier. A name that begins with ``local_`` means the method on the nearest-neighbour graph.
+        label: how tables show it; default: its name, with spaces.
+        fuses: the site that is fused, as tables show it.
+
+    Raises:
+        TypeError: if the class is no :class:`~pyro_probmix.models.DensityModel` with a ``from_network``.
+        ValueError: if the name is no such identifier, or another class has it.
+
+    Example:
+        >>> @register_method("third_layer", fuses="h₃(x)")
+        ... class ThirdLayer(pm.ManifoldMixup):
+        ...     @classmethod
+        ...     def from_network(cls, network, likelihood, *, coefficient, **_):
+        ...         return cls(network[:6], network[6:], likelihood, coefficient)
+        >>> model = pm.ProbMixRegressor("third_layer", hidden_features=(64, 32, 8))
+        >>> del METHODS["third_layer"]
+    """
+    if not (isinstance(name, str) and name.isidentifier()) or name.startswith("local_"):
+        raise ValueError(f'name: expected an identifier that does not begin with "local_", got {name!r}')
+
+    def register(model: Model) -> Model:
+        if not (isinstance(model, type) and issubclass(model, DensityModel) and hasattr(model, "from_network")):
+            raise TypeError(f"{name}: expected a class of models with from_network, got {model!r}")
+        check_free("name", name, {key: method.model for key, method in METHODS.items()}, model)
+        METHODS[name] = RegisteredMethod(model, label or name.replace("_", " ").capitalize(), fuses)
+        return model
+
+    return register
 
 
 def assemble(
-    method: str,
+    method: str | type[DensityModel],
     network: nn.Sequential,
     embedding_dim: int,
     likelihood: nn.Module,
@@ -33,7 +93,8 @@ def assemble(
     Normal embedding, which lives on the whole line, before it.
 
     Args:
-        method: ``"erm"``, ``"mixup"``, ``"manifold_mixup"``, ``"probmix"`` or ``"manifold_probmix"``.
+        method: ``"erm"``, ``"mixup"``, ``"manifold_mixup"``, ``"probmix"``, ``"manifold_probmix"``, or another one of
+            :data:`METHODS`; or the class.
         network: an :class:`~pyro_probmix.nn.MLP`, with a hidden layer for a manifold method; or other layers, an
             encoder and its activation first.
         embedding_dim: width of the first layer.
@@ -58,30 +119,22 @@ def assemble(
         >>> model.encoder.event_shape
         torch.Size([128])
     """
-    if method not in _METHODS:
-        raise ValueError(f"method: expected one of {', '.join(_METHODS)}, got {method!r}")
-    if separate_variance and method != "manifold_probmix":
-        raise ValueError(f"separate_variance: expected False for {method}, whose embedding has no variance, got True")
-    if method.startswith("manifold"):
-        if len(network) < 3:
-            raise ValueError(f"network: expected one with a hidden layer for {method}, got {len(network)} layers")
-        width = getattr(network[0], "out_features", embedding_dim)
-        if width != embedding_dim:
-            raise ValueError(f"embedding_dim: expected {width}, the width of the first layer, got {embedding_dim}")
-    vicinity = _vicinity(beta, likelihood)
-    if method == "erm":
-        return ERM(network, likelihood)
-    if method == "mixup":
-        return Mixup(network, likelihood, coefficient=coefficient)
-    if method == "manifold_mixup":
-        return ManifoldMixup(network[:2], network[2:], likelihood, coefficient=coefficient)
-    if method == "probmix":
-        return ProbMix(network, likelihood, coefficient=coefficient, vicinity=vicinity)
-    variance_network = None
-    if separate_variance:
-        variance_network = nn.Linear(cast("nn.Linear", network[0]).in_features, embedding_dim)
-    embedding = NormalEmbedding(network[:1], embedding_dim, variance_network)
-    return ManifoldProbMix(embedding, network[1:], likelihood, coefficient=coefficient, vicinity=vicinity)
+    model: Any = method
+    if not isinstance(method, type):
+        check_choice("method", method, METHODS)
+        model = METHODS[method].model
+    if separate_variance and "separate_variance" not in inspect.signature(model.from_network).parameters:
+        raise ValueError(
+            f"separate_variance: expected False for {model.__name__}, whose embedding has no variance, got True"
+        )
+    return model.from_network(
+        network,
+        likelihood,
+        coefficient=coefficient,
+        vicinity=_vicinity(beta, likelihood),
+        embedding_dim=embedding_dim,
+        separate_variance=separate_variance,
+    )
 
 
 def _vicinity(beta: float, likelihood: nn.Module) -> Vicinity:

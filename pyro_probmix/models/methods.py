@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import pyro.distributions as dist
 import torch
@@ -19,13 +19,15 @@ from pyro_probmix.distributions import (
 from pyro_probmix.distributions.exponential_family import set_validation
 from pyro_probmix.distributions.held_tensors import reference_tensor
 from pyro_probmix.mixing import Vicinity, default_vicinity
+from pyro_probmix.models.assembly import register_method
 from pyro_probmix.models.density_model import DensityModel
 from pyro_probmix.models.mixing import Fusion, Labels, Mixing, Per, check_poolable
-from pyro_probmix.nn import DistributionEmbedding, Likelihood
+from pyro_probmix.nn import DistributionEmbedding, Likelihood, NormalEmbedding
 
 __all__ = ["ERM", "ManifoldMixup", "ManifoldProbMix", "Mixup", "ProbMix"]
 
 
+@register_method("erm", label="ERM", fuses="nothing")
 class ERM(DensityModel):
     r"""Empirical risk minimisation (eq. 4): nothing is fused, :math:`-\frac1n\sum_i \log p_\theta(y_i|x_i)`.
 
@@ -52,7 +54,12 @@ class ERM(DensityModel):
             mixing = _mixing(None, likelihood, dist.Delta(torch.tensor(1.0)), vicinity, labels)
         super().__init__(None, network, likelihood, mixing)
 
+    @classmethod
+    def from_network(cls, network: nn.Sequential, likelihood: nn.Module, **_: Any) -> ERM:
+        return cls(network, likelihood)
 
+
+@register_method("mixup", fuses="x")
 class Mixup(DensityModel):
     r"""Mixup (eqs. 8-10): the input is interpolated, :math:`\tilde x = \lambda x_i + (1-\lambda) x_j`.
 
@@ -88,7 +95,12 @@ class Mixup(DensityModel):
     ) -> None:
         super().__init__(None, network, likelihood, _mixing("x", likelihood, coefficient, vicinity, labels, per))
 
+    @classmethod
+    def from_network(cls, network: nn.Sequential, likelihood: nn.Module, *, coefficient: Any, **_: Any) -> Mixup:
+        return cls(network, likelihood, coefficient=coefficient)
 
+
+@register_method("manifold_mixup", label="Manifold Mixup", fuses="h(x)")
 class ManifoldMixup(DensityModel):
     r"""Manifold mixup (eqs. 27-28): a deterministic embedding is interpolated.
 
@@ -133,7 +145,15 @@ class ManifoldMixup(DensityModel):
         mixing = _mixing("embedding", likelihood, coefficient, vicinity, labels, per)
         super().__init__(encoder, decoder, likelihood, mixing)
 
+    @classmethod
+    def from_network(
+        cls, network: nn.Sequential, likelihood: nn.Module, *, coefficient: Any, embedding_dim: int, **_: Any
+    ) -> ManifoldMixup:
+        _check_layers(cls, network, embedding_dim)
+        return cls(network[:2], network[2:], likelihood, coefficient=coefficient)
 
+
+@register_method("probmix", label="ProbMix", fuses="p(y|x)")
 class ProbMix(DensityModel):
     r"""ProbMix (eqs. 12-18): the likelihoods are pooled.
 
@@ -175,7 +195,14 @@ class ProbMix(DensityModel):
         mixing = _mixing("y", likelihood, coefficient, vicinity, labels, per, fusion, likelihood)
         super().__init__(None, network, likelihood, mixing)
 
+    @classmethod
+    def from_network(
+        cls, network: nn.Sequential, likelihood: nn.Module, *, coefficient: Any, vicinity: Vicinity, **_: Any
+    ) -> ProbMix:
+        return cls(network, likelihood, coefficient=coefficient, vicinity=vicinity)
 
+
+@register_method("manifold_probmix", label="Manifold ProbMix", fuses="q(z|x)")
 class ManifoldProbMix(DensityModel):
     r"""M-ProbMix (eqs. 19-24): embedding densities are pooled.
 
@@ -226,6 +253,34 @@ class ManifoldProbMix(DensityModel):
         density = embedding.family if isinstance(embedding, DistributionEmbedding) else None
         mixing = _mixing("embedding", likelihood, coefficient, vicinity, labels, per, fusion, density)
         super().__init__(embedding, decoder, likelihood, mixing, propagate)
+
+    @classmethod
+    def from_network(
+        cls,
+        network: nn.Sequential,
+        likelihood: nn.Module,
+        *,
+        coefficient: Any,
+        vicinity: Vicinity,
+        embedding_dim: int,
+        separate_variance: bool = False,
+        **_: Any,
+    ) -> ManifoldProbMix:
+        _check_layers(cls, network, embedding_dim)
+        variance_network = None
+        if separate_variance:
+            variance_network = nn.Linear(cast("nn.Linear", network[0]).in_features, embedding_dim)
+        embedding = NormalEmbedding(network[:1], embedding_dim, variance_network)
+        return cls(embedding, network[1:], likelihood, coefficient=coefficient, vicinity=vicinity)
+
+
+def _check_layers(method: type, network: nn.Sequential, embedding_dim: int) -> None:
+    """Refuses a network without a hidden layer, or of another width."""
+    if len(network) < 3:
+        raise ValueError(f"network: expected one with a hidden layer for {method.__name__}, got {len(network)} layers")
+    width = getattr(network[0], "out_features", embedding_dim)
+    if width != embedding_dim:
+        raise ValueError(f"embedding_dim: expected {width}, the width of the first layer, got {embedding_dim}")
 
 
 def _mixing(

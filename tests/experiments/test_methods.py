@@ -69,8 +69,8 @@ def test_unknown_methods_list_the_legal_ones(names, got):
 @pytest.mark.parametrize(
     ("method", "change", "message"),
     [
-        ("manifold_mixop", {}, "method: expected one of erm, .*, got 'manifold_mixop'"),
-        ("probmix", {"separate_variance": True}, "separate_variance: expected False for probmix"),
+        ("manifold_mixop", {}, 'method: expected one of "erm", .*, got "manifold_mixop"'),
+        ("probmix", {"separate_variance": True}, "separate_variance: expected False for ProbMix"),
         ("manifold_probmix", {"embedding_dim": 7}, "embedding_dim: expected 8, the width of the first layer, got 7"),
         ("erm", {"beta": -1.0}, "beta: expected"),
     ],
