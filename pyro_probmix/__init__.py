@@ -1,6 +1,6 @@
 """Conditional density estimation with mixup on statistical manifolds, in Pyro."""
 
-from pyro_probmix import distributions, mixing, models, nn, training
+from pyro_probmix import distributions, evaluation, mixing, models, nn, training
 from pyro_probmix._version import __version__
 from pyro_probmix.distributions import (
     ExpandedBeta,
@@ -74,6 +74,7 @@ __all__ = [
     "distributions",
     "entropy",
     "evaluate",
+    "evaluation",
     "fit",
     "fit_replicas",
     "kl_divergence",

@@ -1,25 +1,142 @@
-"""Scores of a predictive density on held-out labels."""
+"""The registry of metrics: scores of a predictive density on held-out labels."""
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
 
 import torch
 from pyro.distributions import MaskedDistribution
 from torch import Tensor
 from torch.distributions import constraints
 
-from pyro_probmix._checks import name_rows
+from pyro_probmix._checks import check_choice, check_free, name_rows
 from pyro_probmix.distributions import LinearPool
 from pyro_probmix.distributions.supports import is_circular, of_one
 from pyro_probmix.mixing.batches import fill_missing
 from pyro_probmix.ops.autocast import without_autocast
 
-__all__ = ["evaluate"]
+__all__ = ["METRICS", "Metric", "evaluate", "register_metric"]
+
+Score = Callable[[Any, Tensor], Tensor | float | None]
+Function = TypeVar("Function", bound=Score)
+
+_UNITS = {"nats": "nats", "y": "units of the target", "y²": "squared units of the target", "": ""}
 
 
-def evaluate(p: Any, y: Tensor) -> dict[str, float]:
-    r"""Negative log-likelihood, and root-mean-square error or accuracy, of a predictive density.
+@dataclass(frozen=True)
+class Metric:
+    """A metric that has a name; :func:`register_metric` says what its fields are."""
+
+    name: str
+    function: Score
+    units: str
+    better: str
+    label: str
+    root: bool
+    default: bool
+
+    def rescaled(self, value: float, scale: float) -> float:
+        """Its value for labels that are ``scale`` times as large, the density being that of these."""
+        if self.units == "nats":
+            return value + math.log(scale)
+        return value * {"": 1.0, "y": scale, "y²": scale**2}[self.units]
+
+    @property
+    def lower_is_better(self) -> bool:
+        """Whether lower values are better."""
+        return self.better == "lower"
+
+    @property
+    def heading(self) -> str:
+        """Its name in a table."""
+        return f"{self.label} (nats)" if self.units == "nats" else self.label
+
+    @property
+    def axis(self) -> str:
+        """Its name along an axis."""
+        return f"{self.label} ({_UNITS[self.units]}), {self.better} is better".replace(" ()", "")
+
+
+METRICS: dict[str, Metric] = {}
+"""The metrics by name, in the order in which they have been registered."""
+
+
+def register_metric(
+    name: str,
+    *,
+    units: Literal["nats", "y", "y²", ""] = "",
+    better: Literal["lower", "higher"] = "lower",
+    label: str | None = None,
+    root: bool = False,
+    default: bool = True,
+) -> Callable[[Function], Function]:
+    """Function decorator: :func:`evaluate`, and tables and figures of experiments, know the metric by this name.
+
+    The function takes a predictive distribution and labels, as :func:`evaluate` does, without masks. It returns what
+    is averaged over the labels, a number for each row or for each of its labels, or one number for all rows, which is
+    left out where rows are masked. It returns None, or raises ``NotImplementedError`` as a mean that is not known does,
+    where it has no meaning.
+
+    Args:
+        name: name of the metric.
+        units: of its values: ``"y"``, ``"y²"``, ``"nats"`` of the density of y, or ``""`` where the units of y do not
+            matter. They tell how a value for standardised labels becomes one in the units of the data.
+        better: ``"lower"`` or ``"higher"`` values.
+        label: how tables and axes show it; default: its name, in capitals.
+        root: whether it is the square root of the average.
+        default: whether :func:`evaluate` gives it unasked.
+
+    Raises:
+        ValueError: if ``units`` or ``better`` is unknown, or another function has the name.
+
+    Example:
+        >>> @register_metric("absolute_error", units="y")
+        ... def absolute_error(p, y):
+        ...     return (y - p.mean).abs()
+        >>> evaluate(dist.Normal(torch.zeros(2), 1.0), torch.tensor([1.0, -1.0]))
+        {'nll': 1.418..., 'rmse': 1.0, 'absolute_error': 1.0}
+        >>> del METRICS["absolute_error"]
+    """
+    check_choice("units", units, _UNITS)
+    check_choice("better", better, ("lower", "higher"))
+
+    def register(function: Function) -> Function:
+        check_free("name", name, {key: metric.function for key, metric in METRICS.items()}, function)
+        METRICS[name] = Metric(name, function, units, better, label or name.upper(), root, default)
+        return function
+
+    return register
+
+
+@register_metric("nll", units="nats")
+def _surprise(p: Any, y: Tensor) -> Tensor:
+    return -p.log_prob(y)
+
+
+@register_metric("accuracy", better="higher", label="accuracy")
+def _correct(p: Any, y: Tensor) -> Tensor | None:
+    """Which class labels are the most probable one; None if y is no class label."""
+    if not _has_classes(p):
+        return None
+    support = of_one(p.support)
+    if support is constraints.boolean:
+        return ((p.mean > 0.5) == (y > 0.5)) & ~p.mean.isnan()
+    if support is constraints.one_hot:
+        return (p.mean.argmax(-1) == y.argmax(-1)) & ~p.mean.isnan().any(-1)
+    return _class_probabilities(p).argmax(-1) == y
+
+
+@register_metric("mse", units="y²", default=False)
+@register_metric("rmse", units="y", root=True)
+def _squared_error(p: Any, y: Tensor) -> Tensor | None:
+    return None if _has_classes(p) or is_circular(p) else (y.cpu().double() - p.mean.cpu().double()).square()
+
+
+def evaluate(p: Any, y: Tensor, metrics: Iterable[str | Metric] | None = None) -> dict[str, float]:
+    r"""Negative log-likelihood, root-mean-square error or accuracy, and other metrics of a predictive density.
 
     :math:`\mathrm{nll} = -\frac1N\sum_i \log p(y_i|x_i)`; for numbers and counts
     :math:`\mathrm{rmse} = \sqrt{\frac1{ND}\sum_{i,d} (y_{id} - \mathbb{E}[y_{id}|x_i])^2}`, for classes the share of
@@ -29,14 +146,17 @@ def evaluate(p: Any, y: Tensor) -> dict[str, float]:
     Args:
         p: predictive distribution of batch shape ``(N,)``.
         y: labels, of shape ``(N,) + p.event_shape``, one-hot where ``p`` is.
+        metrics: names of :data:`METRICS`; default: ``"nll"``, ``"rmse"`` and ``"accuracy"``, and what has been
+            registered besides.
 
     Returns:
-        ``{"nll": nats, "rmse": units of y}``, ``{"nll": nats, "accuracy": share}`` or ``{"nll": nats}``.
+        ``{"nll": nats, "rmse": units of y}``, ``{"nll": nats, "accuracy": share}`` or ``{"nll": nats}``, and what has
+        been registered besides and has a meaning for ``p``.
 
     Raises:
         TypeError: if ``p`` is not a distribution, or ``y`` no tensor.
-        ValueError: if the shapes do not match, there are no labels, some are outside the support of ``p``, or single
-            outputs of a row are masked.
+        ValueError: if the shapes do not match, there are no labels, some are outside the support of ``p``, single
+            outputs of a row are masked, or a metric is unknown.
 
     Example:
         >>> evaluate(dist.Normal(torch.zeros(2), 1.0), torch.tensor([1.0, -1.0]))
@@ -49,6 +169,7 @@ def evaluate(p: Any, y: Tensor) -> dict[str, float]:
     expected = p.batch_shape + p.event_shape
     if y.shape != expected:
         raise ValueError(f"y: expected shape {tuple(expected)}, got {tuple(y.shape)}")
+    chosen = [_metric(metric) for metric in metrics] if metrics is not None else METRICS.values()
     p, seen = _unmasked(p)
     if y.numel() == 0 or not bool(seen.any()):
         raise ValueError("y: expected at least one label, got none")
@@ -58,13 +179,31 @@ def evaluate(p: Any, y: Tensor) -> dict[str, float]:
         _check_support(p, y)
         if of_one(p.support) is constraints.boolean and not y.is_floating_point():
             y = y.to(p.mean.dtype)  # PyTorch's Bernoulli takes no integers
-        scores = {"nll": -_mean(p.log_prob(y), seen)}
-        correct = _correct(p, y)
-        if correct is not None:
-            scores["accuracy"] = _mean(correct, seen)
-        elif not is_circular(p) and (mean := _expectation(p)) is not None:
-            scores["rmse"] = _mean((y.cpu().double() - mean.cpu().double()).square(), seen) ** 0.5
-    return scores
+        values = {m.name: _score(m, p, y, seen) for m in chosen if m.default or metrics is not None}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _metric(metric: str | Metric) -> Metric:
+    if isinstance(metric, Metric):
+        return metric
+    check_choice("metrics", metric, METRICS)
+    return METRICS[metric]
+
+
+def _score(metric: Metric, p: Any, y: Tensor, seen: Tensor) -> float | None:
+    """The metric over the rows that are seen, or None where it has no meaning."""
+    try:
+        found = metric.function(p, y)
+    except NotImplementedError:  # of a mean that is not known
+        return None
+    if found is None:
+        return None
+    values = torch.as_tensor(found).cpu().double()
+    if values.shape[: seen.dim()] == seen.shape:
+        values = values[seen]
+    elif not bool(seen.all()):
+        return None
+    return float(values.mean()) ** (0.5 if metric.root else 1)
 
 
 def _unmasked(p: Any) -> tuple[Any, Tensor]:
@@ -92,29 +231,12 @@ def _check_support(p: Any, y: Tensor) -> None:
         raise ValueError(f"y: expected labels in the support of p, {p.support}, got others in {got}")
 
 
-def _mean(values: Tensor, seen: Tensor) -> float:
-    return float(values.cpu().double()[seen].mean())
-
-
-def _expectation(p: Any) -> Tensor | None:
-    try:
-        mean: Tensor = p.mean
-    except NotImplementedError:
-        return None
-    return mean
-
-
-def _correct(p: Any, y: Tensor) -> Tensor | None:
-    """Which class labels are the most probable one; None if y is no class label."""
+def _has_classes(p: Any) -> bool:
+    """Whether y is a class label, or several: of the distributions over 0..C-1, those of class labels have no mean."""
     support = of_one(p.support)
-    if support is constraints.boolean:
-        return ((p.mean > 0.5) == (y > 0.5)) & ~p.mean.isnan()
-    if support is constraints.one_hot:
-        return (p.mean.argmax(-1) == y.argmax(-1)) & ~p.mean.isnan().any(-1)
-    if not isinstance(support, constraints.integer_interval) or not bool(p.mean.isnan().all()):
-        return None
-    # Of the distributions over 0..C-1, those of class labels have no mean.
-    return _class_probabilities(p).argmax(-1) == y
+    if isinstance(support, constraints.integer_interval):
+        return bool(p.mean.isnan().all())
+    return support is constraints.boolean or support is constraints.one_hot
 
 
 def _class_probabilities(p: Any) -> Tensor:

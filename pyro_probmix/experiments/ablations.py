@@ -12,6 +12,7 @@ from rich import box
 from rich.table import Table
 
 from pyro_probmix.datasets import TOYS, load
+from pyro_probmix.evaluation import METRICS
 from pyro_probmix.experiments.compare import compare
 from pyro_probmix.experiments.figures import draw, draw_ablation, draw_densities
 from pyro_probmix.experiments.files import check_writable, write_text
@@ -253,5 +254,5 @@ def ablate(
 
 
 def _best(means: dict[str, float], metric: str) -> str:
-    sign = -1.0 if metric == "accuracy" else 1.0
+    sign = 1.0 if METRICS[metric].lower_is_better else -1.0
     return min(means, key=lambda method: sign * means[method])

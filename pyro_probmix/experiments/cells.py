@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,12 +14,12 @@ from numpy.typing import NDArray
 from pyro_probmix._random import seeded
 from pyro_probmix.datasets import TOY_REGIONS, Dataset
 from pyro_probmix.distributions import linear_pool
-from pyro_probmix.evaluation import evaluate
-from pyro_probmix.experiments.methods import METHODS
+from pyro_probmix.evaluation import METRICS, Metric, evaluate
+from pyro_probmix.experiments.methods import Method
 from pyro_probmix.experiments.protocol import ExperimentSettings, Split, make_split
 from pyro_probmix.training import fit
 
-__all__ = ["HEIGHTS", "Cell", "CellResult", "Picture", "run_cell", "score"]
+__all__ = ["HEIGHTS", "Cell", "CellResult", "Picture", "metrics_for", "run_cell", "score"]
 
 HEIGHTS = np.linspace(-120.0, 270.0, 196)
 """Targets at which the density of a toy regression is pictured."""
@@ -31,7 +30,7 @@ _HALF_WIDTH = 3.6
 
 @dataclass(frozen=True)
 class Cell:
-    """What has to be trained: everything a worker process needs.
+    """What has to be trained: everything a worker process needs, which has not registered what its parent has.
 
     Args:
         data: the data set.
@@ -39,6 +38,8 @@ class Cell:
         method: name of the method.
         split: number of the split.
         seed: seed of the comparison.
+        column: the method.
+        metrics: what its predictions are scored by.
     """
 
     data: Dataset
@@ -46,6 +47,8 @@ class Cell:
     method: str
     split: int
     seed: int
+    column: Method
+    metrics: tuple[Metric, ...]
 
 
 @dataclass(frozen=True)
@@ -76,8 +79,7 @@ class CellResult:
     Args:
         method: name of the method.
         split: number of the split.
-        metrics: test metrics in the units of the data: ``nll`` in nats, ``rmse`` or ``accuracy``, and ``mse``
-            for the toy regression.
+        metrics: test metrics in the units of the data, see :func:`metrics_for`.
         picture: the model on a grid, for the first split of a toy problem.
     """
 
@@ -96,7 +98,7 @@ def run_cell(cell: Cell) -> CellResult:
     Raises:
         ValueError: if training fails; the method and the split are named.
     """
-    method, settings = METHODS[cell.method], cell.settings
+    method, settings = cell.column, cell.settings
     split = make_split(cell.data, cell.split, cell.seed, settings.validation_fraction, standardise=settings.standardise)
     # The methods of a split start from one network and see the same random numbers: their differences are paired.
     seeds = np.random.SeedSequence(cell.seed, spawn_key=(1, cell.split))
@@ -118,7 +120,7 @@ def run_cell(cell: Cell) -> CellResult:
         except ValueError as error:
             raise ValueError(f"{cell.method} on split {cell.split + 1}: {error}") from error
         with torch.no_grad():
-            metrics = score([model], split, settings, cell.data)
+            metrics = score([model], split, settings, cell.data, cell.metrics)
             drawn = cell.data.splitting == "drawn" and cell.split == 0
             picture = _picture(model, split, settings, cell.data) if drawn else None
     return CellResult(cell.method, cell.split, metrics, picture)
@@ -134,15 +136,24 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def score(models: Sequence[Any], split: Split, settings: ExperimentSettings, data: Dataset) -> dict[str, float]:
-    """Test metrics of the equal mixture of trained models, in the units of the data; see :class:`CellResult`."""
+def metrics_for(data: Dataset) -> tuple[Metric, ...]:
+    """What predictions are scored by: what :func:`~pyro_probmix.evaluate` gives, and ``mse`` on the toy regression."""
+    return tuple(m for m in METRICS.values() if m.default or (m.name == "mse" and data.splitting == "drawn"))
+
+
+def score(
+    models: Sequence[Any],
+    split: Split,
+    settings: ExperimentSettings,
+    data: Dataset,
+    metrics: Sequence[Metric] | None = None,
+) -> dict[str, float]:
+    """Test metrics of the equal mixture of trained models, in the units of the data; default: :func:`metrics_for`."""
     x, y = split.test
     members = [model.predictive(x, num_samples=settings.num_samples) for model in models]
-    found = evaluate(members[0] if len(members) == 1 else linear_pool(members), y)
-    if data.task == "classification":
-        return {"nll": found["nll"], "accuracy": found["accuracy"]}
-    metrics = {"nll": found["nll"] + math.log(split.y_scale), "rmse": found["rmse"] * split.y_scale}
-    return metrics | ({"mse": metrics["rmse"] ** 2} if data.splitting == "drawn" else {})
+    metrics = metrics_for(data) if metrics is None else metrics
+    found = evaluate(members[0] if len(members) == 1 else linear_pool(members), y, metrics)
+    return {m.name: m.rescaled(found[m.name], split.y_scale) for m in metrics if m.name in found}
 
 
 def _picture(model: Any, split: Split, settings: ExperimentSettings, data: Dataset) -> Picture:

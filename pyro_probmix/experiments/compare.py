@@ -17,7 +17,7 @@ from rich.progress import (
 )
 
 from pyro_probmix.datasets import Dataset
-from pyro_probmix.experiments.cells import Cell, run_cell
+from pyro_probmix.experiments.cells import Cell, metrics_for, run_cell
 from pyro_probmix.experiments.figures import draw
 from pyro_probmix.experiments.methods import METHODS, select_methods
 from pyro_probmix.experiments.protocol import ExperimentSettings, make_split, settings_for
@@ -51,7 +51,8 @@ def compare(
 
     Args:
         data: the data set.
-        methods: names of methods, by default all of :data:`~pyro_probmix.experiments.methods.METHODS`.
+        methods: names of methods, by default all of :data:`~pyro_probmix.experiments.methods.METHODS`; those of
+            :func:`~pyro_probmix.models.register_method` too, with ``local_`` before them on nearest neighbours.
         settings: how to train; by default :func:`~pyro_probmix.experiments.protocol.settings_for` the data.
         seed: seed of everything random.
         jobs: worker processes; 1 works in this process. With more, a script needs the usual
@@ -80,7 +81,11 @@ def compare(
     folder = None if out is None else Path(out)
     if folder:
         folder.mkdir(parents=True, exist_ok=True)
-    cells = [Cell(data, settings, method, split, seed) for split in range(settings.splits) for method in methods]
+    cells = [
+        Cell(data, settings, method, split, seed, METHODS[method], metrics_for(data))
+        for split in range(settings.splits)
+        for method in methods
+    ]
     results = in_processes(run_cell, cells, min(jobs, len(cells))) if jobs > 1 else (run_cell(cell) for cell in cells)
     with _bar(progress) as bar, closing(results):
         task = bar.add_task("", total=len(cells))

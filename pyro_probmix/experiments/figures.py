@@ -15,6 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from pyro_probmix.datasets import TOY_REGIONS
+from pyro_probmix.evaluation import METRICS
 from pyro_probmix.experiments.cells import HEIGHTS, Picture
 from pyro_probmix.experiments.files import write_bytes
 from pyro_probmix.experiments.methods import METHODS
@@ -26,11 +27,6 @@ __all__ = ["draw", "draw_ablation", "draw_densities", "draw_table"]
 # The colour-blind-safe palette of Okabe and Ito.
 _BLUE, _ORANGE, _GREEN, _VERMILION, _GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#7F7F7F"
 _CLASSES = (_BLUE, _ORANGE, _GREEN)
-_AXES = {
-    "nll": "NLL (nats), lower is better",
-    "rmse": "RMSE (units of the target), lower is better",
-    "accuracy": "accuracy, higher is better",
-}
 _DPI = 150
 
 
@@ -108,9 +104,8 @@ def draw_ablation(cells: Cells, metrics: tuple[str, ...], title: str, path: Path
     for row, metric in enumerate(metrics):
         for axis, (setting, found) in zip(axes[row], cells.items(), strict=True):
             values = [found[method][metric] if method in found else [] for method in methods]
-            medians = [
-                sign * np.median(v) if v else np.inf for v in values for sign in [-1 if metric == "accuracy" else 1]
-            ]
+            sign = 1 if METRICS[metric].lower_is_better else -1
+            medians = [sign * np.median(v) if v else np.inf for v in values]
             boxes = axis.boxplot(values, orientation="horizontal", widths=0.7, flierprops={"markersize": 2})
             boxes["medians"][int(np.argmin(medians))].set(color=_VERMILION, linewidth=3)
             axis.set_yticks(range(1, len(methods) + 1), [METHODS[method].label for method in methods], fontsize=7)
@@ -261,7 +256,7 @@ def _split_figure(comparison: Comparison) -> Figure:
             spread = values.std(ddof=1) if len(values) > 1 else 0.0
             color = _VERMILION if method == comparison.best(metric) else "black"
             axes.errorbar(values.mean(), place - 0.15, xerr=spread, color=color, marker="D", ms=5, capsize=3)
-        axes.set_xlabel(_AXES[metric])
+        axes.set_xlabel(METRICS[metric].axis)
         axes.grid(axis="x", alpha=0.3)
     panels[0].set_yticks(range(len(methods)), [METHODS[method].label for method in methods])
     panels[0].set_ylim(len(methods) - 0.5, -0.5)

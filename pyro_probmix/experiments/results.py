@@ -12,14 +12,13 @@ from rich import box
 from rich.table import Table
 
 from pyro_probmix.datasets import Dataset
+from pyro_probmix.evaluation import METRICS
 from pyro_probmix.experiments.cells import CellResult, Picture
 from pyro_probmix.experiments.files import versions, write_json
 from pyro_probmix.experiments.methods import METHODS
 from pyro_probmix.experiments.protocol import ExperimentSettings
 
 __all__ = ["Comparison"]
-
-_HEADINGS = {"nll": "NLL (nats)", "rmse": "RMSE", "mse": "MSE", "accuracy": "accuracy"}
 
 
 @dataclass
@@ -46,10 +45,9 @@ class Comparison:
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """Names of the metrics: ``nll`` in nats, ``rmse`` in target units, ``accuracy`` from 0 to 1."""
-        if self.data.task == "classification":
-            return "nll", "accuracy"
-        return ("nll", "rmse", "mse") if self.data.splitting == "drawn" else ("nll", "rmse")
+        """Names of the metrics that the cells have, in the units of the data."""
+        found = [cell.metrics for cell in self.cells.values()]
+        return tuple(name for name in found[0] if all(name in metrics for metrics in found)) if found else ()
 
     @property
     def pictures(self) -> dict[str, Picture]:
@@ -64,7 +62,7 @@ class Comparison:
 
     def best(self, metric: str) -> str:
         """The method with the best mean of a metric."""
-        sign = -1.0 if metric == "accuracy" else 1.0
+        sign = 1.0 if METRICS[metric].lower_is_better else -1.0
         means = {method: sign * self.values(method, metric).mean() for method in self.methods}
         return min(means, key=means.__getitem__)
 
@@ -102,7 +100,7 @@ class Comparison:
         columns = []
         for metric in self.metrics:
             if metric != "rmse" or "mse" not in self.metrics:
-                table.add_column(_HEADINGS[metric], justify="right", no_wrap=True)
+                table.add_column(METRICS[metric].heading, justify="right", no_wrap=True)
                 columns.append(self._column(metric))
         neighbors = f"{self.settings.num_neighbors} nearest"
         for row, key in enumerate(self.methods):

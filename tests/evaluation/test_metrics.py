@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,11 @@ import pyro.distributions as dist
 import pytest
 import scipy.stats
 import torch
-from sklearn.metrics import accuracy_score, log_loss, mean_squared_error
+from sklearn.metrics import accuracy_score, log_loss, mean_absolute_error, mean_squared_error
 from torch import Tensor
 
 import pyro_probmix as pm
+from pyro_probmix.evaluation import METRICS, register_metric
 
 N, CLASSES = 12, 3
 
@@ -287,3 +289,72 @@ def test_no_gradient_is_kept() -> None:
 def test_bad_input(p: Any, y: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         pm.evaluate(p, y)
+
+
+@pytest.fixture(autouse=True)
+def registry() -> Iterator[None]:
+    """Puts the metrics back that a test adds to."""
+    kept = dict(METRICS)
+    yield
+    METRICS.clear()
+    METRICS.update(kept)
+
+
+def absolute_error(p: Any, y: Tensor) -> Tensor:
+    return (y - p.mean).abs()
+
+
+def test_a_registered_metric_is_averaged_over_the_labels_seen() -> None:
+    register_metric("mae", units="y")(absolute_error)
+    p, y = dist.Normal(normals(N, 2), 1.0).to_event(1), normals(N, 2)
+    assert pm.evaluate(p, y)["mae"] == pytest.approx(mean_absolute_error(y, p.mean), rel=1e-12)
+    seen = torch.arange(N) % 3 > 0
+    assert pm.evaluate(p.mask(seen), y)["mae"] == pytest.approx(mean_absolute_error(y[seen], p.mean[seen]), rel=1e-12)
+    assert "mae" not in pm.evaluate(dist.SkewLogistic(torch.zeros(1), torch.ones(1)), torch.zeros(1))  # without a mean
+
+
+def test_a_metric_of_all_rows_is_left_out_where_rows_are_masked() -> None:
+    register_metric("worst", units="y")(lambda p, y: absolute_error(p, y).max())
+    p, y = dist.Normal(torch.zeros(3), 1.0), torch.tensor([1.0, -4.0, 2.0])
+    assert pm.evaluate(p, y)["worst"] == 4.0
+    assert list(pm.evaluate(p.mask(y < 0), y)) == ["nll", "rmse"]
+
+
+def test_metrics_are_chosen_by_name() -> None:
+    loc, y = normals(N), normals(N)
+    p = dist.Normal(loc, 1.0)
+    scores = pm.evaluate(p, y, ["mse", "accuracy", "nll"])
+    assert list(scores) == ["mse", "nll"]  # and no class label
+    assert scores["mse"] == pytest.approx(mean_squared_error(y, loc), rel=1e-12)
+    with pytest.raises(ValueError, match=r'metrics: expected one of "nll", "accuracy", .*, got "crps"'):
+        pm.evaluate(p, y, ["crps"])
+
+
+@pytest.mark.parametrize("name", ["nll", "rmse", "mse"])
+def test_units_tell_the_value_for_rescaled_labels(name: str) -> None:
+    loc, scale, y = normals(N), torch.rand(N, dtype=torch.float64) + 0.1, normals(N)
+    value = pm.evaluate(dist.Normal(loc, scale), y, [name])[name]
+    expected = pm.evaluate(dist.Normal(7 + 30 * loc, 30 * scale), 7 + 30 * y, [name])[name]
+    assert METRICS[name].rescaled(value, 30.0) == pytest.approx(expected, rel=1e-12)
+    assert METRICS["accuracy"].rescaled(0.8, 30.0) == 0.8
+
+
+def test_metrics_are_shown_with_units_and_direction() -> None:
+    shown = {name: (metric.heading, metric.axis) for name, metric in METRICS.items()}
+    assert shown == {
+        "nll": ("NLL (nats)", "NLL (nats), lower is better"),
+        "accuracy": ("accuracy", "accuracy, higher is better"),
+        "rmse": ("RMSE", "RMSE (units of the target), lower is better"),
+        "mse": ("MSE", "MSE (squared units of the target), lower is better"),
+    }
+
+
+def test_what_cannot_be_registered_is_refused() -> None:
+    with pytest.raises(ValueError, match=r'name: expected one that is free, got "rmse" of <function'):
+        register_metric("rmse", units="y")(absolute_error)
+    with pytest.raises(ValueError, match=r'units: expected one of "nats", "y", .*, got "metres"'):
+        register_metric("mae", units="metres")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r'better: expected one of "lower", "higher", got "smaller"'):
+        register_metric("mae", better="smaller")  # type: ignore[arg-type]
+    for _ in range(2):  # as when a cell of a notebook is run again
+        register_metric("mae", units="y")(absolute_error)
