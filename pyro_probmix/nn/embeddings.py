@@ -22,7 +22,7 @@ __all__ = ["DistributionEmbedding", "Embedding", "LowRankNormalEmbedding", "Norm
 class Embedding(nn.Module):
     """An embedding density q(z|x), eq. 19-22: called on x, it gives a Pyro distribution over z.
 
-    A subclass fills ``_distribution(x, features)``, where ``features`` is the encoder's output at x.
+    A subclass fills :meth:`distribution`.
 
     Args:
         encoder: Network from x to features of shape (..., *event_shape).
@@ -46,9 +46,10 @@ class Embedding(nn.Module):
         if features.shape[features.dim() - len(self._feature_shape) :] != self._feature_shape:
             expected = ", ".join(["...", *map(str, self._feature_shape)])
             raise ValueError(f"encoder: expected an output of shape ({expected}), got {tuple(features.shape)}")
-        return self._distribution(x, features)
+        return self.distribution(x, features)
 
-    def _distribution(self, x: Tensor, features: Tensor) -> dist.TorchDistribution:
+    def distribution(self, x: Tensor, features: Tensor) -> dist.TorchDistribution:
+        """What a subclass fills: q(z | x), ``features`` being the encoder's output at x."""
         raise NotImplementedError
 
 
@@ -113,7 +114,7 @@ class NormalEmbedding(Embedding):
         elif scale is None:
             self.variance_head = _constant_head(self.embedding_dim, torch.full((self.embedding_dim,), raw_start))
 
-    def _distribution(self, x: Tensor, features: Tensor) -> dist.TorchDistribution:
+    def distribution(self, x: Tensor, features: Tensor) -> dist.TorchDistribution:
         return dist.Normal(features, self._scale(x, features)).to_event(len(self.event_shape))
 
     def _scale(self, x: Tensor, features: Tensor) -> Tensor:
@@ -186,7 +187,7 @@ class LowRankNormalEmbedding(Embedding):
         self.factor_head = _constant_head(self.embedding_dim, factor.flatten())
         self.variance_head = _constant_head(self.embedding_dim, torch.full((self.embedding_dim,), raw_start))
 
-    def _distribution(self, x: Tensor, features: Tensor) -> dist.TorchDistribution:
+    def distribution(self, x: Tensor, features: Tensor) -> dist.TorchDistribution:
         factor = full_precision(self.factor_head(features)).unflatten(-1, (self.embedding_dim, self.rank))
         scale = F.softplus(full_precision(self.variance_head(features))) + self.min_scale
         with without_autocast(features):
@@ -249,7 +250,7 @@ class DistributionEmbedding(Embedding):
                 f"got {self.family.distribution_class.__name__}"
             )
 
-    def _distribution(self, x: Tensor, features: Tensor) -> dist.TorchDistribution:
+    def distribution(self, x: Tensor, features: Tensor) -> dist.TorchDistribution:
         return self.family(features)
 
 

@@ -24,7 +24,7 @@ __all__ = ["CategoricalLikelihood", "DistributionLikelihood", "Likelihood", "Nor
 class Likelihood(nn.Module):
     """A likelihood p(y | raw): called on raw network outputs, it gives a Pyro distribution over y.
 
-    A subclass fills ``_distribution(raw)``, where the shape of ``raw`` has been checked.
+    A subclass fills :meth:`distribution`.
 
     Args:
         num_outputs: Raw network outputs per data point.
@@ -58,7 +58,7 @@ class Likelihood(nn.Module):
             )
         raw = full_precision(raw)
         with without_autocast(raw):
-            return self._distribution(raw)
+            return self.distribution(raw)
 
     @torch.no_grad()
     def probe(self) -> dist.TorchDistribution | None:
@@ -79,7 +79,8 @@ class Likelihood(nn.Module):
             return None
         return p.base_dist if isinstance(p, dist.MaskedDistribution) else p
 
-    def _distribution(self, raw: Tensor) -> dist.TorchDistribution:
+    def distribution(self, raw: Tensor) -> dist.TorchDistribution:
+        """What a subclass fills: p(y | raw) of raw outputs that :meth:`forward` has checked."""
         raise NotImplementedError
 
     def extra_repr(self) -> str:
@@ -132,7 +133,7 @@ class NormalLikelihood(Likelihood):
         self.scale = None if scale is None else check_number("scale", scale)
         self.log_scale = nn.Parameter(torch.zeros(size)) if homoscedastic else None
 
-    def _distribution(self, raw: Tensor) -> dist.TorchDistribution:
+    def distribution(self, raw: Tensor) -> dist.TorchDistribution:
         if self.scale is not None:
             return self._normal(self._shaped(raw), raw.new_full((), self.scale))
         if self.log_scale is not None:
@@ -174,7 +175,7 @@ class CategoricalLikelihood(Likelihood):
         super().__init__(classes, torch.Size(), constraints.integer_interval(0, classes - 1))
         self.num_classes = classes
 
-    def _distribution(self, raw: Tensor) -> dist.TorchDistribution:
+    def distribution(self, raw: Tensor) -> dist.TorchDistribution:
         return dist.Categorical(logits=raw)
 
 
@@ -254,7 +255,7 @@ class DistributionLikelihood(Likelihood):
             self.register_buffer(buffer_name, fixed[name].clone())
         self.support = self._find_support()
 
-    def _distribution(self, raw: Tensor) -> dist.TorchDistribution:
+    def distribution(self, raw: Tensor) -> dist.TorchDistribution:
         return self._build(raw, self._constants)
 
     def _build(self, raw: Tensor, constants: Mapping[str, Any]) -> dist.TorchDistribution:

@@ -195,7 +195,7 @@ class Noise(pm.nn.NormalLikelihood, PyroModule):
         self.noise = PyroSample(dist.Gamma(torch.tensor(2.0).double(), 2.0))
         self.shift = PyroParam(torch.tensor(0.5).double(), constraint=constraints.positive)
 
-    def _distribution(self, raw: Tensor) -> Any:
+    def distribution(self, raw: Tensor) -> Any:
         return dist.Normal(raw[..., 0] + self.shift, self.noise)
 
 

@@ -127,7 +127,7 @@ def test_labels_are_needed() -> None:
 
 def test_noise_is_for_normal_embeddings() -> None:
     class Laplace(pm.nn.Embedding):
-        def _distribution(self, x: torch.Tensor, features: torch.Tensor) -> Any:
+        def distribution(self, x: torch.Tensor, features: torch.Tensor) -> Any:
             return dist.Laplace(features, 1.0).to_event(1)
 
     encoder = Laplace(pm.nn.MLP(3, [], EMBEDDING), EMBEDDING)

@@ -28,7 +28,7 @@ class MixtureLikelihood(pm.nn.Likelihood):
     def __init__(self) -> None:
         super().__init__(9, torch.Size(), torch.distributions.constraints.real)
 
-    def _distribution(self, raw: Tensor) -> Any:
+    def distribution(self, raw: Tensor) -> Any:
         logits, loc, scale = raw.unflatten(-1, (3, 3)).unbind(-2)
         return dist.MixtureSameFamily(dist.Categorical(logits=logits), dist.Normal(loc, scale.exp() + 0.1))
 

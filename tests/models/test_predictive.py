@@ -108,8 +108,8 @@ def test_absent_labels_are_drawn_from_the_fused_predictive() -> None:
 class SomeMissing(pm.nn.NormalLikelihood):
     """A likelihood that counts some nodes only."""
 
-    def _distribution(self, raw: Tensor) -> Any:
-        return super()._distribution(raw).mask(torch.tensor([True, True, False, True, True, True]))
+    def distribution(self, raw: Tensor) -> Any:
+        return super().distribution(raw).mask(torch.tensor([True, True, False, True, True, True]))
 
 
 @pytest.mark.parametrize("method", ["ERM", "Mixup", "ProbMix"])

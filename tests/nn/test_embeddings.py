@@ -160,7 +160,7 @@ def test_many_at_once_under_vmap(make: Any) -> None:
 
 def test_other_embedding_densities_fill_one_hook() -> None:
     class LaplaceEmbedding(Embedding):
-        def _distribution(self, x: Tensor, features: Tensor) -> dist.TorchDistribution:
+        def distribution(self, x: Tensor, features: Tensor) -> dist.TorchDistribution:
             return dist.Laplace(features, 1.0).to_event(1)
 
     q = LaplaceEmbedding(nn.Linear(3, DIM), DIM)(torch.randn(5, 3))
