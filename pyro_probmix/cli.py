@@ -28,6 +28,7 @@ try:
         PaperTable,
         ablate,
         draw_picture,
+        import_plugins,
         select_datasets,
         select_methods,
         select_table,
@@ -46,6 +47,11 @@ __all__ = ["REPRODUCTIONS", "app", "compare", "main", "reproduce"]
 
 REPRODUCTIONS = (*TABLES, *ABLATIONS, *PICTURES)
 """What ``reproduce`` reproduces."""
+
+Plugins = Annotated[
+    list[str] | None,
+    typer.Option(metavar="MODULE", help="Module or .py file that registers methods or metrics; repeatable."),
+]
 
 app = typer.Typer(name="pyro-probmix", add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -97,6 +103,7 @@ def compare(
     batch_size: Annotated[int | None, typer.Option(help="Rows a step; default all, 256 of many.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Learning rate of Adam.")] = None,
     num_neighbors: Annotated[int | None, typer.Option(help="Neighbours a row in local methods.")] = None,
+    plugin: Plugins = None,
 ) -> None:
     """Train methods on the splits of a data set; print a table, write results.json and figure.png."""
     given = {
@@ -109,6 +116,7 @@ def compare(
         "num_neighbors": num_neighbors,
     }
     with _plain_errors():
+        import_plugins(plugin or ())
         chosen = select_methods(methods)
         if data is not None and name not in UCI:
             raise ValueError(f"data hold the UCI sets; {name} is not read from there")
@@ -147,12 +155,14 @@ def reproduce(
     compile: Annotated[
         bool, typer.Option("--compile", help="Compile the steps of a table or an ablation, with a C++ compiler.")
     ] = False,
+    plugin: Plugins = None,
 ) -> None:
     """Compute a table, an ablation or a figure of the paper; print and write it beside the paper's."""
     given = {"splits": splits, "epochs": epochs}
     changes: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     common: dict[str, Any] = {"out": out, "seed": seed, "progress": sys.stderr.isatty(), **changes}
     with _plain_errors(*(["stopped"] if name in PICTURES else [])):
+        import_plugins(plugin or ())
         if name not in REPRODUCTIONS:
             raise ValueError(f"unknown reproduction {name!r}; expected one of {', '.join(REPRODUCTIONS)}")
         if datasets is not None and name not in TABLES:

@@ -6,6 +6,7 @@ from pyro_probmix.experiments.ablations import ABLATIONS, PICTURES, Ablation, ab
 from pyro_probmix.experiments.compare import FIGURE, RESULTS, compare
 from pyro_probmix.experiments.methods import METHODS, Method, select_methods
 from pyro_probmix.experiments.paper import PaperTable
+from pyro_probmix.experiments.plugins import import_plugins
 from pyro_probmix.experiments.protocol import ExperimentSettings, settings_for
 from pyro_probmix.experiments.reproduce import (
     TABLES,
@@ -33,6 +34,7 @@ __all__ = [
     "ablate",
     "compare",
     "draw_picture",
+    "import_plugins",
     "paper_settings",
     "reproduce",
     "select_datasets",

@@ -1,0 +1,9 @@
+"""A metric: the mean absolute error."""
+
+import pyro_probmix as pm
+
+
+@pm.evaluation.register_metric("mae", units="y")
+def absolute_error(p, y):
+    """The distance of the label from the predictive mean; of a class it has no meaning."""
+    return None if p.support.is_discrete else (y - p.mean).abs()
