@@ -19,6 +19,7 @@ __all__ = [
     "check_free",
     "check_integer",
     "check_number",
+    "check_tensor",
     "name_rows",
 ]
 
@@ -155,6 +156,19 @@ def check_free(name: str, value: str, known: Mapping[str, Any], owner: Any) -> N
     places = {f"{thing.__module__}.{thing.__qualname__}" for thing in (other, owner)}
     if len(places) > 1:
         raise ValueError(f'{name}: expected one that is free, got "{value}" of {other!r}')
+
+
+def check_tensor(name: str, value: Any, shape: Iterable[int] | None = None) -> None:
+    """Refuse what is no tensor, or one of another shape.
+
+    Raises:
+        TypeError: If it is no tensor.
+        ValueError: If it has another shape.
+    """
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name}: expected a tensor, got {type(value).__name__}")
+    if shape is not None and value.shape != tuple(shape):
+        raise ValueError(f"{name}: expected shape {tuple(shape)}, got {tuple(value.shape)}")
 
 
 def as_size(name: str, value: Any) -> torch.Size:

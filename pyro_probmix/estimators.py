@@ -6,7 +6,6 @@ import copy
 import functools
 import math
 from collections.abc import Iterator, Sequence
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d, validate_data
 from torch import Tensor
 
-from pyro_probmix._checks import check_integer
+from pyro_probmix._checks import check_integer, check_number
 from pyro_probmix.distributions import linear_pool
 from pyro_probmix.mixing import NearestNeighborGraph
 from pyro_probmix.models import DensityModel, assemble
@@ -91,10 +90,8 @@ class _ProbMixEstimator(BaseEstimator):
     def _check(self, X: Any, y: Any, **options: Any) -> tuple[NDArray[Any], NDArray[Any]]:
         check_integer("num_members", self.num_members)
         check_integer("num_samples", self.num_samples)
-        if not (isinstance(self.alpha, Real) and 0 < self.alpha < math.inf):
-            raise ValueError(f"alpha: expected a positive number, got {self.alpha}")
-        if not (isinstance(self.validation_fraction, Real) and 0 <= self.validation_fraction < 1):
-            raise ValueError(f"validation_fraction: expected a number in [0, 1), got {self.validation_fraction}")
+        check_number("alpha", self.alpha)
+        check_number("validation_fraction", self.validation_fraction, "[0, 1)")
         check_device(self.device)
         smallest = 3 if self.validation_fraction else 2
         return validate_data(self, X, y, dtype=_DTYPES, ensure_min_samples=smallest, **options)
@@ -233,7 +230,7 @@ class ProbMixRegressor(RegressorMixin, _ProbMixEstimator):
 
     Args:
         method: ``"erm"``, ``"mixup"``, ``"manifold_mixup"``, ``"probmix"`` or ``"manifold_probmix"``, as for
-            :func:`~pyro_probmix.models.assemble`.
+            :func:`~pyro_probmix.models.assemble`, or one of :func:`~pyro_probmix.models.register_method`.
         hidden_features: widths of the hidden layers; the first is the embedding of the manifold methods.
         alpha: α > 0, the mixing coefficient is Beta(α, α).
         beta: β ≥ 0, variance of the Normal vicinity of a target, in units of the targets' variance.
@@ -395,10 +392,12 @@ class _OwnUnits(NormalLikelihood):
         self.register_buffer("y_shift", shift)
         self.register_buffer("y_scale", scale)
 
-    def _normal(self, loc: Tensor, scale: Tensor) -> Any:
-        precision = self.y_scale.dtype  # a tensor of no dimension would take that of the network
-        loc, scale = loc.to(precision), scale.to(precision)
-        return super()._normal(loc * self.y_scale + self.y_shift, scale * self.y_scale)
+    def distribution(self, raw: Tensor) -> Any:
+        p: Any = super().distribution(raw)
+        scaled, precision = p.base_dist if self.event_shape else p, self.y_scale.dtype
+        loc, scale = scaled.loc.to(precision), scaled.scale.to(precision)  # not that of the network
+        normal = dist.Normal(loc * self.y_scale + self.y_shift, scale * self.y_scale)
+        return normal.to_event(len(self.event_shape))
 
 
 def _tensor(array: NDArray[Any], device: Any) -> Tensor:

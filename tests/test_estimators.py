@@ -220,15 +220,13 @@ def test_fitted_members_predict_whatever_the_settings_are_now(iris: Any) -> None
     [
         ({"method": "mixop"}, 'method: expected one of "erm", "mixup", .* got "mixop"'),
         ({"hidden_features": ()}, "network: expected one with a hidden layer for ManifoldProbMix"),
-        ({"alpha": 0}, "alpha: expected a positive number, got 0"),
+        ({"alpha": 0}, r"alpha: expected a number in \(0, inf\), got 0"),
         ({"beta": -1}, "beta: expected"),
         ({"num_members": 0}, "num_members: expected"),
         ({"num_samples": 0}, "num_samples: expected"),
         ({"validation_fraction": 1.0}, r"validation_fraction: expected a number in \[0, 1\), got 1.0"),
-        ({"validation_fraction": None}, r"validation_fraction: expected a number in \[0, 1\), got None"),
         ({"validation_fraction": 0.999}, "validation_fraction: expected one that leaves rows to train on, got 0.999"),
         ({"method": None}, 'method: expected one of "erm", .* got None'),
-        ({"alpha": None}, "alpha: expected a positive number, got None"),
         ({"device": "nowhere"}, "device: expected one that is here, such as cpu, got 'nowhere'"),
         ({"num_neighbors": 500}, "num_neighbors: expected"),
         ({"epochs": 0}, "epochs: expected"),
@@ -240,6 +238,12 @@ def test_settings_out_of_range_are_named(settings: dict[str, Any], message: str,
         model.fit(*diabetes)
     with pytest.raises(NotFittedError):
         model.predict(diabetes[0])
+
+
+@pytest.mark.parametrize("name", ["alpha", "validation_fraction"])
+def test_settings_that_are_no_numbers_are_named(name: str, diabetes: Any) -> None:
+    with pytest.raises(TypeError, match=f"{name}: expected a number in .*, got None"):
+        pm.ProbMixRegressor(**SMALL | {name: None}).fit(*diabetes)
 
 
 def test_a_loss_that_is_not_finite_leaves_nothing_fitted(diabetes: Any) -> None:

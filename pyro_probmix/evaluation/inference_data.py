@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pyro_probmix._checks import check_tensor
 from pyro_probmix._random import seeded
 from pyro_probmix.models import DensityModel
 
@@ -48,14 +49,11 @@ def to_inference_data(
     """
     import arviz  # here, for it brings Matplotlib with it
 
-    for name, value in (("x", x), ("y", y)):
-        if not isinstance(value, Tensor):
-            raise TypeError(f"{name}: expected a tensor, got {type(value).__name__}")
+    check_tensor("x", x)
+    check_tensor("y", y)
     with torch.no_grad(), seeded(seed, x.device):
         p = model.predictive(x, num_samples, seed=None)
-        expected = p.batch_shape + p.event_shape
-        if y.shape != expected:
-            raise ValueError(f"y: expected shape {tuple(expected)}, got {tuple(y.shape)}")
+        check_tensor("y", y, p.batch_shape + p.event_shape)
         if model.stochastic and model.propagate == "sample":  # one component an embedding sample
             components: Any = p.components
             draws = components.sample().movedim(1, 0)
@@ -65,17 +63,13 @@ def to_inference_data(
             log_likelihood = p.log_prob(y).expand(num_samples, -1)
     dims = {"y": ["observation", *(f"y_dim_{d}" for d in range(y.dim() - 1))]}
     return arviz.from_dict(
-        posterior_predictive={"y": _chain(draws)},
-        log_likelihood={"y": _chain(log_likelihood)},
+        posterior_predictive={"y": _numpy(draws)[None]},
+        log_likelihood={"y": _numpy(log_likelihood)[None]},
         observed_data={"y": _numpy(y)},
         constant_data={"x": _numpy(x)},
         coords={"observation": np.arange(len(y))},
         dims=dims | {"x": ["observation", *(f"x_dim_{d}" for d in range(x.dim() - 1))]},
     )
-
-
-def _chain(draws: Tensor) -> np.ndarray:
-    return _numpy(draws)[None]
 
 
 def _numpy(tensor: Tensor) -> np.ndarray:

@@ -12,7 +12,7 @@ from pyro.distributions import MaskedDistribution
 from torch import Tensor
 from torch.distributions import constraints
 
-from pyro_probmix._checks import check_choice, check_free, name_rows
+from pyro_probmix._checks import check_choice, check_free, check_tensor, name_rows
 from pyro_probmix.distributions import LinearPool
 from pyro_probmix.distributions.supports import is_circular, of_one
 from pyro_probmix.mixing.batches import fill_missing
@@ -164,11 +164,7 @@ def evaluate(p: Any, y: Tensor, metrics: Iterable[str | Metric] | None = None) -
     """
     if not isinstance(p, torch.distributions.Distribution):
         raise TypeError(f"p: expected a distribution, got {type(p).__name__}")
-    if not isinstance(y, Tensor):
-        raise TypeError(f"y: expected a tensor, got {type(y).__name__}")
-    expected = p.batch_shape + p.event_shape
-    if y.shape != expected:
-        raise ValueError(f"y: expected shape {tuple(expected)}, got {tuple(y.shape)}")
+    check_tensor("y", y, p.batch_shape + p.event_shape)
     chosen = [_metric(metric) for metric in metrics] if metrics is not None else METRICS.values()
     p, seen = _unmasked(p)
     if y.numel() == 0 or not bool(seen.any()):
