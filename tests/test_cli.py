@@ -77,7 +77,7 @@ def test_real_data_from_a_folder(data_dir, tmp_path):
 
 MISTAKES = {
     "data of a toy": (["toy-regression", "--data", "x"], ["data hold the UCI sets", "toy-regression"]),
-    "data set": (["toy-regresion"], ["unknown data set 'toy-regresion'", *NAMES]),
+    "data set": (["toy-regresion"], ['got "toy-regresion"', *NAMES]),
     "method": (["--methods", "erm,mixop"], ["unknown methods: mixop", *METHODS]),
     "data folder": (
         ["yacht", "--data", "nowhere"],

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pyro_probmix.datasets.bundled import BUNDLED, load_bundled
 from pyro_probmix.datasets.catalog import NAMES, TOYS, load
 from pyro_probmix.datasets.dataset import Dataset, Task
+from pyro_probmix.datasets.published import DATA_VARIABLE
 from pyro_probmix.datasets.stocks import HORIZON, STOCKS, WINDOW, load_stock, stock_split
 from pyro_probmix.datasets.tabular import load_csv
 from pyro_probmix.datasets.toy import TOY_RADII, TOY_REGIONS, toy_classification, toy_regression
-from pyro_probmix.datasets.uci import DATA_VARIABLE, UCI, load_uci, uci_splits, uci_url
+from pyro_probmix.datasets.uci import UCI, load_uci, uci_splits, uci_url
 
 __all__ = [
     "BUNDLED",

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from sklearn import datasets as sklearn_datasets
 
+from pyro_probmix._checks import check_choice
 from pyro_probmix.datasets.dataset import Dataset
 
 __all__ = ["BUNDLED", "load_bundled"]
@@ -35,8 +36,7 @@ def load_bundled(name: str) -> Dataset:
     >>> data.x.shape, data.class_names
     ((150, 4), ('setosa', 'versicolor', 'virginica'))
     """
-    if name not in BUNDLED:
-        raise ValueError(f"unknown bundled data set {name!r}; expected one of {', '.join(BUNDLED)}")
+    check_choice("name", name, BUNDLED)
     bunch = BUNDLED[name](scaled=False) if name == "diabetes" else BUNDLED[name]()
     x = np.asarray(bunch.data, dtype=np.float64)
     features = tuple(map(str, bunch.feature_names))

@@ -39,12 +39,12 @@ def load(
     """
     if name.lower().endswith(".csv"):
         if target is None:
-            raise ValueError(f"{name} needs its target column: --target NAME (target=NAME)")
+            raise ValueError(f"target: expected the target column of {name}, --target NAME (target=NAME), got none")
         return load_csv(name, target, task)
     if name not in NAMES:
-        raise ValueError(f"unknown data set {name!r}; expected one of {', '.join(NAMES)}, or a path ending in .csv")
+        raise ValueError(f'name: expected one of {", ".join(NAMES)}, or a path ending in .csv, got "{name}"')
     if target is not None or task is not None:
-        raise ValueError(f"target and task belong to a CSV file; {name} has its own")
+        raise ValueError(f"target, task: expected none for {name}, which has its own, got {target!r} and {task!r}")
     if name in UCI:
         return load_uci(name, data_dir)
     return load_bundled(name) if name in BUNDLED else TOYS[name]()

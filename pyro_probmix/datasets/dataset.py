@@ -8,6 +8,8 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from pyro_probmix._checks import check_choice
+
 __all__ = ["Dataset", "Splitting", "Task"]
 
 Task = Literal["regression", "classification"]
@@ -48,23 +50,23 @@ class Dataset:
     splitting: Splitting = "random"
 
     def __post_init__(self) -> None:
-        if self.task not in get_args(Task):
-            raise ValueError(f"task must be one of {', '.join(get_args(Task))}; got {self.task!r}")
-        if self.splitting not in get_args(Splitting):
-            raise ValueError(f"splitting must be one of {', '.join(get_args(Splitting))}; got {self.splitting!r}")
+        check_choice("task", self.task, get_args(Task))
+        check_choice("splitting", self.splitting, get_args(Splitting))
         if self.x.ndim != 2 or self.y.shape != self.x.shape[:1]:
-            raise ValueError(f"{self.name}: x must be (n, d) and y (n,); got {self.x.shape} and {self.y.shape}")
+            raise ValueError(f"{self.name}: expected x (n, d) and y (n,), got {self.x.shape} and {self.y.shape}")
         if self.feature_names and len(self.feature_names) != self.num_features:
-            raise ValueError(f"{self.name}: {len(self.feature_names)} feature_names for {self.num_features} columns")
+            got = len(self.feature_names)
+            raise ValueError(f"{self.name}: expected feature_names of {self.num_features} columns, got {got}")
         bad = np.flatnonzero(~(np.isfinite(self.x).all(axis=1) & np.isfinite(self.y)))
         if bad.size:
-            raise ValueError(f"{self.name}: NaN or infinite values in rows {bad[:5].tolist()} ({bad.size} rows in all)")
+            rows = f"{bad[:5].tolist()} ({bad.size} rows in all)"
+            raise ValueError(f"{self.name}: expected finite values, got NaN or infinite values in rows {rows}")
         if self.task == "classification":
             if not np.issubdtype(self.y.dtype, np.integer):
-                raise ValueError(f"{self.name}: labels y must be integers; got dtype {self.y.dtype}")
+                raise ValueError(f"{self.name}: expected integer labels y, got dtype {self.y.dtype}")
             if self.num_classes < 2 or self.y.min() < 0 or self.y.max() >= self.num_classes:
                 raise ValueError(
-                    f"{self.name}: labels y must be 0..{self.num_classes - 1} of at least two class_names; "
+                    f"{self.name}: expected labels y in 0..{self.num_classes - 1} of at least two class_names, "
                     f"got {self.y.min()}..{self.y.max()}"
                 )
 

