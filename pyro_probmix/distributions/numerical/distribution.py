@@ -13,7 +13,7 @@ from pyro.distributions import MaskedDistribution, Stable
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
-from pyro_probmix._checks import check_integer
+from pyro_probmix._checks import check_integer, check_number
 from pyro_probmix.distributions.components import (
     Components,
     Pool,
@@ -360,8 +360,7 @@ def _rule(
         num_nodes = NUM_NODES
     if accuracy is None:
         accuracy = 1e-10 if reference.dtype == torch.float64 and num_nodes is None else 1e-6
-    if not 0 < accuracy < 1:
-        raise ValueError(f"accuracy: expected a number in (0, 1), got {accuracy}")
+    check_number("accuracy", accuracy, "(0, 1)")
     if num_nodes is not None:
         num_nodes = check_integer("num_nodes", num_nodes, NODES)
     waits = any(t.device.type != "cpu" for t in tensors)
