@@ -41,7 +41,7 @@ from pyro_probmix.distributions.families.scale import (
 from pyro_probmix.distributions.families.simplex import BetaFamily
 from pyro_probmix.distributions.families.trials import GeometricFamily
 from pyro_probmix.distributions.numerical import NumericalPool
-from pyro_probmix.distributions.supports import inside, is_circular
+from pyro_probmix.distributions.supports import is_circular, is_inside
 
 __all__ = ["expected_log_prob", "point"]
 
@@ -79,7 +79,7 @@ def expected_log_prob(law: Any, q: Any) -> Tensor:
     if isinstance(law, Independent) and isinstance(q, Independent):
         ndims = min(law.reinterpreted_batch_ndims, q.reinterpreted_batch_ndims)
         return sum_right(expected_log_prob(_batched(law, ndims), _batched(q, ndims)), ndims)
-    if not inside(law.support, q.support):
+    if not is_inside(law.support, q.support):
         raise _add(unlike, "whose support the first leaves")
     if law.has_enumerate_support and isinstance(unlike, TypeError):
         return _over_values(law, q)

@@ -1,4 +1,4 @@
-"""What a support is: that of one value, discrete, circular, a value in it, inside another."""
+"""What a support is: discrete, classes, circular, its bounds, inside another, a value in it."""
 
 from __future__ import annotations
 
@@ -14,17 +14,88 @@ from torch.distributions import Distribution, constraints, transform_to
 from pyro_probmix.distributions.exponential_family import at_hand, equal_values
 from pyro_probmix.distributions.held_tensors import reference_tensor
 
-__all__ = ["CIRCULAR", "inside", "is_circular", "is_convex", "of_one", "same_constraint", "some_value"]
+__all__ = [
+    "CIRCULAR",
+    "bounds",
+    "elementwise",
+    "is_binary",
+    "is_circular",
+    "is_convex",
+    "is_counts",
+    "is_inside",
+    "is_one_hot",
+    "num_classes",
+    "same_constraint",
+    "some_value",
+]
 
-CIRCULAR = (dist.VonMises, dist.SineBivariateVonMises)
+CIRCULAR = (torch.distributions.VonMises, dist.SineBivariateVonMises)
 """Families over angles."""
 
 
-def of_one(support: Any) -> Any:
-    """The constraint of one value, where the support is that of independent ones or of a mixture."""
+def elementwise(support: Any) -> Any:
+    """The constraint of one entry, where entries are independent, or of a component, where it is a mixture's.
+
+    Example:
+        >>> elementwise(constraints.independent(constraints.positive, 1))
+        GreaterThan(lower_bound=0.0)
+    """
     while hasattr(support, "base_constraint"):
         support = support.base_constraint
     return support
+
+
+def is_binary(support: Any) -> bool:
+    """Whether values are 0 and 1."""
+    return elementwise(support) is constraints.boolean
+
+
+def is_one_hot(support: Any) -> bool:
+    """Whether values are classes, as unit vectors."""
+    return elementwise(support) is constraints.one_hot
+
+
+def is_counts(support: Any) -> bool:
+    """Whether values are vectors of counts that share a total."""
+    return isinstance(elementwise(support), type(constraints.multinomial(1)))
+
+
+def num_classes(p: Any) -> int | None:
+    """The number of classes, where values of ``p`` are classes; 2 of what is 0 or 1.
+
+    Args:
+        p: a distribution, or what has its ``support`` and ``event_shape``.
+
+    Example:
+        >>> num_classes(dist.Categorical(torch.ones(3))), num_classes(dist.Poisson(1.0))
+        (3, None)
+    """
+    if is_binary(p.support):
+        return 2
+    if is_one_hot(p.support):
+        return int(p.event_shape[-1])
+    support = elementwise(p.support)
+    last = getattr(support, "upper_bound", None)  # a tensor where they are counts of trials
+    return last + 1 if isinstance(support, constraints.integer_interval) and isinstance(last, int) else None
+
+
+def bounds(support: Any) -> tuple[Any, Any] | None:
+    """The least and the largest value of an entry, infinite where there is none; None of what is no interval.
+
+    Args:
+        support: numbers of an interval, or the whole numbers in one.
+
+    Example:
+        >>> bounds(constraints.positive), bounds(constraints.boolean), bounds(constraints.simplex)
+        ((0.0, inf), (0, 1), None)
+    """
+    support = elementwise(support)
+    if support is constraints.boolean:
+        return 0, 1
+    low, high = getattr(support, "lower_bound", None), getattr(support, "upper_bound", None)
+    if is_counts(support) or (low is None and high is None and support is not constraints.real):
+        return None
+    return -math.inf if low is None else low, math.inf if high is None else high
 
 
 def is_circular(p: Any) -> bool:
@@ -38,7 +109,7 @@ def is_circular(p: Any) -> bool:
 
 def is_convex(p: Any) -> bool:
     """Whether what lies between two values is a value, and near both: not so on a circle, whose angles are numbers."""
-    curved = of_one(p.support) in (constraints.corr_cholesky, pyro_constraints.sphere)
+    curved = elementwise(p.support) in (constraints.corr_cholesky, pyro_constraints.sphere)
     return not (p.support.is_discrete or curved or is_circular(p))
 
 
@@ -62,39 +133,27 @@ def _same_value(a: Any, b: Any, validate: bool) -> bool:
     return same_constraint(a, b, validate) if isinstance(a, constraints.Constraint) else bool(a == b)
 
 
-def inside(inner: Any, outer: Any) -> bool:
+def is_inside(inner: Any, outer: Any) -> bool:
     """Whether values that satisfy ``inner`` satisfy ``outer``, as far as their kinds and bounds tell.
 
     The ends of an interval do not count, unless they are to have mass, as counts among numbers. Bounds that are
     tensors are compared where they can be read without waiting.
 
     Example:
-        >>> inside(constraints.positive, constraints.real), inside(constraints.real, constraints.positive)
+        >>> is_inside(constraints.positive, constraints.real), is_inside(constraints.real, constraints.positive)
         (True, False)
     """
     if inner.event_dim != outer.event_dim:
         return False
-    inner, outer = of_one(inner), of_one(outer)
+    inner, outer = elementwise(inner), elementwise(outer)
     if outer is constraints.real or same_constraint(inner, outer):
         return True
-    ours, theirs = _bounds(inner), _bounds(outer)
+    ours, theirs = bounds(inner), bounds(outer)
     if ours is None or theirs is None or (outer.is_discrete and not inner.is_discrete):
         return False
     if inner.is_discrete and not outer.is_discrete:
         return _all(ours[0] > theirs[0]) and (theirs[1] is math.inf or _all(ours[1] < theirs[1]))
     return _all(ours[0] >= theirs[0]) and _all(ours[1] <= theirs[1])
-
-
-def _bounds(support: Any) -> tuple[Any, Any] | None:
-    """The least and the largest value; None of what is no interval, nor the whole numbers in one."""
-    if support is constraints.boolean:
-        return 0, 1
-    low, high = getattr(support, "lower_bound", None), getattr(support, "upper_bound", None)
-    if support is constraints.real:
-        return -math.inf, math.inf
-    if isinstance(support, type(constraints.multinomial(1))) or (low is None and high is None):
-        return None
-    return -math.inf if low is None else low, math.inf if high is None else high
 
 
 def _all(condition: Any) -> bool:
@@ -104,23 +163,18 @@ def _all(condition: Any) -> bool:
 
 def some_value(p: Any) -> Tensor | None:
     """A value in the support of ``p``, one a member of the batch, found without drawing; None of an unknown support."""
-    shape, reference = p.batch_shape + p.event_shape, reference_tensor([p])
-    support = of_one(p.support)
+    shape, reference, support = p.batch_shape + p.event_shape, reference_tensor([p]), p.support
     if support.is_discrete:
         value = reference.new_zeros(shape)
-        if support is constraints.one_hot:
+        if is_one_hot(support):
             value[..., 0] = 1
-        elif isinstance(support, type(constraints.multinomial(1))):
-            value[..., 0] = support.upper_bound
-        elif (bounds := _bounds(support)) is not None:
-            low = bounds[0]
-            if isinstance(low, Tensor):
-                value = value + low.to(value)
-            elif low != -math.inf:
-                value = value + low
+        elif is_counts(support):
+            value[..., 0] = elementwise(support).upper_bound
+        elif (ends := bounds(support)) is not None and (isinstance(ends[0], Tensor) or ends[0] > -math.inf):
+            value = value + (ends[0].to(value) if isinstance(ends[0], Tensor) else ends[0])
         return value
     try:
-        transform = transform_to(p.support)
+        transform = transform_to(support)
     except NotImplementedError:
         return None
     return transform(reference.new_full(transform.inverse_shape(shape), 0.5))

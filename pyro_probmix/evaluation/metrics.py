@@ -14,7 +14,7 @@ from torch.distributions import constraints
 
 from pyro_probmix._checks import check_choice, check_free, check_tensor, name_rows
 from pyro_probmix.distributions import LinearPool
-from pyro_probmix.distributions.supports import is_circular, of_one
+from pyro_probmix.distributions.supports import elementwise, is_binary, is_circular, is_one_hot
 from pyro_probmix.mixing.batches import fill_missing
 from pyro_probmix.ops.autocast import without_autocast
 
@@ -121,10 +121,9 @@ def _correct(p: Any, y: Tensor) -> Tensor | None:
     """Which class labels are the most probable one; None if y is no class label."""
     if not _has_classes(p):
         return None
-    support = of_one(p.support)
-    if support is constraints.boolean:
+    if is_binary(p.support):
         return ((p.mean > 0.5) == (y > 0.5)) & ~p.mean.isnan()
-    if support is constraints.one_hot:
+    if is_one_hot(p.support):
         return (p.mean.argmax(-1) == y.argmax(-1)) & ~p.mean.isnan().any(-1)
     return _class_probabilities(p).argmax(-1) == y
 
@@ -173,7 +172,7 @@ def evaluate(p: Any, y: Tensor, metrics: Iterable[str | Metric] | None = None) -
         if not bool(seen.all()):
             y = fill_missing(y, seen.to(y.device))
         _check_support(p, y)
-        if of_one(p.support) is constraints.boolean and not y.is_floating_point():
+        if is_binary(p.support) and not y.is_floating_point():
             y = y.to(p.mean.dtype)  # PyTorch's Bernoulli takes no integers
         values = {m.name: _score(m, p, y, seen) for m in chosen if m.default or metrics is not None}
     return {name: value for name, value in values.items() if value is not None}
@@ -229,10 +228,9 @@ def _check_support(p: Any, y: Tensor) -> None:
 
 def _has_classes(p: Any) -> bool:
     """Whether y is a class label, or several: of the distributions over 0..C-1, those of class labels have no mean."""
-    support = of_one(p.support)
-    if isinstance(support, constraints.integer_interval):
+    if isinstance(elementwise(p.support), constraints.integer_interval):
         return bool(p.mean.isnan().all())
-    return support is constraints.boolean or support is constraints.one_hot
+    return is_binary(p.support) or is_one_hot(p.support)
 
 
 def _class_probabilities(p: Any) -> Tensor:

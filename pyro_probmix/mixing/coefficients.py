@@ -6,11 +6,11 @@ import pyro.distributions as dist
 import torch
 from pyro.distributions.torch_distribution import TorchDistribution, TorchDistributionMixin
 from torch import Tensor
-from torch.distributions import constraints
 
 from pyro_probmix.distributions.expanded_beta import ExpandedBeta
 from pyro_probmix.distributions.held_tensors import map_tensors
 from pyro_probmix.distributions.log_space_beta import LogSpaceBeta
+from pyro_probmix.distributions.supports import bounds, elementwise, is_binary
 from pyro_probmix.mixing.quadrature import GaussJacobi
 
 __all__ = ["LogSpaceBeta", "as_coefficient", "coefficient_to"]
@@ -112,12 +112,10 @@ def _check_support(distribution: torch.distributions.Distribution) -> None:
             support = distribution.support
         except NotImplementedError:
             support = None
-        support = getattr(support, "base_constraint", support)  # of a mixture: that of its components
-        if support is constraints.boolean:
-            return
-        lower, upper = getattr(support, "lower_bound", None), getattr(support, "upper_bound", None)
-        if lower is None or upper is None or getattr(support, "is_discrete", False):
+        ends = bounds(support)
+        if ends is None or (elementwise(support).is_discrete and not is_binary(support)):
             raise ValueError(f"coefficient: expected a support within [0, 1], got {name}, whose support is {support}")
+        lower, upper = ends
     lower, upper = torch.as_tensor(lower).min().item(), torch.as_tensor(upper).max().item()
     if not (lower >= 0 and upper <= 1):
         raise ValueError(f"coefficient: expected a support within [0, 1], got {name} on [{lower}, {upper}]")

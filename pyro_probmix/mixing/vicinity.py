@@ -14,7 +14,7 @@ from torch.distributions import constraints
 from torch.nn.functional import one_hot, softplus
 
 from pyro_probmix._checks import check_integer
-from pyro_probmix.distributions import NumericalPool, linear_pool, log_linear_pool
+from pyro_probmix.distributions import NumericalPool, linear_pool, log_linear_pool, supports
 from pyro_probmix.distributions.expectations import expected_log_prob, point
 from pyro_probmix.distributions.exponential_family import (
     exponential_family,
@@ -23,7 +23,7 @@ from pyro_probmix.distributions.exponential_family import (
     sum_right,
 )
 from pyro_probmix.distributions.families.normal import LOG_2PI, NormalFamily
-from pyro_probmix.distributions.supports import inside, is_circular, is_convex, of_one, some_value
+from pyro_probmix.distributions.supports import is_circular, is_convex, num_classes
 
 __all__ = ["DiracVicinity", "Fusion", "LabelVicinity", "NormalVicinity", "Vicinity", "default_vicinity"]
 
@@ -134,7 +134,7 @@ class Vicinity(ABC):
             ValueError: if ``p`` does not have the labels, the kernel's shape is not that of ``p``, or, with
                 ``"exact"``, the expectation is not known.
         """
-        y = None if torch.compiler.is_compiling() else some_value(p)
+        y = None if torch.compiler.is_compiling() else supports.some_value(p)
         if y is None:
             return
         kernel = self.kernel(y, p.support)
@@ -148,7 +148,7 @@ class Vicinity(ABC):
         moves = is_point or (is_circular(p) and not is_circular(kernel))
         if self.fusion == "log-linear" and moves and not is_convex(p):
             self._refuse(p, "lie between them")
-        if not (is_point or inside(kernel.support, p.support)):
+        if not (is_point or supports.is_inside(kernel.support, p.support)):
             self._refuse(p, "lie between them" if p.support.is_discrete else "leave them")
         if labels == "exact":
             with torch.no_grad():
@@ -161,7 +161,8 @@ class Vicinity(ABC):
         elif not is_convex(p):
             where, remedy = "which is curved", 'DiracVicinity(fusion="linear")'
         else:
-            where, remedy = f"in {of_one(p.support)}", f"DiracVicinity, or a kernel of the family of {_name(p)}"
+            where = f"in {supports.elementwise(p.support)}"
+            remedy = f"DiracVicinity, or a kernel of the family of {_name(p)}"
         raise ValueError(
             f"vicinity: expected labels that the likelihood has, {where}, got {self!r}, whose labels {what}; "
             f"use {remedy}"
@@ -329,7 +330,7 @@ class LabelVicinity(Vicinity):
         return self.fused(y, y, ones, support)
 
     def fused(self, y: Tensor, partner_y: Tensor, coefficient: Tensor, support: Any = constraints.real) -> Any:
-        if of_one(support) is constraints.one_hot:
+        if supports.is_one_hot(support):
             probabilities = self.probabilities(y, partner_y, _unsqueeze(coefficient, support.event_dim - 1), True)
             one = dist.OneHotCategorical(probabilities, validate_args=False)
             return one.to_event(support.event_dim - 1)
@@ -343,7 +344,7 @@ class LabelVicinity(Vicinity):
             ndims = p.reinterpreted_batch_ndims
             inner = self.expected_log_prob(p.base_dist, y, partner_y, _unsqueeze(coefficient, ndims))
             return inner.flatten(-ndims).sum(-1)
-        is_one_hot = of_one(p.support) is constraints.one_hot
+        is_one_hot = supports.is_one_hot(p.support)
         if p.support.event_dim > is_one_hot:
             raise ValueError(
                 f'labels: expected "sample" for {_name(p)} of event shape {tuple(p.event_shape)}, whose labels are '
@@ -360,7 +361,7 @@ class LabelVicinity(Vicinity):
         return (probabilities * torch.where(probabilities == 0, 0, log_p)).sum(-1)
 
     def check(self, p: Any, labels: str = "exact") -> None:
-        if not p.support.is_discrete or isinstance(of_one(p.support), type(constraints.multinomial(1))):
+        if not p.support.is_discrete or supports.is_counts(p.support):
             self._refuse(p, "are classes")
         self._check_classes(p)
         super().check(p, labels)
@@ -370,14 +371,14 @@ class LabelVicinity(Vicinity):
         if is_one_hot:
             labels = torch.eye(self.num_classes, dtype=like.dtype, device=like.device)
         else:
-            dtype = like.dtype if of_one(p.support) is constraints.boolean else torch.int64
+            dtype = like.dtype if supports.is_binary(p.support) else torch.int64
             labels = torch.arange(self.num_classes, dtype=dtype, device=like.device)
         return labels.reshape(labels.shape[:1] + (1,) * len(p.batch_shape) + labels.shape[1:])
 
     def _check_classes(self, p: Any) -> None:
-        num_classes = _num_classes(p)
-        if num_classes not in (None, self.num_classes):
-            raise ValueError(f"num_classes: expected the likelihood's {num_classes} classes, got {self.num_classes}")
+        classes = num_classes(p)
+        if classes not in (None, self.num_classes):
+            raise ValueError(f"num_classes: expected the likelihood's {classes} classes, got {self.num_classes}")
 
     def __repr__(self) -> str:
         return f'LabelVicinity({self.beta}, {self.num_classes}, fusion="{self.fusion}")'
@@ -396,21 +397,10 @@ def default_vicinity(p: Any) -> Vicinity:
         >>> default_vicinity(dist.Normal(0.0, 1.0)), default_vicinity(dist.Poisson(1.0))
         (DiracVicinity(fusion="log-linear"), DiracVicinity(fusion="linear"))
     """
-    num_classes = _num_classes(p)
-    if num_classes is not None and num_classes > 1:  # the same law as a soft-label cross-entropy
-        return LabelVicinity(0.0, num_classes)
+    classes = num_classes(p)
+    if classes is not None and classes > 1:  # the same law as a soft-label cross-entropy
+        return LabelVicinity(0.0, classes)
     return DiracVicinity("log-linear" if is_convex(p) else "linear")
-
-
-def _num_classes(p: Any) -> int | None:
-    """The number of classes, where the labels are classes."""
-    support = of_one(p.support)
-    if support is constraints.boolean:
-        return 2
-    if support is constraints.one_hot:
-        return int(p.event_shape[-1])
-    last = getattr(support, "upper_bound", None)  # a tensor where they are counts of trials
-    return last + 1 if isinstance(support, constraints.integer_interval) and isinstance(last, int) else None
 
 
 def _name(p: Any) -> str:

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.distributions import constraints, transform_to
 
 from pyro_probmix._checks import check_integer
+from pyro_probmix.distributions.supports import elementwise
 
 __all__ = ["ConstrainedParameter", "Layout", "accepts", "parameter_names", "pyro_class"]
 
@@ -148,8 +149,7 @@ class ConstrainedParameter:
                 f"got {domain} of {family.__name__}; fix it instead"
             )
         shape = layout.batch + _event_shape_of(family, name, domain, layout)
-        while isinstance(domain, constraints.independent):
-            domain = domain.base_constraint
+        domain = elementwise(domain)
         if domain is constraints.real:
             return ConstrainedParameter(name, shape, _identity)
         if isinstance(domain, (constraints.greater_than, constraints.greater_than_eq)):

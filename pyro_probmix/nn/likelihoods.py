@@ -14,6 +14,7 @@ from torch.distributions import constraints
 from pyro_probmix._checks import as_size, check_integer, check_number
 from pyro_probmix.distributions.families import corrected_class
 from pyro_probmix.distributions.held_tensors import map_tensors
+from pyro_probmix.distributions.supports import elementwise
 from pyro_probmix.nn._constrained import ConstrainedParameter, Layout, accepts, parameter_names, pyro_class
 from pyro_probmix.ops.autocast import full_precision, without_autocast
 from pyro_probmix.ops.devices import filled_numbers
@@ -312,7 +313,7 @@ class DistributionLikelihood(Likelihood):
                 f"{tuple(two_rows.event_shape)}"
             )
         support: constraints.Constraint = probe.support
-        bounds = vars(getattr(support, "base_constraint", support)).values()
+        bounds = vars(elementwise(support)).values()
         if any(isinstance(bound, Tensor) and bound.requires_grad for bound in bounds):
             raise ValueError(f"{family}: expected a support that no predicted parameter moves, got {support}")
         return support

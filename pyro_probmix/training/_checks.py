@@ -9,12 +9,11 @@ from typing import Any
 import pyro
 import torch
 from torch import Tensor
-from torch.distributions import constraints
 from torch.nn.parameter import is_lazy
 
 from pyro_probmix._checks import check_finite, name_rows
 from pyro_probmix._random import seeded
-from pyro_probmix.distributions.supports import of_one
+from pyro_probmix.distributions.supports import is_binary
 from pyro_probmix.models import DensityModel
 
 __all__ = [
@@ -124,7 +123,7 @@ def check_labels(name: str, y: Tensor, model: DensityModel) -> None:
     expected = (len(y), *model.likelihood.event_shape)
     if y.shape != expected:
         raise ValueError(f"{name}: expected shape {expected}, got {tuple(y.shape)}")
-    if of_one(model.likelihood.support) is constraints.boolean and not y.is_floating_point():
+    if is_binary(model.likelihood.support) and not y.is_floating_point():
         # of which PyTorch's Bernoulli has no log_prob
         raise ValueError(f"{name}: expected labels 0.0 and 1.0, of a floating dtype, got {y.dtype}")
     legal = model.likelihood.support.check(y)

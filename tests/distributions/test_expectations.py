@@ -11,7 +11,7 @@ import torch
 from torch.distributions import constraints
 
 from pyro_probmix.distributions import LogLinearPool, NumericalPool, cross_entropy
-from pyro_probmix.distributions.supports import inside, is_circular, is_convex, of_one, some_value
+from pyro_probmix.distributions.supports import elementwise, is_circular, is_convex, is_inside, some_value
 from tests.cases import CASES, NAMES, unmasked
 
 # law -> the families of which it knows what they ask for, beside its own.
@@ -178,7 +178,7 @@ def test_some_value_is_a_value(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("inner", "outer", "is_inside"),
+    ("inner", "outer", "expected"),
     [
         (constraints.positive, constraints.nonnegative, True),
         (constraints.nonnegative, constraints.positive, True),
@@ -200,8 +200,8 @@ def test_some_value_is_a_value(name: str) -> None:
     ],
     ids=str,
 )
-def test_supports_inside_others(inner: Any, outer: Any, is_inside: bool) -> None:
-    assert inside(inner, outer) is is_inside
+def test_supports_inside_others(inner: Any, outer: Any, expected: bool) -> None:
+    assert is_inside(inner, outer) is expected
 
 
 def test_what_is_between_two_values() -> None:
@@ -212,4 +212,4 @@ def test_what_is_between_two_values() -> None:
     assert is_circular(mixture)
     for p in (dist.Gamma(1.0, 1.0), dist.Dirichlet(torch.ones(3)), dist.LKJ(3, torch.tensor(1.0))):
         assert is_convex(p)
-    assert of_one(dist.Normal(torch.zeros(2), 1.0).to_event(1).support) is constraints.real
+    assert elementwise(dist.Normal(torch.zeros(2), 1.0).to_event(1).support) is constraints.real

@@ -13,11 +13,12 @@ from torch import Tensor
 from torch.distributions import Transform, transforms
 
 from pyro_probmix.distributions.exponential_family import exponential_family, plain, sum_right
+from pyro_probmix.distributions.supports import CIRCULAR
 
 __all__ = ["expected_log_jacobian"]
 
 _AFFINE = (transforms.AffineTransform, transforms.ReshapeTransform, LowerCholeskyAffine, Permute)
-_CIRCULAR = (torch.distributions.VonMises, dist.SineBivariateVonMises, dist.VonMises3D)
+_DIRECTIONS = (*CIRCULAR, dist.VonMises3D)
 # Their first statistic is log y.
 _LOGARITHMIC = tuple(getattr(torch.distributions, name) for name in ("Beta", "Gamma", "InverseGamma", "Pareto"))
 
@@ -58,7 +59,7 @@ def _known_points(base: Any) -> dict[str, Tensor]:
         law = plain(law.base_dist)
     points: dict[str, Tensor] = {}
     with suppress(NotImplementedError):
-        points["any" if isinstance(law, _CIRCULAR) else "mean"] = base.mean
+        points["any" if isinstance(law, _DIRECTIONS) else "mean"] = base.mean
     if isinstance(law, _LOGARITHMIC):
         points["geometric mean"] = exponential_family(law).moments(law)[0].exp()
     return points
