@@ -11,15 +11,7 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from pyro_probmix.distributions import LinearPool
-from pyro_probmix.ops.autocast import without_autocast
-from pyro_probmix.ops.draws import (
-    beta_rsample,
-    dirichlet_rsample,
-    exponential_rsample,
-    gamma_rsample,
-    laplace_rsample,
-    von_mises_rsample,
-)
+from pyro_probmix.ops import draws
 
 __all__ = ["LazyDistribution", "Unscored", "from_noise"]
 
@@ -108,16 +100,6 @@ class Unscored(MaskedDistribution):
         return zeros.to(value.dtype) if value.is_floating_point() else zeros
 
 
-_DRAWS: dict[type, Callable[[Any, torch.Size], Tensor]] = {
-    torch.distributions.Beta: beta_rsample,
-    torch.distributions.Dirichlet: dirichlet_rsample,
-    torch.distributions.Exponential: exponential_rsample,
-    torch.distributions.Gamma: gamma_rsample,
-    torch.distributions.Laplace: laplace_rsample,
-    torch.distributions.VonMises: von_mises_rsample,
-}
-
-
 def rsample(p: Any, sample_shape: torch.Size = torch.Size()) -> Tensor:
     """``p.rsample``, the same numbers, as ``torch.func.vmap`` can follow them."""
     q = _without_event(p)
@@ -126,36 +108,11 @@ def rsample(p: Any, sample_shape: torch.Size = torch.Size()) -> Tensor:
         for transform in q.transforms:
             z = transform(z)
         return z
-
     if isinstance(q, LinearPool):
         if q.weights.requires_grad:
             raise NotImplementedError("rsample: expected weights without gradient, which none could reach them by")
         return q.draw_by(rsample, sample_shape)
-
-    def noise(like: Tensor, *shape: int) -> Tensor:
-        return torch.randn(sample_shape + q.batch_shape + shape, dtype=like.dtype, device=like.device)
-
-    if isinstance(q, torch.distributions.Normal):
-        return from_noise(q, noise(q.loc))
-    if isinstance(q, torch.distributions.MultivariateNormal):
-        return q.loc + _times(q._unbroadcasted_scale_tril, noise(q.loc, *q.event_shape))
-    if isinstance(q, torch.distributions.LowRankMultivariateNormal):
-        factor, diag = q._unbroadcasted_cov_factor, q._unbroadcasted_cov_diag
-        spread = _times(factor, noise(q.loc, factor.shape[-1]))
-        return q.loc + spread + diag.sqrt() * noise(q.loc, *q.event_shape)
-    if isinstance(q, torch.distributions.StudentT):
-        normal = noise(q.loc)
-        chi2 = rsample(q._chi2, sample_shape)
-        return q.loc + q.scale * (normal * torch.rsqrt(chi2 / q.df))
-    for family, draw in _DRAWS.items():
-        if isinstance(q, family):
-            return draw(q, sample_shape)
-    return p.rsample(sample_shape)
-
-
-def _times(matrix: Tensor, vector: Tensor) -> Tensor:
-    with without_autocast(matrix):
-        return (matrix @ vector.unsqueeze(-1)).squeeze(-1)
+    return draws.rsample(q, sample_shape)
 
 
 def from_noise(p: Any, noise: Tensor) -> Tensor:

@@ -3,40 +3,81 @@
 from __future__ import annotations
 
 import math
-from functools import cache
+from functools import cache, singledispatch
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributions import Beta, Dirichlet, Exponential, Gamma, Laplace, VonMises
+from torch import distributions as laws
 from torch.special import i0e, i1e
 
+from pyro_probmix.ops.autocast import without_autocast
 from pyro_probmix.ops.blocks import unbatch
 
-__all__ = [
-    "beta_rsample",
-    "dirichlet_rsample",
-    "exponential_rsample",
-    "gamma_rsample",
-    "laplace_rsample",
-    "von_mises_rsample",
-]
+__all__ = ["rsample"]
 
 
-def gamma_rsample(p: Gamma, sample_shape: torch.Size = torch.Size()) -> Tensor:
-    """The numbers and derivatives of ``p.rsample``, which changes them in place."""
+@singledispatch
+def rsample(p: Any, sample_shape: torch.Size = torch.Size()) -> Tensor:
+    r"""``p.rsample``, the same numbers and derivatives, as ``torch.func.vmap`` can follow them.
+
+    Of a VonMises, which PyTorch does not differentiate, it is :math:`\partial\varphi/\partial\kappa =
+    -\partial_\kappa F(\varphi) / p(\varphi)`, φ being the angle from the mean direction (Figurnov et al., 2018),
+    of first order.
+
+    Args:
+        p: any distribution of PyTorch or Pyro; it has its own ``rsample`` where nothing better is known here.
+        sample_shape: of the draws.
+    """
+    return p.rsample(sample_shape)  # type: ignore[no-any-return]
+
+
+def _noise(p: Any, sample_shape: torch.Size, *shape: int) -> Tensor:
+    return torch.randn(sample_shape + p.batch_shape + shape, dtype=p.loc.dtype, device=p.loc.device)
+
+
+def _times(matrix: Tensor, vector: Tensor) -> Tensor:
+    with without_autocast(matrix):
+        return (matrix @ vector.unsqueeze(-1)).squeeze(-1)
+
+
+@rsample.register
+def _(p: laws.Normal, sample_shape: torch.Size = torch.Size()) -> Tensor:
+    return p.loc + p.scale * _noise(p, sample_shape)
+
+
+@rsample.register
+def _(p: laws.MultivariateNormal, sample_shape: torch.Size = torch.Size()) -> Tensor:
+    return p.loc + _times(p._unbroadcasted_scale_tril, _noise(p, sample_shape, *p.event_shape))
+
+
+@rsample.register
+def _(p: laws.LowRankMultivariateNormal, sample_shape: torch.Size = torch.Size()) -> Tensor:
+    factor, diag = p._unbroadcasted_cov_factor, p._unbroadcasted_cov_diag
+    spread = _times(factor, _noise(p, sample_shape, factor.shape[-1]))
+    return p.loc + spread + diag.sqrt() * _noise(p, sample_shape, *p.event_shape)
+
+
+@rsample.register
+def _(p: laws.StudentT, sample_shape: torch.Size = torch.Size()) -> Tensor:
+    normal = _noise(p, sample_shape)
+    return p.loc + p.scale * (normal * torch.rsqrt(rsample(p._chi2, sample_shape) / p.df))
+
+
+@rsample.register
+def _(p: laws.Gamma, sample_shape: torch.Size = torch.Size()) -> Tensor:
     shape = sample_shape + p.batch_shape
     value = torch._standard_gamma(p.concentration.expand(shape)) / p.rate.expand(shape)
     return torch.where(value > 0, value, value - value.detach() + torch.finfo(value.dtype).tiny)
 
 
-def exponential_rsample(p: Exponential, sample_shape: torch.Size = torch.Size()) -> Tensor:
-    """The numbers and derivatives of ``p.rsample``."""
+@rsample.register
+def _(p: laws.Exponential, sample_shape: torch.Size = torch.Size()) -> Tensor:
     return _empty(p.rate, sample_shape).exponential_() / p.rate
 
 
-def laplace_rsample(p: Laplace, sample_shape: torch.Size = torch.Size()) -> Tensor:
-    """The numbers and derivatives of ``p.rsample``, for a scale that is mapped over if anything is."""
+@rsample.register  # for a scale that is mapped over if anything is
+def _(p: laws.Laplace, sample_shape: torch.Size = torch.Size()) -> Tensor:
     noise = _empty(p.scale, sample_shape).uniform_(torch.finfo(p.scale.dtype).eps - 1, 1)
     return p.loc - p.scale * noise.sign() * torch.log1p(-noise.abs())
 
@@ -47,14 +88,20 @@ def _empty(parameter: Tensor, sample_shape: torch.Size) -> Tensor:
     return torch.empty_like(like, memory_format=torch.contiguous_format)
 
 
-def beta_rsample(p: Beta, sample_shape: torch.Size = torch.Size()) -> Tensor:
-    """The numbers and derivatives of ``p.rsample``."""
-    return dirichlet_rsample(p._dirichlet, sample_shape)[..., 0]
+@rsample.register
+def _(p: laws.Beta, sample_shape: torch.Size = torch.Size()) -> Tensor:
+    return rsample(p._dirichlet, sample_shape)[..., 0]
 
 
-def dirichlet_rsample(p: Dirichlet, sample_shape: torch.Size = torch.Size()) -> Tensor:
-    """The numbers and derivatives of ``p.rsample``."""
-    return _Dirichlet.apply(p.concentration.expand(sample_shape + p.concentration.shape))
+@rsample.register
+def _(p: laws.Dirichlet, sample_shape: torch.Size = torch.Size()) -> Tensor:
+    return _Dirichlet.apply(p.concentration.expand(sample_shape + p.concentration.shape))  # type: ignore[no-any-return]
+
+
+@rsample.register
+def _(p: laws.VonMises, sample_shape: torch.Size = torch.Size()) -> Tensor:
+    shape = sample_shape + p.batch_shape
+    return _VonMises.apply(p.loc.expand(shape), p.concentration.expand(shape))  # type: ignore[no-any-return]
 
 
 class _Dirichlet(torch.autograd.Function):
@@ -81,26 +128,12 @@ class _Dirichlet(torch.autograd.Function):
         return _Dirichlet.apply(concentration.movedim(in_dims[0], 0)), 0
 
 
-def von_mises_rsample(p: VonMises, sample_shape: torch.Size = torch.Size()) -> Tensor:
-    r"""The numbers of ``p.sample``, with implicit derivatives (Figurnov et al., 2018), those of first order.
-
-    With φ the angle from the mean direction, :math:`\partial\varphi/\partial\kappa = -\partial_\kappa F(\varphi) /
-    p(\varphi)`, which for φ > 0 is :math:`\int_\varphi^\pi (\cos t - A'(\kappa))\, p(t) / p(\varphi)\, dt`.
-
-    Args:
-        p: of any batch shape.
-        sample_shape: of the draws.
-    """
-    shape = sample_shape + p.batch_shape
-    return _VonMises.apply(p.loc.expand(shape), p.concentration.expand(shape))
-
-
 class _VonMises(torch.autograd.Function):
     """Draws by rejection, whose loop ``torch.func.vmap`` cannot follow: what it maps over is one more dimension."""
 
     @staticmethod
     def forward(loc: Tensor, concentration: Tensor) -> Tensor:
-        return VonMises(loc, concentration, validate_args=False).sample()
+        return laws.VonMises(loc, concentration, validate_args=False).sample()
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
@@ -127,6 +160,7 @@ def _by_concentration(y: Tensor, loc: Tensor, concentration: Tensor) -> Tensor:
 
 
 def _slope(angle: Tensor, concentration: Tensor) -> Tensor:
+    """By the concentration: ∫ (cos t − A'(κ)) p(t) / p(φ) dt from φ to π, which is −∂κF / p for φ > 0."""
     start, kappa = angle.abs().unsqueeze(-1), concentration.unsqueeze(-1)
     # Beyond nine standard deviations nothing is left of the integrand.
     half = 0.5 * torch.minimum(math.pi - start, 9 / kappa.sqrt())
