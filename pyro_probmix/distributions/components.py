@@ -13,6 +13,7 @@ from pyro.distributions import MaskedDistribution, TorchDistribution
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
+from pyro_probmix._checks import at_index
 from pyro_probmix.distributions.exponential_family import plain
 from pyro_probmix.distributions.supports import same_constraint
 
@@ -23,6 +24,7 @@ __all__ = [
     "broadcast_batch",
     "broadcast_shapes",
     "check_support",
+    "components_of",
     "expanded",
     "expanded_shape",
     "split_weights",
@@ -53,6 +55,16 @@ class Pool(TorchDistribution):
     @has_rsample.setter
     def has_rsample(self, value: bool) -> None:
         self._chosen = value
+
+
+def components_of(components: Components) -> tuple[tuple[Any, ...], int, torch.Size]:
+    """The distributions that a pool is made of, how many components they are, and the batch shape of them all."""
+    if not isinstance(components, Distribution):
+        members = tuple_of_distributions(components)
+        return members, len(members), broadcast_batch(members)
+    if not components.batch_shape:
+        raise ValueError("components: expected a last batch dimension of components, got batch shape ()")
+    return (components,), components.batch_shape[-1], components.batch_shape[:-1]
 
 
 def tuple_of_distributions(components: Any) -> tuple[Distribution, ...]:
@@ -192,21 +204,13 @@ def _check_values(weights: Tensor, tolerance: float | None) -> None:
     off = (weights.sum(-1) - 1).abs()
     if tolerance is not None and bool((weights >= 0).all() & (off <= tolerance).all()):
         return
-    problems = {"finite": ~weights.isfinite()}
-    if tolerance is not None:
-        problems["non-negative"] = weights < 0
-    for problem, bad in problems.items():
+    problems = {"finite": ~weights.isfinite()} | ({} if tolerance is None else {"non-negative": weights < 0})
+    for expected, bad in problems.items():
         if bad.any():
-            index = bad.nonzero()[0].tolist()
-            value = weights[tuple(index)].item()
-            raise ValueError(f"weights: expected {problem} numbers, got {value:g} at index {_index(index)}")
-    if tolerance is None:
-        return
-    index = (off > tolerance).nonzero()[0].tolist()
-    at = f" at batch index {_index(index)}" if index else ""
-    value = off[tuple(index)].item()
-    raise ValueError(f"weights: expected a sum of 1 over the components, got |sum - 1| = {value:.3g}{at}")
-
-
-def _index(index: list[int]) -> str:
-    return str(index[0] if len(index) == 1 else tuple(index))
+            first = tuple(bad.nonzero()[0].tolist())
+            index = first if len(first) > 1 else first[0]
+            raise ValueError(f"weights: expected {expected} numbers, got {weights[first].item():g} at index {index}")
+    if tolerance is not None:
+        bad = off > tolerance
+        got = f"|sum - 1| = {off[bad].flatten()[0].item():.3g}{at_index(bad)}"
+        raise ValueError(f"weights: expected a sum of 1 over the components, got {got}")

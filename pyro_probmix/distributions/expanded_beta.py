@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.distributions import constraints
 from torch.distributions.utils import broadcast_all
 
+from pyro_probmix._checks import at_index
 from pyro_probmix.distributions.log_space_beta import LogSpaceBeta
 
 __all__ = ["ExpandedBeta"]
@@ -61,11 +62,9 @@ class ExpandedBeta(TorchDistribution):
         self.concentration1, self.concentration0, self.low, self.high = (t.to(dtype) for t in parameters)
         self._beta = LogSpaceBeta(self.concentration1, self.concentration0, validate_args=False)
         super().__init__(self._beta.batch_shape, validate_args=validate_args)
-        if self._validate_args and not bool((self.low < self.high).all()):
-            bad = (~(self.low < self.high)).nonzero()[0].tolist()
-            low, high = self.low[tuple(bad)].item(), self.high[tuple(bad)].item()
-            at = f" at batch index {bad}" if bad else ""
-            raise ValueError(f"low: expected less than high, got low {low:g} and high {high:g}{at}")
+        if self._validate_args and bool((bad := ~(self.low < self.high)).any()):
+            low, high = (end[bad].flatten()[0].item() for end in (self.low, self.high))
+            raise ValueError(f"low: expected less than high, got low {low:g} and high {high:g}{at_index(bad)}")
 
     @classmethod
     def variance_preserving(

@@ -14,21 +14,40 @@ from torch.distributions.transforms import _InverseTransform
 
 from pyro_probmix.distributions.exponential_family import exponential_family, is_exponential_family, plain
 
-__all__ = ["check_shared_transforms", "common_reference", "held_tensors", "map_tensors", "reference_tensor"]
+__all__ = [
+    "Path",
+    "check_shared_transforms",
+    "common_reference",
+    "held_tensors",
+    "map_tensors",
+    "reference_tensor",
+    "tensors_by_path",
+]
+
+Path = tuple[str | int, ...]
+"""Names of attributes, and positions in lists, that lead to a tensor."""
+
+
+def tensors_by_path(part: Any, path: Path = (), dims: int = 0) -> Iterator[tuple[Path, Tensor, int]]:
+    """What :func:`held_tensors` yields, with the path to each and the batch dimensions of the law that holds it."""
+    if isinstance(part, Tensor):
+        yield path, part, dims
+    elif isinstance(part, (list, tuple)):
+        for i, item in enumerate(part):
+            yield from tensors_by_path(item, (*path, i), dims)
+    elif isinstance(part, _InverseTransform):
+        yield from tensors_by_path(part.inv, path, dims)
+    elif isinstance(part, (Distribution, Transform)):
+        if isinstance(part, Distribution):
+            dims = len(part.batch_shape)
+        for name, value in vars(part).items():
+            if not (isinstance(part, Transform) and name.startswith("_")):  # it and its inverse have each other
+                yield from tensors_by_path(value, (*path, name), dims)
 
 
 def held_tensors(part: Any) -> Iterator[Tensor]:
     """The tensors that a distribution, a transform or a list of them holds, parameters of modules aside."""
-    if isinstance(part, Tensor):
-        yield part
-    elif isinstance(part, (list, tuple)):
-        for item in part:
-            yield from held_tensors(item)
-    elif isinstance(part, Distribution):
-        yield from held_tensors(list(vars(part).values()))
-    elif isinstance(part, Transform):
-        held = vars(part) | vars(part.inv)
-        yield from held_tensors([value for name, value in held.items() if not name.startswith("_")])
+    return (tensor for _, tensor, _ in tensors_by_path(part))
 
 
 def reference_tensor(members: Sequence[Any]) -> Tensor:

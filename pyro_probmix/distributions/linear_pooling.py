@@ -15,12 +15,11 @@ from pyro_probmix.distributions.components import (
     Components,
     Pool,
     Weights,
-    broadcast_batch,
     check_support,
+    components_of,
     expanded,
     expanded_shape,
     split_weights,
-    tuple_of_distributions,
 )
 from pyro_probmix.distributions.corrected import corrected
 from pyro_probmix.distributions.exponential_family import unsqueeze_right, validates
@@ -53,13 +52,7 @@ class LinearPool(Pool):
         self, components: Components, weights: Weights | None = None, validate_args: bool | None = None
     ) -> None:
         batched = isinstance(components, Distribution)
-        members = (components,) if isinstance(components, Distribution) else tuple_of_distributions(components)
-        if not batched:
-            size, batch_shape = len(members), broadcast_batch(members)
-        elif members[0].batch_shape:
-            size, batch_shape = members[0].batch_shape[-1], members[0].batch_shape[:-1]
-        else:
-            raise ValueError("components: expected a last batch dimension of components, got batch shape ()")
+        members, size, batch_shape = components_of(components)
         if validate_args is None:
             validate_args = any(map(validates, members))
         split = split_weights(weights, size, batch_shape, reference_tensor(members), validate_args)

@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import reduce
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, Transform, TransformedDistribution, constraints
-from torch.distributions.transforms import _InverseTransform
+from torch.distributions import Distribution, TransformedDistribution, constraints
 from torch.distributions.utils import lazy_property
 
 from pyro_probmix._checks import at_index
 from pyro_probmix.distributions.components import broadcast_shapes, expanded
 from pyro_probmix.distributions.corrected import corrected
 from pyro_probmix.distributions.exponential_family import at_hand, validates
-from pyro_probmix.distributions.held_tensors import map_tensors
+from pyro_probmix.distributions.held_tensors import Path, map_tensors, tensors_by_path
 
 __all__ = ["check_present", "present"]
 
 LOGITS = "logits", "_param"
 """Where they are those of classes, of which one may have no mass."""
-
-Path = tuple[str | int, ...]
 
 
 def present(members: Sequence[Any], weights: Sequence[Tensor]) -> list[Any]:
@@ -70,20 +67,9 @@ def _lacks(member: Any, like: Tensor) -> Tensor:
     return reduce(torch.logical_or, found) if found else like.new_zeros(())
 
 
-def _tensors(part: Any, path: Path = (), dims: int = 0) -> Iterator[tuple[Path, Tensor, int]]:
-    """The numbers of a component, where they are in it, and the batch dimensions of the law that holds them."""
-    if isinstance(part, Tensor) and part.is_floating_point():
-        yield path, part, dims
-    elif isinstance(part, (list, tuple)):
-        for i, item in enumerate(part):
-            yield from _tensors(item, (*path, i), dims)
-    elif isinstance(part, _InverseTransform):
-        yield from _tensors(part.inv, path, dims)
-    elif isinstance(part, (Distribution, Transform)):
-        dims = len(part.batch_shape) if isinstance(part, Distribution) else dims
-        for name, value in vars(part).items():
-            if name != "_inv":  # a transform and its inverse have each other
-                yield from _tensors(value, (*path, name), dims)
+def _tensors(part: Any) -> list[tuple[Path, Tensor, int]]:
+    """The numbers of a component, with the path to each and the batch dimensions of the law that holds it."""
+    return [held for held in tensors_by_path(part) if held[1].is_floating_point()]
 
 
 def _replaced(member: Any, sources: Sequence[tuple[Tensor, dict[Path, Tensor]]]) -> Any:
@@ -107,7 +93,7 @@ def _replaced(member: Any, sources: Sequence[tuple[Tensor, dict[Path, Tensor]]])
 
 def _made_anew(p: Any) -> Any:
     """``p``, whose transforms are made of parameters that it holds: no gradient can be taken back from them."""
-    made_of = isinstance(p, TransformedDistribution) and any(True for _ in _tensors(p.transforms))
+    made_of = isinstance(p, TransformedDistribution) and bool(_tensors(p.transforms))
     if made_of and p.arg_constraints.keys() & vars(p).keys():
         made = type(p)(**{name: vars(p)[name] for name in p.arg_constraints}, validate_args=False)
         made._validate_args = p._validate_args

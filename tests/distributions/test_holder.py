@@ -195,7 +195,7 @@ def _log_beta(a: float, b: float) -> float:
 def test_what_is_taken_for_mass_near_an_end_by_a_larger_accuracy() -> None:
     members = [dist.Beta(*torch.tensor(pair, dtype=torch.float64)) for pair in NEAR_AN_END["both"]]
     batch = dist.Beta(*torch.tensor([[2.0, 0.01], [3.0, 0.01]], dtype=torch.float64))
-    with pytest.raises(ValueError, match=r"wrong by \d.* at batch index \[\[1\]\]; a larger accuracy"):
+    with pytest.raises(ValueError, match=r"wrong by \d.* at batch index \[1\]; a larger accuracy"):
         _ = HolderPool([batch, batch], [0.5, 0.5], 1.0).log_normalizer
     pool = HolderPool(members, [0.5, 0.5], 1.0, accuracy=1e-3)
     assert abs(float(pool.log_normalizer)) < 1e-3

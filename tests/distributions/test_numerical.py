@@ -415,12 +415,12 @@ REFUSALS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "no common support": (
         pool_of([dist.Uniform(0.0, 1.0), dist.Uniform(torch.tensor([0.5, 2.0]), 3.0)]),
         ValueError,
-        r"components: expected a common support, got none at batch index \[\[1\]\]",
+        r"components: expected a common support, got none at batch index \[1\]",
     ),
     "an infinite integral": (
         pool_of([dist.Cauchy(0.0, 1.0), dist.Cauchy(torch.tensor([1.0, 2.0]), 1.0)], (0.2, 0.2), simplex=False),
         ValueError,
-        r"components, weights: expected a pool with a finite integral .* at batch index \[\[0\], \[1\]\]",
+        r"components, weights: expected a pool with a finite integral .* at batch index \[0, 1\]",
     ),
     "an infinite sum": (
         pool_of([dist.Geometric(0.5), dist.Geometric(0.5)], (-0.5, 0.5), simplex=False),
@@ -474,6 +474,15 @@ def test_angles_are_pooled_on_the_circle() -> None:
     assert total == pytest.approx(1, abs=1e-6)
     assert pool.log_normalizer >= 0
     assert pool.sample((100,)).abs().max() <= math.pi
+
+
+def test_mixtures_of_von_mises_live_on_one_turn_too() -> None:
+    members = [dist.VonMises(torch.tensor(loc).double(), 2.0) for loc in (0.0, 1.0)]
+    mixture = LinearPool(members, [0.5, 0.5])
+    pool = NumericalPool([mixture, mixture], [0.5, 0.5])
+    assert abs(pool.log_normalizer.item()) < 1e-9
+    y = torch.linspace(-3, 3, 7, dtype=torch.float64)
+    torch.testing.assert_close(pool.log_prob(y), mixture.log_prob(y), atol=1e-9, rtol=0)
 
 
 def test_a_batched_mixture_is_a_component() -> None:

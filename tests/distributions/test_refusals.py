@@ -231,14 +231,14 @@ REFUSALS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "sum of weights in a batch": (
         pools([P, Q], torch.tensor([[0.5, 0.5], [0.5, 0.25], [1.0, 0.0]])),
         ValueError,
-        r"\|sum - 1\| = 0.25 at batch index 1",
+        r"\|sum - 1\| = 0.25 at batch index \[1\]",
     ),
     "sum of weights as tensors": (
         pools([P, Q], [torch.tensor([0.5, 0.5, 0.1]), 0.5]),
         ValueError,
-        r"\|sum - 1\| = 0.4 at batch index 2",
+        r"\|sum - 1\| = 0.4 at batch index \[2\]",
     ),
-    "weights of zero": (pools([P, Q], torch.zeros(3, 2)), ValueError, r"\|sum - 1\| = 1 at batch index 0"),
+    "weights of zero": (pools([P, Q], torch.zeros(3, 2)), ValueError, r"\|sum - 1\| = 1 at batch index \[0, 1, 2\]"),
     "weights of a mixture": (
         lambda: linear_pool([P, Q], [0.5, 0.6]),
         ValueError,

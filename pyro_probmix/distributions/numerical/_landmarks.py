@@ -19,6 +19,7 @@ from torch.distributions import (
     VonMises,
 )
 
+from pyro_probmix.distributions import supports
 from pyro_probmix.distributions.corrected import AffineBeta, corrected
 from pyro_probmix.distributions.exponential_family import plain
 from pyro_probmix.distributions.held_tensors import reference_tensor
@@ -58,8 +59,7 @@ def in_double(part: Any) -> Any:
 def at_rows(part: Any, batch: torch.Size, rows: Tensor) -> Any:
     """A distribution, or a parameter of one, of this batch shape for some members of the flattened batch.
 
-    Raises:
-        NotImplementedError: if it is not known where the batch dimensions of its parameters are.
+    It is not implemented where it is not known which dimensions of its parameters are those of the batch.
     """
     if isinstance(part, Tensor) and part.dim() > 0:
         if part.shape[: len(batch)] != batch:
@@ -79,23 +79,28 @@ def at_rows(part: Any, batch: torch.Size, rows: Tensor) -> Any:
     return part
 
 
-def bounds(p: Any) -> tuple[Tensor, Tensor]:
-    """The ends of the support, infinite where there is none; both of ``p``'s batch shape, in float64.
-
-    Raises:
-        TypeError: if the support is not known to be an interval, or the integers of one.
-    """
-    p = plain(p)
+def _mixed(p: Any) -> tuple[list[Any], bool]:
+    """What ``p`` is a mixture of, nothing if it is none, and whether the last batch dimension of one counts them."""
     if isinstance(p, MixtureSameFamily):
-        low, high = bounds(p.component_distribution)
-        return low.amin(-1), high.amax(-1)
-    if isinstance(p, LinearPool) and isinstance(p.components, Distribution):
-        low, high = bounds(p.components)
-        return low.amin(-1).expand(p.batch_shape), high.amax(-1).expand(p.batch_shape)
-    if isinstance(p, VonMises):  # its density has a period, of which it has mass one
-        turn = torch.full(p.batch_shape, math.pi, dtype=torch.float64, device=p.loc.device)
-        return -turn, turn
-    if hasattr(p, "numerical_bounds"):
+        return [p.component_distribution], True
+    if isinstance(p, LinearPool):
+        return ([p.components], True) if isinstance(p.components, Distribution) else (list(p.components), False)
+    return [], False
+
+
+def bounds(p: Any) -> tuple[Tensor, Tensor]:
+    """The ends of the support, infinite where there is none; both of ``p``'s batch shape, in float64."""
+    p = plain(p)
+    members, batched = _mixed(p)
+    if members:
+        each = [bounds(member) for member in members]
+        if not batched:
+            each = [tuple(torch.stack(torch.broadcast_tensors(*ends), -1) for ends in zip(*each, strict=True))]  # type: ignore[list-item]
+        low, high = each[0][0].amin(-1), each[0][1].amax(-1)
+    elif isinstance(p, VonMises):  # its density has a period, of which it has mass one
+        high = torch.full(p.batch_shape, math.pi, dtype=torch.float64, device=p.loc.device)
+        low = -high
+    elif hasattr(p, "numerical_bounds"):
         low, high = p.numerical_bounds
     elif type(p) in GENERAL and all(t.bijective for t in p.transforms):
         ends = torch.stack([end.expand(p.batch_shape) for end in bounds(p.base_dist)])
@@ -108,37 +113,20 @@ def bounds(p: Any) -> tuple[Tensor, Tensor]:
             ends, inside = torch.where(moves, transform(torch.where(moves, ends, inside)), limits), following
         low, high = ends.amin(0), ends.amax(0)
     else:
-        low, high = _bounds_of_constraint(p, p.support)
+        interval = supports.bounds(p.support)
+        if interval is None:
+            raise TypeError(f"components: expected an interval as support, got {type(p).__name__} on {p.support}")
+        like = torch.empty((), dtype=torch.float64, device=reference_tensor([p]).device)
+        # A copy of a number would be waited for.
+        low, high = (end.to(like) if isinstance(end, Tensor) else torch.full_like(like, end) for end in interval)
     return low.expand(p.batch_shape), high.expand(p.batch_shape)
 
 
 def has_own_support(p: Any) -> bool:
     """Whether the support of ``p`` is what it says, and not what it is made of."""
     p = plain(p)
-    if isinstance(p, MixtureSameFamily):
-        return has_own_support(p.component_distribution)
-    if isinstance(p, LinearPool):
-        return all(map(has_own_support, [p.components] if isinstance(p.components, Distribution) else p.components))
-    return not (isinstance(p, VonMises) or type(p) in GENERAL or hasattr(p, "numerical_bounds"))
-
-
-def _bounds_of_constraint(p: Any, support: Any) -> tuple[Tensor, Tensor]:
-    support = getattr(support, "base_constraint", support)  # of independent constraints
-    name = type(support).__name__.lower().lstrip("_")
-    low, high = getattr(support, "lower_bound", None), getattr(support, "upper_bound", None)
-    if name == "boolean":
-        low, high = 0.0, 1.0
-    elif low is None and high is None and name != "real":
-        raise TypeError(f"components: expected an interval as support, got {type(p).__name__} on {support}")
-    device = reference_tensor([p]).device
-    ends = (-math.inf if low is None else low), (math.inf if high is None else high)
-    low, high = (
-        end.to(device, torch.float64)
-        if isinstance(end, Tensor)
-        else torch.full((), end, dtype=torch.float64, device=device)  # a copy would be waited for
-        for end in ends
-    )
-    return low, high
+    of_its_parts = isinstance(p, VonMises) or type(p) in GENERAL or hasattr(p, "numerical_bounds")
+    return not of_its_parts and all(map(has_own_support, _mixed(p)[0]))
 
 
 @torch.no_grad()
@@ -148,10 +136,8 @@ def landmarks(p: Any) -> Tensor:
     if hasattr(p, "numerical_landmarks"):
         points: Tensor = p.numerical_landmarks
     elif isinstance(p, LinearPool):
-        members = [p.components] if isinstance(p.components, Distribution) else list(p.components)
-        each = [landmarks(member) for member in members]
-        if isinstance(p.components, Distribution):
-            each = [each[0].flatten(-2)]
+        members, batched = _mixed(p)
+        each = [landmarks(member).flatten(-2) if batched else landmarks(member) for member in members]
         points = torch.cat([t.expand(p.batch_shape + t.shape[-1:]) for t in each], -1)
     elif isinstance(p, MixtureSameFamily):
         inner, (low, high) = p.component_distribution, bounds(p.component_distribution)

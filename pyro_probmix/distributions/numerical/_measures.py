@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from pyro_probmix._checks import at_index
 from pyro_probmix.distributions.exponential_family import differentiated
 from pyro_probmix.distributions.numerical._quadrature import (
     FIXED_POINTS,
@@ -21,6 +23,7 @@ from pyro_probmix.distributions.numerical._quadrature import (
     adapted_grid,
     first_panels,
     fixed_grid,
+    mapped,
     positions,
 )
 from pyro_probmix.ops.blocks import has_memory
@@ -36,43 +39,28 @@ FIXED_ROUNDS = 4  # in which a fixed window of integers finds its place
 
 @dataclass(frozen=True)
 class Rule:
-    """How sums are made.
+    """How sums are made."""
 
-    Attributes:
-        accuracy: relative error aimed at.
-        num_nodes: how many values of f a sum is made of; None for as many as the accuracy takes.
-        looks: whether values may be looked at. Where not, what is bad becomes NaN.
-    """
-
-    accuracy: float
-    num_nodes: int | None
-    looks: bool
+    accuracy: float  # relative error aimed at
+    num_nodes: int | None  # how many values of f a sum is made of; None for as many as the accuracy takes
+    looks: bool  # whether values may be looked at; where not, what is bad becomes NaN
 
 
+@dataclass(eq=False)
 class Measure(ABC):
-    """What sums f: on an interval, by a rule, from where the landmarks are.
+    """What sums f: on an interval, by a rule, from where the landmarks are."""
 
-    Args:
-        low: lower end of the support, of the batch shape, −∞ if there is none.
-        high: upper end of the support, +∞ if there is none.
-        points: landmarks, of shape batch + (number of points,).
-        rule: how sums are made.
-        jumps: where f may jump between the ends, of shape batch + (number of jumps,); infinite where there is none.
-        moves: whether ends and jumps may depend on what is differentiated.
-    """
-
-    def __init__(self, low: Tensor, high: Tensor, points: Tensor, rule: Rule, jumps: Tensor, moves: bool) -> None:
-        self.low, self.high, self.points, self.rule, self.jumps, self.moves = low, high, points, rule, jumps, moves
+    low: Tensor  # lower end of the support, of the batch shape, −∞ if there is none
+    high: Tensor  # upper end of the support, +∞ if there is none
+    points: Tensor  # landmarks, of shape batch + (number of points,)
+    rule: Rule
+    jumps: Tensor  # where f may jump between the ends, batch + (number of jumps,); infinite where there is none
+    moves: bool  # whether ends and jumps may depend on what is differentiated
 
     def judge(self, bad: Tensor, expected: str, got: Callable[[], str] = lambda: "none", remedy: str = "") -> Tensor:
-        """NaN where a sum is ``bad`` and 0 elsewhere; an error that says what was expected, where values are looked at.
-
-        Raises:
-            ValueError: if values may be looked at, and some are bad.
-        """
+        """NaN where a sum is ``bad`` and 0 elsewhere; an error, where values may be looked at and some are bad."""
         if self.rule.looks and bool(bad.any()):
-            at = f" at batch index {bad.nonzero().tolist()[:5]}" if bad.dim() else ""
-            raise ValueError(f"{expected}, got {got()}{at}{remedy}")
+            raise ValueError(f"{expected}, got {got()}{at_index(bad)}{remedy}")
         return torch.where(bad, math.nan, torch.zeros_like(self.low))
 
     @abstractmethod
@@ -81,10 +69,7 @@ class Measure(ABC):
 
     @abstractmethod
     def terms(self, log_f: LogFunction, power: int = 0) -> tuple[Tensor, Tensor]:
-        """Nodes y and logarithms of their terms f(y)·weight, of shape (N,) + batch.
-
-        They are right for integrals of f times what grows with that power of y at most.
-        """
+        """Nodes y and log f(y)·weight, (N,) + batch, for integrals of f times what grows as that power at most."""
 
     def log_total(self, log_f: LogFunction) -> Tensor:
         """Logarithm of the integral of f, of the batch shape."""
@@ -107,13 +92,12 @@ class Measure(ABC):
         """The least values that are not below these shares of the mass, of shape (N,) + batch."""
 
 
+@dataclass(eq=False)
 class Lebesgue(Measure):
     """Integrals over an interval, by quadrature."""
 
-    def __init__(self, low: Tensor, high: Tensor, points: Tensor, rule: Rule, jumps: Tensor, moves: bool) -> None:
-        super().__init__(low, high, points, rule, jumps, moves)
-        self._found: dict[int, Grid] = {}
-        self._grids: dict[int, Grid] = {}
+    _found: dict[int, Grid] = field(default_factory=dict, init=False)
+    _grids: dict[int, Grid] = field(default_factory=dict, init=False)
 
     def error(self, log_f: LogFunction) -> Tensor:
         return self._find(log_f, 0).error
@@ -161,7 +145,9 @@ class Lebesgue(Measure):
     @torch.no_grad()
     def _growing(self, log_f: LogFunction, power: int) -> LogFunction:
         """log f(y) + log(1 + |z|^power), z in units of the quartiles."""
-        first, center, third = self._rough_quantiles(log_f)
+        y, terms = (torch.cat([t[-2:-1], t[:-2], t[-1:]]) for t in self.terms(log_f))  # in order
+        below = terms.softmax(0).cumsum(0)
+        first, center, third = (_pick(y, (below < q).sum(0, keepdim=True))[0] for q in (0.25, 0.5, 0.75))
         log_scale = (third - first).log()
 
         def grown(y: Tensor, rows: Tensor | None = None) -> Tensor:
@@ -169,11 +155,6 @@ class Lebesgue(Measure):
             return log_f(y, rows) + torch.nn.functional.softplus(power * ((y - c).abs().log() - s))
 
         return grown
-
-    def _rough_quantiles(self, log_f: LogFunction) -> list[Tensor]:
-        y, terms = (torch.cat([t[-2:-1], t[:-2], t[-1:]]) for t in self.terms(log_f))  # in order
-        below = terms.softmax(0).cumsum(0)
-        return [y.gather(0, (below < q).sum(0, keepdim=True))[0] for q in (0.25, 0.5, 0.75)]
 
     def terms(self, log_f: LogFunction, power: int = 0) -> tuple[Tensor, Tensor]:
         grid = self.grid(log_f, power)
@@ -213,12 +194,9 @@ class Lebesgue(Measure):
         at, order = edges.detach().masked_fill(~edges.detach().isfinite(), math.inf).sort(0)
         moves = torch.where(at.isfinite(), edges.gather(0, order), 0)
         moves = moves - moves.detach()
-        left = _search(at.expand((-1,) + y.shape[1:]), y.detach())
+        left = _search(at, y.detach())
         right = (left + 1).clamp(max=len(at) - 1)
-        (first, from_first), (last, from_last) = (
-            (at.expand((-1,) + y.shape[1:]).gather(0, k), moves.expand((-1,) + y.shape[1:]).gather(0, k))
-            for k in (left, right)
-        )
+        first, from_first, last, from_last = (_pick(t, k) for k in (left, right) for t in (at, moves))
         between = (y >= first) & last.isfinite() & (last > first)
         width = torch.where(between, last - first, 1)
         share = torch.where(between, (y - first) / width, 0)
@@ -243,12 +221,12 @@ class Lebesgue(Measure):
     def cdf(self, log_f: LogFunction, value: Tensor) -> Tensor:
         panels = self.grid(log_f).panels
         below, total, peak = self._below_panels(log_f)
-        starts = panels.locate(panels.start)[0].expand((-1,) + value.shape[1:])
-        panel, index = _take(panels, _search(starts, value.detach()))
-        before, after = (part.expand(starts.shape).gather(0, index) for part in (below[:-1], below[1:]))
+        starts = panels.locate(panels.start)[0]
+        index = _search(starts, value.detach())
+        panel, before, after = _pick(panels, index), _pick(below[:-1], index), _pick(below[1:], index)
         mass = before + self._partial(log_f, panel, panel.coordinate(value), peak)
         if self.moves:  # the edge below moves with the support
-            edge = starts.gather(0, index)
+            edge = _pick(starts, index)
             moved = self._moved(edge)[0] - edge
             mass = mass - (log_f(edge) - peak).exp().detach() * moved
             mass = torch.where(value >= panel.locate(panel.stop)[0], after, mass)  # and the one above
@@ -274,8 +252,8 @@ class Lebesgue(Measure):
         below, total, peak = self._below_panels(log_f)
         wanted = share * total
         below = below[:-1]
-        panel, index = _take(panels, _search(below.expand((-1,) + share.shape[1:]), wanted))
-        wanted = wanted - below.expand((-1,) + share.shape[1:]).gather(0, index)
+        index = _search(below, wanted)
+        panel, wanted = _pick(panels, index), wanted - _pick(below, index)
         # Newton's steps in the coordinate of the panel, halving where they leave what is known of the root.
         lower, upper = torch.zeros_like(share), torch.ones_like(share)
         width = panel.stop - panel.start
@@ -411,15 +389,15 @@ class Counting(Measure):
         y, terms = self.terms(log_f)
         below = terms.softmax(0).cumsum(0) + self._all_count(log_f)
         index = (value.floor() - y[0]).clamp(-1, len(y) - 1)
-        share = below.expand((-1,) + value.shape[1:]).gather(0, index.clamp(min=0).long())
+        share = _pick(below, index.clamp(min=0).long())
         return torch.where(index < 0, 0, share.clamp(max=1))
 
     def icdf(self, log_f: LogFunction, share: Tensor) -> Tensor:
         y, terms = self.terms(log_f)
-        below = terms.softmax(0).cumsum(0).detach().expand((-1,) + share.shape[1:])
+        below = terms.softmax(0).cumsum(0).detach()
         index = _count_below(below, share.detach(), right=False).clamp(max=len(y) - 1)
         first = torch.where(terms > -math.inf, y, math.inf).amin(0)  # a share of zero is that of the least value
-        return torch.maximum(y.expand(below.shape).gather(0, index), first) + self._all_count(log_f)
+        return torch.maximum(_pick(y, index), first) + self._all_count(log_f)
 
 
 def _in_blocks(log_f: LogFunction, y: Tensor) -> Tensor:
@@ -430,8 +408,9 @@ def _in_blocks(log_f: LogFunction, y: Tensor) -> Tensor:
     return torch.cat([checkpoint(log_f, b, use_reentrant=False, preserve_rng_state=False) for b in blocks])
 
 
-def _last(tensor: Tensor) -> Tensor:
-    return tensor.movedim(0, -1).contiguous()
+def _pick(part: Any, index: Tensor) -> Any:
+    """Of tensors of shape (K,) + batch, or of tuples of such, those at an index of shape (N,) + batch."""
+    return mapped(part, lambda tensor: tensor.expand((-1,) + index.shape[1:]).gather(0, index))
 
 
 def _search(edges: Tensor, value: Tensor) -> Tensor:
@@ -442,10 +421,7 @@ def _search(edges: Tensor, value: Tensor) -> Tensor:
 def _count_below(edges: Tensor, value: Tensor, right: bool) -> Tensor:
     """How many of the edges, in order along the first dimension, are below each value or, on the right, at it."""
     if torch.compiler.is_compiling() or (has_memory(edges) and has_memory(value)):
-        return torch.searchsorted(_last(edges), _last(value), right=right).movedim(-1, 0)
+        edges, value = (t.movedim(0, -1).contiguous() for t in (edges.expand((-1,) + value.shape[1:]), value))
+        return torch.searchsorted(edges, value, right=right).movedim(-1, 0)
     below = edges.unsqueeze(1) <= value if right else edges.unsqueeze(1) < value  # vmap has no rule for a search
     return below.sum(0)
-
-
-def _take(panels: Panels, index: Tensor) -> tuple[Panels, Tensor]:
-    return panels.map(lambda field: field.expand((-1,) + index.shape[1:])).gather(index), index

@@ -7,14 +7,13 @@ along the second, and the batch follows. The functions f are given by their loga
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, fields
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-__all__ = ["NODES", "Grid", "Panels", "adapted_grid", "first_panels", "fixed_grid", "positions"]
+__all__ = ["NODES", "Grid", "Panels", "adapted_grid", "first_panels", "fixed_grid", "mapped", "positions"]
 
 # log f at points of shape (N,) + batch or, with M indices into the flattened batch, at points of shape (N, M).
 LogFunction = Callable[..., Tensor]
@@ -56,13 +55,9 @@ class Panels(NamedTuple):
     start: Tensor
     stop: Tensor
 
-    def map(self, function: Callable[[Tensor], Tensor]) -> Panels:
-        """The panels with every field changed by ``function``."""
-        return Panels(*[function(field) for field in self])
-
     def gather(self, index: Tensor) -> Panels:
         """The panels of these indices, of shape (number of indices,) + batch."""
-        return self.map(lambda field: field.gather(0, index))
+        return mapped(self, lambda field: field.gather(0, index))
 
     def locate(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """y(t) and log |y'(t)|."""
@@ -76,9 +71,20 @@ class Panels(NamedTuple):
         linear = self.sign == 0
         distance = torch.where(linear, 1, away * self.sign)
         t = torch.where(linear, away, distance.clamp(min=torch.finfo(y.dtype).tiny).log())
-        return torch.minimum(
-            torch.maximum(t, torch.minimum(self.start, self.stop)), torch.maximum(self.start, self.stop)
-        )
+        return t.clamp(torch.minimum(self.start, self.stop), torch.maximum(self.start, self.stop))
+
+
+def mapped(part: Any, function: Callable[[Tensor], Tensor]) -> Any:
+    """A tuple like this one, of tensors or of such tuples, with every tensor changed by ``function``."""
+    return function(part) if isinstance(part, Tensor) else type(part)(*[mapped(field, function) for field in part])
+
+
+def _cat(parts: Sequence[Any], dim: int) -> Any:
+    """Tuples like these, of tensors or of such tuples, in a row."""
+    first = parts[0]
+    if isinstance(first, Tensor):
+        return torch.cat(list(parts), dim)
+    return type(first)(*[_cat(field, dim) for field in zip(*parts, strict=True)])
 
 
 def _of_nodes(numbers: list[float], like: Tensor) -> Tensor:
@@ -91,16 +97,11 @@ def _of_nodes(numbers: list[float], like: Tensor) -> Tensor:
 
 
 def positions(panels: Panels, stop: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Nodes of the panels, in order, and the logarithms of their weights: (panels, 15) + batch.
-
-    Args:
-        panels: the panels.
-        stop: where to stop instead of the panels' ends, in their coordinate t.
-    """
+    """Nodes, in order, and the logarithms of their weights, (panels, 15) + batch, up to the ends or to these t."""
     half = 0.5 * ((panels.stop if stop is None else stop) - panels.start)
     points, weights = (_of_nodes(numbers, half) for numbers in (POINTS, KRONROD))
     t = (panels.start + half).unsqueeze(1) + half.unsqueeze(1) * points
-    y, log_slope = panels.map(lambda field: field.unsqueeze(1)).locate(t)
+    y, log_slope = mapped(panels, lambda field: field.unsqueeze(1)).locate(t)
     width = half.abs()
     empty = width == 0
     log_width = torch.where(empty, 1, width).log().masked_fill(empty, -math.inf)
@@ -108,15 +109,10 @@ def positions(panels: Panels, stop: Tensor | None = None) -> tuple[Tensor, Tenso
 
 
 def first_panels(points: Tensor, low: Tensor, high: Tensor) -> Panels:
-    """Panels that cover the support, dense about ``points``.
+    """Panels that cover the support, dense about ``points``, of shape (number of points,) + batch.
 
     Between the points they are linear. Beyond them they are in the logarithm of the distance to the end of
     the support or, where there is none, to the last point, as far as numbers reach.
-
-    Args:
-        points: where mass or kinks may be, of shape (number of points,) + batch.
-        low: lower end of the support, −∞ if there is none, of the batch shape.
-        high: upper end of the support, +∞ if there is none.
     """
     width = high - low
     for sign, end in ((1.0, low), (-1.0, high)):  # points beyond an end of the support are put inside of it
@@ -146,72 +142,45 @@ def first_panels(points: Tensor, low: Tensor, high: Tensor) -> Panels:
     edge = torch.cat(edges)
     zero = torch.zeros_like(edge[:-1])
     middle = Panels(edge[:-1], zero, zero, edge[1:] - edge[:-1])
-    return _concatenate([tails[0], middle, tails[1]])
+    return _cat([tails[0], middle, tails[1]], 0)  # type: ignore[no-any-return]
 
 
 class Grid(NamedTuple):
     """Nodes and weights of an integral over the line, for a batch of functions like the one it was made for.
 
-    Attributes:
-        panels: the panels, in order.
-        y: nodes: those of each panel in turn, then one for what is beyond either end.
-        log_weights: logarithms of the weights; −∞ where a node does not count.
-        divergent: of shape (2,) + batch; whether the integral is infinite at the lower and upper end.
-        beyond: of shape (2,) + batch; how far log f, beyond either end, is on average from that of the last node.
-        before: of shape (2,) + batch; a point on the near side of the last node at either end, where f tells how it
-            falls towards the end.
-        steepness: of shape (2,) + batch; by how much the logarithm of what is beyond either end grows with log f
-            there, relative to the last node; 0 where a node does not count.
-        uncertain: of shape (2,) + batch; by what share of the integral what is beyond either end may be wrong.
-        log_total: logarithm of the integral, of the batch shape.
-        error: of the batch shape; estimated relative error of the integral, infinite where it is not known.
+    The nodes ``y`` are those of each panel in turn, then one for what is beyond either end; tensors of the ends have
+    shape (2,) + batch.
     """
 
-    panels: Panels
+    panels: Panels  # in order
     y: Tensor
-    log_weights: Tensor
-    divergent: Tensor
-    beyond: Tensor
-    before: Tensor
-    steepness: Tensor
-    uncertain: Tensor
-    log_total: Tensor
-    error: Tensor
+    log_weights: Tensor  # −∞ where a node does not count
+    divergent: Tensor  # whether the integral is infinite at the end
+    beyond: Tensor  # how far log f, beyond the end, is on average from that of the last node
+    before: Tensor  # a point on the near side of the last node, where f tells how it falls towards the end
+    steepness: Tensor  # by how much the logarithm of what is beyond grows with log f there, relative to the last node
+    uncertain: Tensor  # by what share of the integral what is beyond the end may be wrong
+    log_total: Tensor  # logarithm of the integral, of the batch shape
+    error: Tensor  # its estimated relative error, infinite where it is not known
 
     def by_panel(self, terms: Tensor) -> tuple[Tensor, Tensor]:
         """Terms of the nodes as (panels, 15) + batch, and those of the two ends."""
         return terms[:-2].unflatten(0, (-1, NODES)), terms[-2:]
 
 
-@dataclass(frozen=True)
-class _Cells:
-    """Panels of any members of the batch in one row, with what f is there: the fields' last dimension counts them.
-
-    Attributes:
-        panels: the panels, of shape (1, M).
-        row: which member of the flattened batch each belongs to.
-        values: log f at the nodes, of shape (15, M).
-        log_mass: logarithm of the integral over each.
-        log_error: logarithm of its estimated error; −∞ where splitting does not make it smaller.
-        log_hidden: logarithm of the largest integral of a peak for which there is room between two nodes.
-    """
+class _Cells(NamedTuple):
+    """Panels of any members of the batch in one row, with what f is there: the fields' last dimension counts them."""
 
     panels: Panels
-    row: Tensor
-    values: Tensor
-    log_mass: Tensor
-    log_error: Tensor
-    log_hidden: Tensor
+    row: Tensor  # which member of the flattened batch each belongs to
+    values: Tensor  # log f at the nodes, of shape (15, M)
+    log_mass: Tensor  # logarithm of the integral over each
+    log_error: Tensor  # logarithm of its estimated error; −∞ where splitting does not make it smaller
+    log_hidden: Tensor  # logarithm of the largest integral of a peak for which there is room between two nodes
 
     def select(self, index: Tensor) -> _Cells:
         """Those where a mask is true, or of these indices."""
-        rest = [getattr(self, field.name)[..., index] for field in fields(self)[1:]]
-        return _Cells(self.panels.map(lambda field: field[:, index]), *rest)
-
-
-def _join(parts: list[_Cells]) -> _Cells:
-    panels = Panels(*[torch.cat(field, -1) for field in zip(*[p.panels for p in parts], strict=True)])
-    return _Cells(panels, *[torch.cat([getattr(p, f.name) for p in parts], -1) for f in fields(_Cells)[1:]])
+        return mapped(self, lambda field: field[..., index])  # type: ignore[no-any-return]
 
 
 @torch.no_grad()
@@ -220,16 +189,11 @@ def adapted_grid(log_f: LogFunction, panels: Panels, accuracy: float) -> Grid:
 
     Only what has not converged is looked at again. Where rounding limits f itself, so that splitting does not
     make the estimated error smaller, it ends.
-
-    Args:
-        log_f: logarithm of f.
-        panels: where to start.
-        accuracy: relative error aimed at.
     """
     batch = panels.start.shape[1:]
     size = torch.Size(batch).numel()  # Pyro's analysis of dependencies leaves a tuple of it
     row = torch.arange(size, device=panels.start.device)
-    cells = _cells(log_f, panels.map(lambda field: field.reshape(len(field), -1)), row)
+    cells = _cells(log_f, mapped(panels, lambda field: field.reshape(len(field), -1)), row)
     finished = []
     log_total, sizes = cells.log_mass.new_zeros(size), cells.log_mass.new_zeros(size)
     converged = row.new_zeros(size, dtype=torch.bool)
@@ -256,10 +220,10 @@ def adapted_grid(log_f: LogFunction, panels: Panels, accuracy: float) -> Grid:
         old_mass = (parents.log_mass - scale).exp()
         stalls = (new_error >= 0.9 * error[split]) & ((new_mass - old_mass).abs() <= 1e-4 * old_mass) & ~hidden[split]
         children.log_error.masked_fill_(stalls.repeat(SPLIT_INTO), -math.inf)
-        cells = _join([cells.select(active & ~split), children])
+        cells = _cat([cells.select(active & ~split), children], -1)
     else:
         finished.append(cells)
-    return _grid(log_f, panels, _join(finished), log_total, torch.where(converged, sizes, math.inf))
+    return _grid(log_f, panels, _cat(finished, -1), log_total, torch.where(converged, sizes, math.inf))
 
 
 def _sum(values: Tensor, row: Tensor, size: int) -> Tensor:
@@ -275,25 +239,18 @@ def _log_sum(values: Tensor, row: Tensor, size: int) -> Tensor:
 def _cells(log_f: LogFunction, panels: Panels, row: Tensor) -> _Cells:
     """What f is in groups of neighbouring panels, of shape (panels of a group, groups), a group in each row."""
     width = max(BLOCK // len(panels.start), 1)
-    blocks = [slice(k, k + width) for k in range(0, len(row), width)]
-    parts = [_block(log_f, Panels(*[field[:, b] for field in panels]), row[b]) for b in blocks]
-    names = [field.name for field in fields(_Cells)[1:]]
-    flat = panels.map(lambda field: field.reshape(1, -1))
-    return _Cells(flat, *[torch.cat([getattr(part, name) for part in parts], -1).flatten(-2) for name in names])
+    blocks = [_block(log_f, panels, row, slice(k, k + width)) for k in range(0, len(row), width)]
+    return mapped(_cat(blocks, -1), lambda field: field.flatten(-2))  # type: ignore[no-any-return]
 
 
-def _block(log_f: LogFunction, panels: Panels, row: Tensor) -> _Cells:
+def _block(log_f: LogFunction, panels: Panels, row: Tensor, groups: slice) -> _Cells:
+    panels, row = mapped(panels, lambda field: field[:, groups]), row[groups]
     values, log_mass, log_error, log_hidden = _look(lambda y: log_f(y, row), panels)
     return _Cells(panels, row.expand_as(log_mass), values.movedim(1, 0), log_mass, log_error, log_hidden)
 
 
 def _look(evaluate: Callable[[Tensor], Tensor], panels: Panels) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """What f is in neighbouring panels, as the fields of :class:`_Cells` have it, the nodes being along dimension 1.
-
-    Args:
-        evaluate: log f at points of shape (N,) + rest.
-        panels: of shape (number of panels,) + rest, each being the neighbour of the next.
-    """
+    """What f is in neighbouring panels, as the last fields of :class:`_Cells` have it, nodes along dimension 1."""
     y, log_weights = positions(panels)
     values = evaluate(y.flatten(0, 1)).reshape(y.shape)
     terms = values + log_weights
@@ -356,24 +313,21 @@ def _log_steep(step: Tensor, left: Tensor, right: Tensor) -> Tensor:
     return (largest + torch.where(steep, step / change, 1).log()).masked_fill(~steep, -math.inf)
 
 
-def _concatenate(parts: list[Panels]) -> Panels:
-    return Panels(*[torch.cat(field) for field in zip(*parts, strict=True)])
-
-
 def _split(panels: Panels, number: int) -> Panels:
-    """Panels of shape (1, M) as groups of that many equal parts."""
+    """Panels along the last dimensions as groups of that many equal parts, along the first."""
+    share = torch.arange(number, dtype=panels.start.dtype, device=panels.start.device)
+    share = share.reshape((-1,) + (1,) * panels.start.dim())
     step = (panels.stop - panels.start) / number
-    parts = [
-        Panels(panels.anchor, panels.sign, panels.start + k * step, panels.start + (k + 1) * step)
-        for k in range(number)
-    ]
-    return _concatenate(parts)
+    start = panels.start + share * step
+    return Panels(
+        panels.anchor.expand_as(start), panels.sign.expand_as(start), start, panels.start + (share + 1) * step
+    )
 
 
 def _grid(log_f: LogFunction, first: Panels, cells: _Cells, log_total: Tensor, error: Tensor) -> Grid:
     batch = first.start.shape[1:]
     cells = cells.select(~(cells.log_mass - log_total[cells.row] <= NEGLIGIBLE))
-    middle = cells.panels.locate(0.5 * (cells.panels.start + cells.panels.stop))[0][0]
+    middle = cells.panels.locate(0.5 * (cells.panels.start + cells.panels.stop))[0]
     order = middle.argsort()
     order = order[cells.row[order].argsort(stable=True)]
     # From one row for all to a column for each member of the batch, ended by empty panels.
@@ -381,9 +335,9 @@ def _grid(log_f: LogFunction, first: Panels, cells: _Cells, log_total: Tensor, e
     rank = torch.arange(int(count.max()), device=count.device).unsqueeze(-1)
     index = order[(count.cumsum(0) - count + rank.minimum(count - 1)).clamp(min=0)]
     empty = rank >= count
-    panels = cells.panels.map(lambda field: field[0, index])
+    panels = mapped(cells.panels, lambda field: field[index])
     panels = Panels(panels.anchor, panels.sign, torch.where(empty, panels.stop, panels.start), panels.stop)
-    panels = panels.map(lambda field: field.reshape((-1, *batch)))
+    panels = mapped(panels, lambda field: field.reshape((-1, *batch)))
     values = cells.values[:, index].movedim(0, 1).reshape((-1, *batch))
     return _with_tails(log_f, first, panels, values, log_total.reshape(batch), error.reshape(batch))
 
@@ -391,27 +345,41 @@ def _grid(log_f: LogFunction, first: Panels, cells: _Cells, log_total: Tensor, e
 def _with_tails(
     log_f: LogFunction, first: Panels, panels: Panels, values: Tensor, log_total: Tensor, error: Tensor
 ) -> Grid:
-    """The grid of these panels, at whose nodes log f is ``values``, and of what is beyond the first ones."""
-    y, log_weights = (t.flatten(0, 1) for t in positions(panels))
-    tails = [_tail(log_f, first, 0), _tail(log_f, first, -1)]
-    end, end_weight, end_term, divergent, beyond, before, steepness, bend = (
-        torch.stack(parts) for parts in zip(*tails, strict=True)
-    )
-    terms = torch.cat([values + log_weights, end_term])
-    nodes, log_weights = torch.cat([y, end]), torch.cat([log_weights, end_weight])
+    """The grid of these panels, at whose nodes log f is ``values``, and of what is beyond the first ones.
+
+    There f is taken for the power of the distance that it is at the end of the outermost panel.
+    """
+    ends = Panels(*[torch.stack([field[0], field[-1]]) for field in first])
+    last, inner = torch.stack([ends.start[0], ends.stop[1]]), torch.stack([ends.stop[0], ends.start[1]])
+    near, apart = (inner - last).clamp(-1, 1), (inner - last).clamp(-4, 4)
+    y, log_slope = ends.locate(torch.stack([last, last + near, last + apart]))
+    outer = log_f(y.flatten(0, 1)).unflatten(0, (3, 2))
+    inwards, nothing, step = outer + log_slope, outer[0] == -math.inf, near.abs()
+    slope = (inwards[1] - torch.where(nothing, 0, inwards[0])) / step
+    before = (inwards[2] - torch.where(nothing, 0, inwards[1])) / (apart.abs() - step)
+    decay = torch.where(nothing, 1, slope)
+    steep = decay.clamp(min=FLATTEST_TAIL)
+    rounding = torch.finfo(y.dtype).eps * ends.anchor.abs() * (-last).exp()  # of the distance
+    # By what share of itself the term changes with where f is looked at.
+    bend = torch.where(apart.abs() > step, (slope - before).abs(), 0).maximum(rounding) / steep
+    inner_nodes, log_weights = (t.flatten(0, 1) for t in positions(panels))
+    nodes, log_weights = torch.cat([inner_nodes, y[0]]), torch.cat([log_weights, log_slope[0] - steep.log()])
+    terms = torch.cat([values, outer[0]]) + log_weights
+    total = terms.logsumexp(0)
     dead = terms - log_total <= NEGLIGIBLE
     # A node that does not count is moved to one that does, where no gradient is infinite.
     best = nodes.gather(0, terms.nan_to_num(nan=-math.inf).argmax(0, keepdim=True))
+    gone = dead[-2:]
     return Grid(
         panels,
         torch.where(dead, best, nodes),
         log_weights.masked_fill(dead, -math.inf),
-        divergent & ~dead[-2:],
-        beyond.masked_fill(dead[-2:], 0),
-        torch.where(dead[-2:], best, before),
-        steepness.masked_fill(dead[-2:], 0),
-        ((end_term - terms.logsumexp(0)).exp() * bend).masked_fill(dead[-2:], 0),
-        terms.logsumexp(0),
+        ~(decay > FLATTEST_TAIL) & ~gone,
+        (-(decay + (last - inner).sign()) / steep).masked_fill(gone, 0),
+        torch.where(gone, best, y[1]),
+        (1 / (steep * step)).masked_fill(gone, 0),
+        ((terms[-2:] - total).exp() * bend.masked_fill(nothing, 0)).masked_fill(gone, 0),
+        total,
         torch.where(log_total.isfinite(), error, math.inf),
     )
 
@@ -421,12 +389,7 @@ def fixed_grid(log_f: LogFunction, panels: Panels, num_panels: int, accuracy: fl
     """The panels with the most of the integral, after a fixed number of splits of those with the largest errors.
 
     Shapes do not depend on values and no value is looked at, so that ``torch.func.vmap`` and ``torch.compile`` follow.
-
-    Args:
-        log_f: logarithm of f.
-        panels: where to start.
-        num_panels: how many panels are kept; what the others hold is counted as error.
-        accuracy: relative error of the integral below which nothing is split.
+    What the panels hold that are not kept is counted as error.
     """
     first = panels
     values, log_mass, log_error, log_hidden = _look(log_f, panels)
@@ -434,7 +397,7 @@ def fixed_grid(log_f: LogFunction, panels: Panels, num_panels: int, accuracy: fl
         worst = torch.maximum(log_error, log_hidden).topk(FIXED_SPLITS, 0)
         index, fine = worst.indices, worst.values - log_mass.logsumexp(0) < math.log(accuracy / len(log_mass))
         parents = panels.gather(index)
-        children = _split(parents.map(lambda field: field.unsqueeze(0)), FIXED_PARTS)  # (parts, splits) + batch
+        children = _split(parents, FIXED_PARTS)  # (parts, splits) + batch
         # One that is fine is not split: the others of its parts are empty.
         start, stop = torch.where(fine, parents.stop, children.start), torch.where(fine, parents.stop, children.stop)
         start[0] = parents.start
@@ -460,39 +423,3 @@ def fixed_grid(log_f: LogFunction, panels: Panels, num_panels: int, accuracy: fl
 def _replaced(old: Tensor, new: Tensor, index: Tensor) -> Tensor:
     """``old`` with the first of each group of new ones at ``index``, and the others behind; groups are along dim 1."""
     return torch.cat([old.scatter(0, index, new[0]), new[1:].flatten(0, 1)])
-
-
-def _tail(log_f: LogFunction, panels: Panels, index: int) -> tuple[Tensor, ...]:
-    """A node for what is beyond the last panel at that end.
-
-    There f is taken for the power of the distance that it is at the end of the panel. Its place, log weight
-    and term, whether the integral is infinite, the mean of log f relative to the node's, a point before it, by how
-    much the term grows with log f there, and by what share of itself the term changes with where f is looked at.
-    """
-    panel = panels.map(lambda field: field[index])
-    last, inner = (panel.start, panel.stop) if index == 0 else (panel.stop, panel.start)
-    near, apart = (inner - last).clamp(-1, 1), (inner - last).clamp(-4, 4)
-    y, log_slope = panel.locate(torch.stack([last, last + near, last + apart]))
-    values = log_f(y)
-    inwards = values + log_slope
-    nothing = values[0] == -math.inf
-    step = near.abs()
-    slope = (inwards[1] - torch.where(nothing, 0, inwards[0])) / step
-    before = (inwards[2] - torch.where(nothing, 0, inwards[1])) / (apart.abs() - step)
-    decay = torch.where(nothing, 1, slope)
-    steep = decay.clamp(min=FLATTEST_TAIL)
-    log_weight = log_slope[0] - steep.log()
-    direction = (last - inner).sign()  # of t, outwards
-    beyond = -(decay + direction) / steep
-    rounding = torch.finfo(y.dtype).eps * panel.anchor.abs() * (-last).exp()  # of the distance
-    bend = torch.where(apart.abs() > step, (slope - before).abs(), 0).maximum(rounding) / steep
-    return (
-        y[0],
-        log_weight,
-        values[0] + log_weight,
-        ~(decay > FLATTEST_TAIL),
-        beyond,
-        y[1],
-        1 / (steep * step),
-        bend.masked_fill(nothing, 0),
-    )

@@ -18,11 +18,10 @@ from pyro_probmix.distributions.components import (
     Components,
     Pool,
     Weights,
-    broadcast_batch,
+    components_of,
     expanded,
     expanded_shape,
     split_weights,
-    tuple_of_distributions,
 )
 from pyro_probmix.distributions.corrected import corrected
 from pyro_probmix.distributions.exponential_family import can_be_read, differentiated, plain, validates
@@ -51,25 +50,24 @@ class NumericalDistribution(Pool):
     too; where that is beyond the accuracy there is an error, or NaN where values cannot be looked at.
     """
 
+    _own_shape = torch.Size()  # of what is neither a component nor a weight
+
     def __init__(
         self,
         components: Components,
         weights: Weights,
-        simplex: bool,
-        accuracy: float | None,
-        validate_args: bool | None,
+        simplex: bool = True,
+        accuracy: float | None = None,
+        validate_args: bool | None = None,
         num_nodes: int | None = None,
-        batch_shape: torch.Size = torch.Size(),
     ) -> None:
         self._batched = isinstance(components, Distribution)
-        self._members: tuple[Any, ...] = (
-            (components,) if isinstance(components, Distribution) else tuple_of_distributions(components)
-        )
-        members_shape, size = self._check_members()
+        self._members, size, batch_shape = components_of(components)
+        self._check_members()
         if validate_args is None:
             validate_args = any(map(validates, self._members))
         self._reference = reference_tensor(self._members)
-        split = split_weights(weights, size, members_shape, self._reference, validate_args, simplex)
+        split = split_weights(weights, size, batch_shape, self._reference, validate_args, simplex)
         self._weights = torch.stack(torch.broadcast_tensors(*split), -1)
         each = [self._weights] if self._batched else split
         self._members = tuple(present(self._members, each))
@@ -78,7 +76,7 @@ class NumericalDistribution(Pool):
         self._precise = [in_double(corrected(member)) for member in self._members]
         self._landmarks = [landmarks(member) for member in self._precise]
         rule = _rule([*self._landmarks, *split], accuracy, num_nodes, validate_args, self._reference)
-        batch_shape = torch.broadcast_shapes(batch_shape, members_shape, self._weights.shape[:-1])
+        batch_shape = torch.broadcast_shapes(self._own_shape, batch_shape, self._weights.shape[:-1])
         if batch_shape.numel() == 0:
             raise ValueError(f"components: expected a batch of one at least, got batch shape {tuple(batch_shape)}")
         super().__init__(batch_shape, validate_args=False)
@@ -86,8 +84,7 @@ class NumericalDistribution(Pool):
         self._ends = [bounds(member) for member in self._precise]
         self._set_measure(rule)
 
-    def _check_members(self) -> tuple[torch.Size, int]:
-        """The batch shape and the number of components."""
+    def _check_members(self) -> None:
         for k, member in enumerate(self._members):
             if member.event_shape or isinstance(member, MaskedDistribution):
                 got = "a mask" if isinstance(member, MaskedDistribution) else str(tuple(member.event_shape))
@@ -99,12 +96,6 @@ class NumericalDistribution(Pool):
                 raise TypeError(f"components: expected densities that can be evaluated, got Stable at index {k}")
         if len({bool(member.support.is_discrete) for member in self._members}) == 2:
             raise TypeError("components: expected densities only or laws on integers only, got both")
-        batch_shape = broadcast_batch(self._members)
-        if not self._batched:
-            return batch_shape, len(self._members)
-        if not batch_shape:
-            raise ValueError("components: expected a last batch dimension of components, got batch shape ()")
-        return batch_shape[:-1], batch_shape[-1]
 
     def _set_measure(self, rule: Rule) -> None:
         shape = self.batch_shape + self._weights.shape[-1:]
@@ -116,7 +107,7 @@ class NumericalDistribution(Pool):
         ends = torch.cat([low, high], -1)
         counts = (self._weights != 0).repeat((1,) * (self._weights.dim() - 1) + (2,))
         edges = torch.where(ends.isfinite(), ends, points[0][..., :1]).detach()
-        low, high = self.combined_bounds(low, high, self._weights.detach())
+        low, high = self.combined_bounds(low, high, self._weights.detach() != 0)
         discrete = bool(self._members[0].support.is_discrete)
         inside = counts & (ends > low.unsqueeze(-1)) & (ends < high.unsqueeze(-1))
         jumps = torch.where(inside, ends, math.inf)
@@ -130,9 +121,9 @@ class NumericalDistribution(Pool):
     def combine(self, log_probs: Tensor, weights: Tensor) -> Tensor:
         """log f from the components' log-densities and the weights, components along the last dimension."""
 
-    @abstractmethod
-    def combined_bounds(self, low: Tensor, high: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-        """The ends of the support from those of the components, which are along the last dimension."""
+    def combined_bounds(self, low: Tensor, high: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+        """The ends of the support from those of the components with a weight, which are along the last dimension."""
+        return torch.where(counts, low, -math.inf).amax(-1), torch.where(counts, high, math.inf).amin(-1)
 
     # What it is.
 
