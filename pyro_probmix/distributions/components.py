@@ -1,17 +1,16 @@
-"""What pools of any kind are made of, components and weights, and what they have in common."""
+"""Checks of the components and the weights of a pool."""
 
 from __future__ import annotations
 
 import copy
-from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from numbers import Real
 from typing import Any
 
 import torch
-from pyro.distributions import MaskedDistribution, TorchDistribution
+from pyro.distributions import MaskedDistribution
 from torch import Tensor
-from torch.distributions import Distribution, constraints
+from torch.distributions import Distribution
 
 from pyro_probmix._checks import at_index
 from pyro_probmix.distributions.exponential_family import plain
@@ -19,7 +18,6 @@ from pyro_probmix.distributions.supports import same_constraint
 
 __all__ = [
     "Components",
-    "Pool",
     "Weights",
     "broadcast_batch",
     "broadcast_shapes",
@@ -35,26 +33,6 @@ __all__ = [
 
 Components = Sequence[Distribution] | Distribution
 Weights = Tensor | Sequence[float | Tensor]
-
-
-class Pool(TorchDistribution):
-    """A distribution made of others: of no parameters of its own, whose draws have a gradient if theirs allow it."""
-
-    arg_constraints: dict[str, constraints.Constraint] = {}
-    _chosen: bool | None = None
-
-    @abstractmethod
-    def can_rsample(self) -> bool:
-        """Whether draws can have a gradient."""
-
-    @property
-    def has_rsample(self) -> bool:  # type: ignore[override]
-        """Whether draws have a gradient: where they can, unless Pyro's ``has_rsample_`` has said otherwise."""
-        return self.can_rsample() if self._chosen is None else self._chosen
-
-    @has_rsample.setter
-    def has_rsample(self, value: bool) -> None:
-        self._chosen = value
 
 
 def components_of(components: Components) -> tuple[tuple[Any, ...], int, torch.Size]:

@@ -9,27 +9,17 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, constraints
+from torch.distributions import constraints
 
-from pyro_probmix.distributions.components import (
-    Components,
-    Pool,
-    Weights,
-    check_support,
-    components_of,
-    expanded,
-    expanded_shape,
-    split_weights,
-)
+from pyro_probmix.distributions.components import Components, Weights, check_support, expanded
 from pyro_probmix.distributions.corrected import corrected
-from pyro_probmix.distributions.exponential_family import unsqueeze_right, validates
-from pyro_probmix.distributions.held_tensors import reference_tensor
-from pyro_probmix.distributions.missing import check_present, present
+from pyro_probmix.distributions.exponential_family import unsqueeze_right
+from pyro_probmix.distributions.weighted_pool import WeightedPool
 
 __all__ = ["LinearPool", "linear_pool"]
 
 
-class LinearPool(Pool):
+class LinearPool(WeightedPool):
     r"""Linear pool :math:`\tilde p(y) = \sum_k w_k p_k(y)` (eq. 17), the mixture of the components.
 
     Args:
@@ -51,55 +41,24 @@ class LinearPool(Pool):
     def __init__(
         self, components: Components, weights: Weights | None = None, validate_args: bool | None = None
     ) -> None:
-        batched = isinstance(components, Distribution)
-        members, size, batch_shape = components_of(components)
-        if validate_args is None:
-            validate_args = any(map(validates, members))
-        split = split_weights(weights, size, batch_shape, reference_tensor(members), validate_args)
-        self._weights = torch.stack(torch.broadcast_tensors(*split), -1)
-        each = [self._weights] if batched else split
-        given = members if weights is None else tuple(present(members, each))
-        self._given: Any = given[0] if batched else given
-        self._members = members = tuple(map(corrected, given))
-        self._batched: Any = members[0] if batched else None
-        check_support(members, validate_args)
-        if validate_args:
-            check_present(members, each)
-            if batched and not _alike(members[0].support, -1):
-                raise ValueError(f"components: expected one support, got {members[0].support} that differ")
-        batch_shape = torch.broadcast_shapes(batch_shape, self._weights.shape[:-1])
-        super().__init__(batch_shape, members[0].event_shape, validate_args=False)
-        self._validate_args = validate_args
-
-    @property
-    def components(self) -> Components:
-        """The components as they were given, but for what is not finite and has no weight."""
-        return self._given
-
-    @property
-    def weights(self) -> Tensor:
-        """Weights, of shape ``batch_shape + (number of components,)``."""
-        return self._weights.expand(self.batch_shape + self._weights.shape[-1:])
+        super().__init__(components, weights, True, validate_args)
+        self._members = tuple(map(corrected, self._given))
+        check_support(self._members, self._validate_args)
+        if self._validate_args and self._batched and not _alike(self._members[0].support, -1):
+            raise ValueError(f"components: expected one support, got {self._members[0].support} that differ")
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> LinearPool:
         """The pool with this larger batch shape."""
-        new = self._get_checked_instance(LinearPool, _instance)
-        batch_shape = expanded_shape(self, batch_shape)
-        new._given, new._batched, new._members = self._given, self._batched, self._members
-        new._weights, new._chosen = self._weights, self._chosen
-        if self._batched is not None:
-            new._given, new._batched = (
-                expanded(p, batch_shape + self._batched.batch_shape[-1:]) for p in (self._given, self._batched)
-            )
-            new._members = (new._batched,)
-        super(LinearPool, new).__init__(batch_shape, self.event_shape, validate_args=False)
-        new._validate_args = self._validate_args
+        new: LinearPool = super().expand(batch_shape, _instance)
+        if self._batched:
+            shape = new.batch_shape + self._weights.shape[-1:]
+            new._given, new._members = ((expanded(member, shape),) for (member,) in (self._given, self._members))
         return new
 
     @constraints.dependent_property
     def support(self) -> Any:
         support = self._members[0].support
-        return support if self._batched is None else _of_one_component(support, -1)
+        return _of_one_component(support, -1) if self._batched else support
 
     def can_rsample(self) -> bool:
         """Whether the components have it, and the weights no gradient, which none could reach through a choice."""
@@ -119,22 +78,13 @@ class LinearPool(Pool):
         results = [getattr(m, attribute) for m in self._members]
         if arguments:
             results = [result(*arguments) for result in results]
-        if self._batched is not None:
-            return results[0]
-        dim = -1 - len(self.event_shape)
-        return torch.stack(torch.broadcast_tensors(*results), dim)
+        return self._stacked(results, -1 - len(self.event_shape))
 
     def log_prob(self, value: Tensor) -> Tensor:
-        if self._batched is not None:
-            value = value.unsqueeze(-1 - len(self.event_shape))
-            if self._validate_args:
-                self._batched._validate_sample(value)
-            log_probs = self._batched.log_prob(value)
-            value = value.squeeze(-1 - len(self.event_shape))
-        else:
-            if self._validate_args:
-                self._validate_sample(value)
-            log_probs = torch.stack(torch.broadcast_tensors(*[m.log_prob(value) for m in self._members]), -1)
+        every = value.unsqueeze(-1 - len(self.event_shape)) if self._batched else value
+        if self._validate_args:
+            (self._members[0] if self._batched else self)._validate_sample(every)
+        log_probs = self._stacked([member.log_prob(every) for member in self._members])
         # log Σ wₖ exp(lₖ) about the largest lₖ that takes part, with the weights' exact gradient at weight 0;
         # only what does not take part can be so large that its exponential must be held finite.
         with torch.no_grad():
@@ -180,8 +130,8 @@ class LinearPool(Pool):
         categorical = torch.distributions.Categorical(probs=self.weights, validate_args=False)
         shape = sample_shape + self.batch_shape  # PyTorch chooses none of no number
         chosen = categorical.sample(sample_shape) if shape.numel() else self._weights.new_zeros(shape, dtype=torch.long)
-        if self._batched is not None:
-            values = draw(expanded(self._batched, self.weights.shape), sample_shape)
+        if self._batched:
+            values = draw(expanded(self._members[0], self.weights.shape), sample_shape)
         else:
             shape = self.batch_shape
             members = [m if m.batch_shape == shape else expanded(m, shape) for m in self._members]
@@ -192,7 +142,7 @@ class LinearPool(Pool):
 
     def cdf(self, value: Tensor) -> Tensor:
         """Σₖ wₖ Fₖ(value), for components with a cdf."""
-        value = value if self._batched is None else value.unsqueeze(-1)
+        value = value.unsqueeze(-1) if self._batched else value
         result = (self._weights * self._of_components("cdf", value)).sum(-1)
         return result.expand(torch.broadcast_shapes(self.batch_shape, result.shape))
 
@@ -212,9 +162,6 @@ class LinearPool(Pool):
         variances = _where_counted(weights, self._of_components("variance"))
         variance = (weights * (variances + spread)).sum(dim)
         return variance.expand(self.batch_shape + self.event_shape)
-
-    def __repr__(self) -> str:
-        return f"LinearPool(batch_shape: {tuple(self.batch_shape)}, components: {self._weights.shape[-1]})"
 
 
 def _alike(support: Any, dim: int) -> bool:

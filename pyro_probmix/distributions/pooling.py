@@ -15,7 +15,6 @@ from torch.distributions.kl import kl_divergence, register_kl
 
 from pyro_probmix.distributions.components import (
     Components,
-    Pool,
     Weights,
     broadcast_batch,
     split_weights,
@@ -33,6 +32,7 @@ from pyro_probmix.distributions.exponential_family import (
 )
 from pyro_probmix.distributions.held_tensors import common_reference
 from pyro_probmix.distributions.missing import check_present, present
+from pyro_probmix.distributions.weighted_pool import Pool
 from pyro_probmix.ops.autocast import without_autocast
 
 __all__ = ["LogLinearPool", "log_linear_pool", "pool_alike"]

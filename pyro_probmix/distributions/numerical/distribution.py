@@ -11,33 +11,24 @@ from typing import Any
 import torch
 from pyro.distributions import MaskedDistribution, Stable
 from torch import Tensor
-from torch.distributions import Distribution, constraints
+from torch.distributions import constraints
 
 from pyro_probmix._checks import check_integer, check_number
-from pyro_probmix.distributions.components import (
-    Components,
-    Pool,
-    Weights,
-    components_of,
-    expanded,
-    expanded_shape,
-    split_weights,
-)
+from pyro_probmix.distributions.components import Components, Weights, expanded
 from pyro_probmix.distributions.corrected import corrected
-from pyro_probmix.distributions.exponential_family import can_be_read, differentiated, plain, validates
-from pyro_probmix.distributions.held_tensors import reference_tensor
-from pyro_probmix.distributions.missing import check_present, present
+from pyro_probmix.distributions.exponential_family import can_be_read, differentiated, plain
 from pyro_probmix.distributions.numerical._landmarks import at_rows, bounds, has_own_support, in_double, landmarks
 from pyro_probmix.distributions.numerical._measures import Counting, Lebesgue, Rule
 from pyro_probmix.distributions.numerical._quadrature import NODES
 from pyro_probmix.distributions.supports import same_constraint
+from pyro_probmix.distributions.weighted_pool import WeightedPool
 
 __all__ = ["NUM_NODES", "NumericalDistribution"]
 
 NUM_NODES = 751
 
 
-class NumericalDistribution(Pool):
+class NumericalDistribution(WeightedPool):
     r"""A law on the line or on the integers whose density is known from components, up to its normaliser.
 
     A subclass says by :meth:`combine` what the unnormalised density f is. The rest follows by quadrature in
@@ -61,31 +52,15 @@ class NumericalDistribution(Pool):
         validate_args: bool | None = None,
         num_nodes: int | None = None,
     ) -> None:
-        self._batched = isinstance(components, Distribution)
-        self._members, size, batch_shape = components_of(components)
+        super().__init__(components, weights, simplex, validate_args, self._own_shape)
         self._check_members()
-        if validate_args is None:
-            validate_args = any(map(validates, self._members))
-        self._reference = reference_tensor(self._members)
-        split = split_weights(weights, size, batch_shape, self._reference, validate_args, simplex)
-        self._weights = torch.stack(torch.broadcast_tensors(*split), -1)
-        each = [self._weights] if self._batched else split
-        self._members = tuple(present(self._members, each))
-        if validate_args:
-            check_present(self._members, each)
-        self._precise = [in_double(corrected(member)) for member in self._members]
+        self._precise = [in_double(corrected(member)) for member in self._given]
         self._landmarks = [landmarks(member) for member in self._precise]
-        rule = _rule([*self._landmarks, *split], accuracy, num_nodes, validate_args, self._reference)
-        batch_shape = torch.broadcast_shapes(self._own_shape, batch_shape, self._weights.shape[:-1])
-        if batch_shape.numel() == 0:
-            raise ValueError(f"components: expected a batch of one at least, got batch shape {tuple(batch_shape)}")
-        super().__init__(batch_shape, validate_args=False)
-        self._validate_args = validate_args
         self._ends = [bounds(member) for member in self._precise]
-        self._set_measure(rule)
+        self._set_measure(self._rule(accuracy, num_nodes))
 
     def _check_members(self) -> None:
-        for k, member in enumerate(self._members):
+        for k, member in enumerate(self._given):
             if member.event_shape or isinstance(member, MaskedDistribution):
                 got = "a mask" if isinstance(member, MaskedDistribution) else str(tuple(member.event_shape))
                 raise ValueError(
@@ -94,21 +69,35 @@ class NumericalDistribution(Pool):
                 )
             if isinstance(member, Stable):
                 raise TypeError(f"components: expected densities that can be evaluated, got Stable at index {k}")
-        if len({bool(member.support.is_discrete) for member in self._members}) == 2:
+        if len({bool(member.support.is_discrete) for member in self._given}) == 2:
             raise TypeError("components: expected densities only or laws on integers only, got both")
+        if self.batch_shape.numel() == 0:
+            raise ValueError(f"components: expected a batch of one at least, got batch shape {tuple(self.batch_shape)}")
+
+    def _rule(self, accuracy: float | None, num_nodes: int | None) -> Rule:
+        tensors = [*self._landmarks, self._weights]
+        seen, waits = all(map(can_be_read, tensors)), any(t.device.type != "cpu" for t in tensors)
+        if num_nodes is None and not seen:
+            num_nodes = NUM_NODES
+        if accuracy is None:
+            accuracy = 1e-10 if self._reference.dtype == torch.float64 and num_nodes is None else 1e-6
+        check_number("accuracy", accuracy, "(0, 1)")
+        if num_nodes is not None:
+            num_nodes = check_integer("num_nodes", num_nodes, NODES)
+        return Rule(accuracy, num_nodes, seen and (num_nodes is None or self._validate_args or not waits))
 
     def _set_measure(self, rule: Rule) -> None:
         shape = self.batch_shape + self._weights.shape[-1:]
         # Under vmap a compiler does not tell what is differentiated.
         moves = torch.compiler.is_compiling() or any(differentiated(end) for ends in self._ends for end in ends)
-        low, high = (self._stack(list(ends)).expand(shape) for ends in zip(*self._ends, strict=True))
+        low, high = (self._stacked(list(ends)).expand(shape) for ends in zip(*self._ends, strict=True))
         points = [self._landmarks[0].flatten(-2)] if self._batched else self._landmarks
         points = [p.expand(self.batch_shape + p.shape[-1:]) for p in points]
         ends = torch.cat([low, high], -1)
         counts = (self._weights != 0).repeat((1,) * (self._weights.dim() - 1) + (2,))
         edges = torch.where(ends.isfinite(), ends, points[0][..., :1]).detach()
         low, high = self.combined_bounds(low, high, self._weights.detach() != 0)
-        discrete = bool(self._members[0].support.is_discrete)
+        discrete = bool(self._given[0].support.is_discrete)
         inside = counts & (ends > low.unsqueeze(-1)) & (ends < high.unsqueeze(-1))
         jumps = torch.where(inside, ends, math.inf)
         measure = Counting if discrete else Lebesgue
@@ -126,16 +115,6 @@ class NumericalDistribution(Pool):
         return torch.where(counts, low, -math.inf).amax(-1), torch.where(counts, high, math.inf).amin(-1)
 
     # What it is.
-
-    @property
-    def components(self) -> Components:
-        """The components as they were given, but for what is not finite and has no weight."""
-        return self._members[0] if self._batched else self._members
-
-    @property
-    def weights(self) -> Tensor:
-        """Weights, of shape ``batch_shape + (number of components,)``."""
-        return self._weights.expand(self.batch_shape + self._weights.shape[-1:])
 
     @property
     def accuracy(self) -> float:
@@ -176,9 +155,9 @@ class NumericalDistribution(Pool):
     @constraints.dependent_property
     def support(self) -> Any:
         low, high = (end.to(self._reference.dtype) for end in (self._measure.low, self._measure.high))
-        first = self._members[0].support
+        first = self._given[0].support
         held = any(isinstance(value, Tensor) for value in vars(first).values())
-        if not held and all(has_own_support(m) and same_constraint(m.support, first) for m in self._members):
+        if not held and all(has_own_support(m) and same_constraint(m.support, first) for m in self._given):
             return first
         if not self._measure.rule.looks:
             interval = constraints.integer_interval if isinstance(self._measure, Counting) else constraints.interval
@@ -191,18 +170,6 @@ class NumericalDistribution(Pool):
         if bounded:
             return constraints.interval(low, high)
         return constraints.greater_than_eq(low) if bool(low.isfinite().any()) else constraints.real
-
-    def expand(self, batch_shape: Any, _instance: Any = None) -> NumericalDistribution:
-        """The same law with this larger batch shape."""
-        new = self._get_checked_instance(type(self), _instance)
-        vars(new).update(vars(self))
-        super(NumericalDistribution, new).__init__(expanded_shape(self, batch_shape), validate_args=False)
-        new._validate_args = self._validate_args
-        return new
-
-    def _stack(self, results: list[Tensor]) -> Tensor:
-        """Results of the members, the components along the last dimension."""
-        return results[0] if self._batched else torch.stack(torch.broadcast_tensors(*results), -1)
 
     def _at_rows(self, rows: Tensor) -> NumericalDistribution:
         """The law of M members of the flattened batch, good for f only.
@@ -237,7 +204,7 @@ class NumericalDistribution(Pool):
             inner = torch.where(low.isfinite(), low, high) if member.support.is_discrete else points[..., 0]
             log_prob = member.log_prob(torch.where(outside, inner.detach(), value))
             results.append(log_prob.masked_fill(outside, -math.inf))
-        return self.combine(self._stack(results), self._weights.double())
+        return self.combine(self._stacked(results), self._weights.double())
 
     def _log_f_of_all(self, value: Tensor, rows: Tensor) -> Tensor:
         """As :meth:`_log_f` of some members of the batch, by evaluating all of them."""
@@ -337,22 +304,3 @@ class NumericalDistribution(Pool):
             raise NotImplementedError(f"{type(self).__name__}: draws of integers are not differentiable")
         shape = self._extended_shape(sample_shape)
         return self.icdf(torch.rand(shape, dtype=torch.float64, device=self._reference.device))
-
-    def __repr__(self) -> str:
-        shape, size = tuple(self.batch_shape), self._weights.shape[-1]
-        return f"{type(self).__name__}(batch_shape: {shape}, components: {size})"
-
-
-def _rule(
-    tensors: list[Tensor], accuracy: float | None, num_nodes: int | None, validate: bool, reference: Tensor
-) -> Rule:
-    seen = all(map(can_be_read, tensors))
-    if num_nodes is None and not seen:
-        num_nodes = NUM_NODES
-    if accuracy is None:
-        accuracy = 1e-10 if reference.dtype == torch.float64 and num_nodes is None else 1e-6
-    check_number("accuracy", accuracy, "(0, 1)")
-    if num_nodes is not None:
-        num_nodes = check_integer("num_nodes", num_nodes, NODES)
-    waits = any(t.device.type != "cpu" for t in tensors)
-    return Rule(accuracy, num_nodes, seen and (num_nodes is None or validate or not waits))

@@ -1,0 +1,98 @@
+"""What pools have in common, and those of distributions of any families."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any
+
+import torch
+from pyro.distributions import TorchDistribution
+from torch import Tensor
+from torch.distributions import Distribution, constraints
+
+from pyro_probmix.distributions.components import (
+    Components,
+    Weights,
+    components_of,
+    expanded_shape,
+    split_weights,
+)
+from pyro_probmix.distributions.exponential_family import validates
+from pyro_probmix.distributions.held_tensors import reference_tensor
+from pyro_probmix.distributions.missing import check_present, present
+
+__all__ = ["Pool", "WeightedPool"]
+
+
+class Pool(TorchDistribution):
+    """A distribution made of others: of no parameters of its own, whose draws have a gradient if theirs allow it."""
+
+    arg_constraints: dict[str, constraints.Constraint] = {}
+    _chosen: bool | None = None
+
+    @abstractmethod
+    def can_rsample(self) -> bool:
+        """Whether draws can have a gradient."""
+
+    @property
+    def has_rsample(self) -> bool:  # type: ignore[override]
+        """Whether draws have a gradient: where they can, unless Pyro's ``has_rsample_`` has said otherwise."""
+        return self.can_rsample() if self._chosen is None else self._chosen
+
+    @has_rsample.setter
+    def has_rsample(self, value: bool) -> None:
+        self._chosen = value
+
+
+class WeightedPool(Pool):
+    """A pool that keeps its components, of any families, or one distribution whose last batch dimension counts them."""
+
+    def __init__(
+        self,
+        components: Components,
+        weights: Weights | None,
+        simplex: bool,
+        validate_args: bool | None,
+        own_shape: torch.Size = torch.Size(),
+    ) -> None:
+        self._batched = isinstance(components, Distribution)
+        self._given, size, batch_shape = components_of(components)
+        if validate_args is None:
+            validate_args = any(map(validates, self._given))
+        self._reference = reference_tensor(self._given)
+        split = split_weights(weights, size, batch_shape, self._reference, validate_args, simplex)
+        self._weights = torch.stack(torch.broadcast_tensors(*split), -1)
+        each = [self._weights] if self._batched else split
+        if weights is not None:
+            self._given = tuple(present(self._given, each))
+        if validate_args:
+            check_present(self._given, each)
+        batch_shape = torch.broadcast_shapes(own_shape, batch_shape, self._weights.shape[:-1])
+        super().__init__(batch_shape, self._given[0].event_shape, validate_args=False)
+        self._validate_args = validate_args
+
+    @property
+    def components(self) -> Components:
+        """The components as they were given, but for what is not finite and has no weight."""
+        return self._given[0] if self._batched else self._given
+
+    @property
+    def weights(self) -> Tensor:
+        """Weights, of shape ``batch_shape + (number of components,)``."""
+        return self._weights.expand(self.batch_shape + self._weights.shape[-1:])
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
+        """The same law with this larger batch shape."""
+        new = self._get_checked_instance(type(self), _instance)
+        vars(new).update(vars(self))
+        super(WeightedPool, new).__init__(expanded_shape(self, batch_shape), self.event_shape, validate_args=False)
+        new._validate_args = self._validate_args
+        return new
+
+    def _stacked(self, results: list[Tensor], dim: int = -1) -> Tensor:
+        """Results of the components, along that dimension."""
+        return results[0] if self._batched else torch.stack(torch.broadcast_tensors(*results), dim)
+
+    def __repr__(self) -> str:
+        shape, size = tuple(self.batch_shape), self._weights.shape[-1]
+        return f"{type(self).__name__}(batch_shape: {shape}, components: {size})"
