@@ -62,7 +62,8 @@ class ExpandedBeta(TorchDistribution):
         self.concentration1, self.concentration0, self.low, self.high = (t.to(dtype) for t in parameters)
         self._beta = LogSpaceBeta(self.concentration1, self.concentration0, validate_args=False)
         super().__init__(self._beta.batch_shape, validate_args=validate_args)
-        if self._validate_args and bool((bad := ~(self.low < self.high)).any()):
+        if self._validate_args and not bool((good := self.low < self.high).all()):
+            bad = ~good
             low, high = (end[bad].flatten()[0].item() for end in (self.low, self.high))
             raise ValueError(f"low: expected less than high, got low {low:g} and high {high:g}{at_index(bad)}")
 

@@ -116,9 +116,9 @@ def bounds(p: Any) -> tuple[Tensor, Tensor]:
         interval = supports.bounds(p.support)
         if interval is None:
             raise TypeError(f"components: expected an interval as support, got {type(p).__name__} on {p.support}")
-        like = torch.empty((), dtype=torch.float64, device=reference_tensor([p]).device)
+        to: Any = {"dtype": torch.float64, "device": reference_tensor([p]).device}
         # A copy of a number would be waited for.
-        low, high = (end.to(like) if isinstance(end, Tensor) else torch.full_like(like, end) for end in interval)
+        low, high = (end.to(**to) if isinstance(end, Tensor) else torch.full((), end, **to) for end in interval)
     return low.expand(p.batch_shape), high.expand(p.batch_shape)
 
 
