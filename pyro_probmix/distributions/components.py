@@ -90,11 +90,7 @@ def broadcast_batch(members: Sequence[Distribution]) -> torch.Size:
 
 
 def expanded_shape(p: Distribution, batch_shape: Any) -> torch.Size:
-    """The batch shape that ``p`` is to be expanded to.
-
-    Raises:
-        ValueError: if the batch shape of ``p`` does not broadcast to it.
-    """
+    """The batch shape that ``p`` is to be expanded to, or ValueError if its own does not broadcast to it."""
     shape = torch.Size(batch_shape)
     if len(shape) < len(p.batch_shape) or any(a not in (1, b) for a, b in zip(p.batch_shape[::-1], shape[::-1])):
         raise ValueError(f"batch_shape: expected one that {tuple(p.batch_shape)} broadcasts to, got {tuple(shape)}")

@@ -169,12 +169,7 @@ class SineBivariateVonMises(dist.SineBivariateVonMises):
 
 
 def _of_log_linear_cells(log_f: Tensor, shape: torch.Size) -> Tensor:
-    """Draws, in units of a cell, by a density that is log-linear between nodes.
-
-    Args:
-        log_f: logarithm of the density at the nodes, of shape ``batch_shape + (cells + 1,)``.
-        shape: of the draws, ``sample_shape + batch_shape``.
-    """
+    """Draws, in units of a cell, by a density log-linear between nodes, there ``log_f``, batch + (cells + 1,)."""
     batch = log_f.shape[:-1]
     slope = log_f.diff(dim=-1)
     flat = slope.abs() < 1e-9
@@ -379,15 +374,10 @@ class Weibull(dist.Weibull):
 
 
 class _InDouble:
-    """A Pyro distribution that computes log_prob and entropy in double precision.
+    """A Pyro distribution that computes log_prob and entropy in double precision."""
 
-    Attributes:
-        plain: Pyro's class.
-        names: the arguments that it is made of.
-    """
-
-    plain: ClassVar[Any]
-    names: ClassVar[list[str]]
+    plain: ClassVar[Any]  # Pyro's class
+    names: ClassVar[list[str]]  # the arguments that it is made of
     is_sparse = False  # of PyTorch's Poisson, which has no such argument
 
     def arguments(self: Any) -> dict[str, Any]:

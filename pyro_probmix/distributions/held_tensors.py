@@ -124,9 +124,9 @@ def _map(part: Any, function: Callable[[Tensor], Tensor], known: dict[int, Any])
         new = copy.copy(part)
         if isinstance(new, Transform):
             new._inv = None
-        changed = {name: value for name, value in vars(new).items() if _map(value, function, known) is not value}
-        if changed:
-            vars(new).update({name: _map(value, function, known) for name, value in changed.items()})
+        items = {name: _map(value, function, known) for name, value in vars(new).items()}
+        if any(items[name] is not value for name, value in vars(new).items()):
+            vars(new).update(items)
             found = new
     known[id(part)] = found
     return found

@@ -27,9 +27,7 @@ LOGITS = "logits", "_param"
 def present(members: Sequence[Any], weights: Sequence[Tensor]) -> list[Any]:
     """The components; where one of weight zero is not finite it is another, or its parameters are ones, of no gradient.
 
-    Args:
-        members: distributions.
-        weights: of each, broadcasting with its batch shape.
+    The weights, one tensor a component, broadcast with their batch shapes.
     """
     kept = list(members)
     if all(at_hand(w) and w.all() for w in weights):
@@ -39,8 +37,9 @@ def present(members: Sequence[Any], weights: Sequence[Tensor]) -> list[Any]:
     if all(map(at_hand, gone + lacks)) and not any((g & lack).any() for g, lack in zip(gone, lacks, strict=True)):
         return kept
     shape = broadcast_shapes(*[m.batch_shape for m in members], *[g.shape for g in gone])
-    held = [{path: tensor for path, tensor, _ in _tensors(corrected(member))} for member in members]
-    for k, member in enumerate(members):
+    mended = list(map(corrected, members))  # which can be expanded
+    held = [{path: tensor for path, tensor, _ in _tensors(member)} for member in mended]
+    for k, member in enumerate(mended):
         missing = (gone[k] & lacks[k]).expand(shape)
         sources: list[tuple[Tensor, dict[Path, Tensor]]] = []
         for j in range(len(members)):
@@ -48,7 +47,6 @@ def present(members: Sequence[Any], weights: Sequence[Tensor]) -> list[Any]:
                 sources.append((missing & ~lacks[j], held[j]))
                 missing = missing & lacks[j]
         sources.append((missing, {}))
-        member = corrected(member)  # which can be expanded
         kept[k] = _replaced(member if member.batch_shape == shape else expanded(member, shape), sources)
     return kept
 
@@ -112,12 +110,7 @@ def _broadcast(a: Tensor, b: Tensor) -> bool:
 
 
 def check_present(members: Sequence[Any], weights: Sequence[Tensor]) -> None:
-    """Raises ValueError if a component that takes part, and checks nothing itself, has parameters outside their domain.
-
-    Args:
-        members: distributions.
-        weights: of each, broadcasting with its batch shape.
-    """
+    """Raises ValueError if a component that takes part and checks nothing itself has a parameter outside its domain."""
     for k, (member, w) in enumerate(zip(members, weights, strict=True)):
         law = member
         while not law.arg_constraints and isinstance(getattr(law, "base_dist", None), Distribution):

@@ -61,9 +61,9 @@ class Panels(NamedTuple):
 
     def locate(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """y(t) and log |y'(t)|."""
-        distance = torch.where(self.sign == 0, 0, t).exp()
-        y = self.anchor + torch.where(self.sign == 0, t, self.sign * distance)
-        return y, torch.where(self.sign == 0, 0, t)
+        linear = self.sign == 0
+        log_slope = torch.where(linear, 0, t)
+        return self.anchor + torch.where(linear, t, self.sign * log_slope.exp()), log_slope
 
     def coordinate(self, y: Tensor) -> Tensor:
         """The t of each y, held within the panel."""

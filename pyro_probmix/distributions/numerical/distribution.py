@@ -275,23 +275,19 @@ class NumericalDistribution(WeightedPool):
         entropy = -(mass * torch.where(mass > 0, log_p, 0)).sum(0)
         return entropy.to(self._reference.dtype).expand(self.batch_shape)
 
-    def _flat(self, value: Tensor) -> tuple[Tensor, torch.Size]:
-        """Values as (N,) + batch, and their shape."""
+    def _of_each(self, function: Callable[..., Tensor], value: Tensor) -> Tensor:
+        """A function of the measure that takes values of shape (N,) + batch, of values of any."""
         shape = torch.broadcast_shapes(value.shape, self.batch_shape)
-        core = self._measure.low.shape
-        count = len(shape) - len(core)
-        wide = value.double().expand(shape)
-        return wide.reshape((-1,) + shape[count:]), shape
+        flat = value.double().expand(shape).reshape((-1,) + shape[len(shape) - self._measure.low.dim() :])
+        return function(self._log_f, flat).reshape(shape).to(self._reference.dtype)
 
     def cdf(self, value: Tensor) -> Tensor:
         if self._validate_args:
             self._validate_sample(value)
-        flat, shape = self._flat(value)
-        return self._measure.cdf(self._log_f, flat).reshape(shape).to(self._reference.dtype)
+        return self._of_each(self._measure.cdf, value)
 
     def icdf(self, value: Tensor) -> Tensor:
-        flat, shape = self._flat(value)
-        return self._measure.icdf(self._log_f, flat).reshape(shape).to(self._reference.dtype)
+        return self._of_each(self._measure.icdf, value)
 
     def sample(self, sample_shape: Any = torch.Size()) -> Tensor:
         with torch.no_grad():
