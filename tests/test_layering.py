@@ -122,9 +122,6 @@ def test_an_arrow_that_points_up_is_found(module: str, source: str) -> None:
 
 
 TO_BE_MOVED = {
-    "distributions.families.matrix",
-    "distributions.families.multivariate",
-    "distributions.families.trials",
     "estimators",
     "experiments.compare",
     "experiments.store",

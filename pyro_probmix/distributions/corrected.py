@@ -22,7 +22,7 @@ from torch.special import erfcx, i0e
 
 from pyro_probmix.distributions.log_space_beta import LogSpaceBeta
 from pyro_probmix.ops.devices import double, filled_numbers
-from pyro_probmix.ops.special import log1mexp, log_sinhc, sinhc_curvature, sinhc_slope
+from pyro_probmix.ops.special import LOG_2PI, log1mexp, log_sinhc, sinhc_curvature, sinhc_slope
 
 __all__ = [
     "LKJ",
@@ -57,8 +57,6 @@ __all__ = [
     "corrected",
     "corrected_class",
 ]
-
-LOG_2PI = math.log(2 * math.pi)
 
 # Cells of the half circle, in each of which a density is taken for log-linear: at a concentration of 10 000, the most
 # that Pyro takes, the distribution function is off by 1e-4, at 100 by 1e-8.

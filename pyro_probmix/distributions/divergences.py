@@ -11,7 +11,7 @@ from torch.distributions import Distribution
 
 from pyro_probmix.distributions.components import unmask
 from pyro_probmix.distributions.expectations import expected_log_prob
-from pyro_probmix.distributions.exponential_family import ExponentialFamily, exponential_family, plain, validates
+from pyro_probmix.distributions.exponential_family import ExponentialFamily, exponential_family, validates
 from pyro_probmix.distributions.families.wrappers import TransformedFamily
 from pyro_probmix.distributions.pooling import LogLinearPool
 
@@ -64,19 +64,19 @@ def renyi_divergence(p: Distribution, q: Distribution, alpha: float | Tensor) ->
         tensor(inf)
     """
     _check_order(p, q, alpha)
-    p, q, family = _pair(p, q)
+    ours, theirs = _pair(p, q)
     if not isinstance(alpha, Tensor):
         if alpha == 1:
-            return _at_least_zero(kl_divergence(p, q))
-        if abs(alpha - 1) >= _near_one(family, p, alpha):
-            return _at_least_zero(_log_normalizer(p, q, alpha) / (1 - alpha))
-    order = torch.as_tensor(alpha, dtype=torch.float64, device=family.parameters(p)[0].device)
+            return _at_least_zero(_kl(ours, theirs))
+        if abs(alpha - 1) >= _near_one(ours, alpha):
+            return _at_least_zero(_log_normalizer(ours, theirs, alpha) / (1 - alpha))
+    order = torch.as_tensor(alpha, dtype=torch.float64, device=ours.parameters[0].device)
     # Where p and q are far apart ξ is so, too, and changes as fast with α: then the quotient is right.
-    kl = kl_divergence(p, q).detach()
-    near = ((order - 1).abs() * kl.clamp(min=1) < _near_one(family, p, alpha)) | (order == 1)
+    kl = _kl(ours, theirs).detach()
+    near = ((order - 1).abs() * kl.clamp(min=1) < _near_one(ours, alpha)) | (order == 1)
     apart = torch.where(near, 0.5, order)
-    quotient = _log_normalizer(p, q, apart) / (1 - apart)
-    result = torch.where(near, _mean_log_ratio(p, q, torch.where(near, order, 1)), quotient)
+    quotient = _log_normalizer(ours, theirs, apart) / (1 - apart)
+    result = torch.where(near, _mean_log_ratio(ours, theirs, torch.where(near, order, 1)), quotient)
     return _at_least_zero(result.to(kl.dtype))
 
 
@@ -85,10 +85,10 @@ def _at_least_zero(divergence: Tensor) -> Tensor:
     return torch.where(divergence <= 0, divergence - divergence.detach(), divergence)
 
 
-def _near_one(family: ExponentialFamily, p: Any, alpha: float | Tensor) -> float:
+def _near_one(p: ExponentialFamily, alpha: float | Tensor) -> float:
     """Where the error of the quotient, eps / |1 − α|, and that of the mean are small."""
     below = not isinstance(alpha, Tensor) and alpha < 1
-    return torch.finfo(_dtype(family, p) if below else torch.float64).eps ** 0.25
+    return torch.finfo(_dtype(p) if below else torch.float64).eps ** 0.25
 
 
 def bhattacharyya_distance(p: Distribution, q: Distribution) -> Tensor:
@@ -108,8 +108,7 @@ def bhattacharyya_distance(p: Distribution, q: Distribution) -> Tensor:
         >>> bhattacharyya_distance(dist.Normal(0.0, 1.0), dist.Normal(2.0, 1.0))
         tensor(0.5000)
     """
-    p, q, _ = _pair(p, q)
-    return _log_normalizer(p, q, 0.5)
+    return _log_normalizer(*_pair(p, q), 0.5)
 
 
 def chernoff_coefficient(p: Distribution, q: Distribution, alpha: float | Tensor) -> Tensor:
@@ -132,8 +131,7 @@ def chernoff_coefficient(p: Distribution, q: Distribution, alpha: float | Tensor
         tensor(0.8000)
     """
     _check_order(p, q, alpha)
-    p, q, _ = _pair(p, q)
-    return (-_log_normalizer(p, q, alpha)).exp()
+    return (-_log_normalizer(*_pair(p, q), alpha)).exp()
 
 
 def chernoff_information(p: Distribution, q: Distribution) -> Tensor:
@@ -159,8 +157,8 @@ def chernoff_information(p: Distribution, q: Distribution) -> Tensor:
         >>> chernoff_information(dist.Normal(0.0, 1.0), dist.Normal(2.0, 1.0))
         tensor(0.5000)
     """
-    p, q, _ = _pair(p, q)
-    return _log_normalizer(p, q, _chernoff_order(p, q))
+    ours, theirs = _pair(p, q)
+    return _log_normalizer(ours, theirs, _chernoff_order(ours, theirs))
 
 
 def cross_entropy(p: Any, q: Any) -> Tensor:
@@ -237,34 +235,41 @@ def kl_divergence(p: Any, q: Any) -> Tensor:
         >>> kl_divergence(dist.Poisson(1.0), dist.Poisson(2.0))
         tensor(0.3069)
     """
-    p, q, family = _members(p, q)
-    return family.expected_log_ratio(p, p, q).expand(torch.broadcast_shapes(p.batch_shape, q.batch_shape))
+    return _kl(*_members(p, q))
 
 
-def _members(p: Any, q: Any) -> tuple[Any, Any, ExponentialFamily]:
-    """Both without masks, and their family, or what is raised where it is not one."""
+def _members(p: Any, q: Any) -> tuple[Any, Any]:
+    """The natural forms of both without masks, or what is raised where they are not of one family."""
     (p, q), _ = unmask([p, q])
-    family = exponential_family(q)
-    if exponential_family(p) is not family:
+    theirs, ours = exponential_family(q), exponential_family(p)
+    if type(ours) is not type(theirs):
         raise TypeError(f"p, q: expected one family, got {type(p).__name__} and {type(q).__name__}")
     if p.event_shape != q.event_shape:
         raise ValueError(f"p, q: expected equal event shapes, got {tuple(p.event_shape)} and {tuple(q.event_shape)}")
-    reason = family.same(p, q)
+    reason = ours.mismatch(theirs)
     if reason:
         raise ValueError(f"p, q: expected {reason}")
-    return p, q, family
+    return ours, theirs
 
 
-def _pair(p: Any, q: Any) -> tuple[Any, Any, ExponentialFamily]:
-    """Both without the equal bijections on their outside, which no divergence depends on, and their family."""
-    p, q, family = _members(p, q)
-    while isinstance(family, TransformedFamily):
-        p, q, family = _members(p.base_dist, q.base_dist)
-    return p, q, family
+def _pair(p: Any, q: Any) -> tuple[Any, Any]:
+    """As :func:`_members`, without the equal bijections on their outside, which no divergence depends on."""
+    ours, theirs = _members(p, q)
+    while isinstance(ours, TransformedFamily):
+        ours, theirs = _members(ours.p.base_dist, theirs.p.base_dist)
+    return ours, theirs
 
 
-def _dtype(family: ExponentialFamily, p: Any) -> torch.dtype:
-    return family.parameters(p)[0].dtype
+def _kl(p: ExponentialFamily, q: ExponentialFamily) -> Tensor:
+    return p.expected_log_ratio(p, q).expand(_batch_shape(p, q))
+
+
+def _batch_shape(p: ExponentialFamily, q: ExponentialFamily) -> torch.Size:
+    return torch.broadcast_shapes(p.p.batch_shape, q.p.batch_shape)
+
+
+def _dtype(p: ExponentialFamily) -> torch.dtype:
+    return p.parameters[0].dtype
 
 
 def _check_order(p: Any, q: Any, alpha: float | Tensor) -> None:
@@ -275,33 +280,30 @@ def _check_order(p: Any, q: Any, alpha: float | Tensor) -> None:
         raise ValueError(f"alpha: expected positive values, got {alpha[~good].flatten()[0].item():g}")
 
 
-def _log_normalizer(p: Any, q: Any, alpha: float | Tensor) -> Tensor:
-    """ξ = −log ∫ p^α q^(1−α), of plain p and q; −∞ where the integral is infinite."""
+def _log_normalizer(p: ExponentialFamily, q: ExponentialFamily, alpha: float | Tensor) -> Tensor:
+    """ξ = −log ∫ p^α q^(1−α); −∞ where the integral is infinite."""
     if not isinstance(alpha, Tensor) and alpha <= 1:
-        return LogLinearPool([p, q], [alpha, 1 - alpha], validate_args=False).log_normalizer
+        return LogLinearPool([p.p, q.p], [alpha, 1 - alpha], validate_args=False).log_normalizer
     # Above one the pool may be at the end of its domain, which is told from rounding in double precision.
-    family = exponential_family(p)
-    parameters = [tuple(t.double() if t.is_floating_point() else t for t in family.parameters(d)) for d in (p, q)]
-    dtype = torch.promote_types(_dtype(family, p), _dtype(family, q))
-    alpha = torch.as_tensor(alpha, dtype=torch.float64, device=family.parameters(p)[0].device)
-    shape = torch.broadcast_shapes(p.batch_shape, q.batch_shape, alpha.shape)
+    members = [tuple(t.double() if t.is_floating_point() else t for t in form.parameters) for form in (p, q)]
+    alpha = torch.as_tensor(alpha, dtype=torch.float64, device=members[0][0].device)
     with torch.no_grad():
-        kl = kl_divergence(p, q)
-        diverges = family.diverges(p, parameters, [alpha, 1 - alpha]) | (kl == math.inf)
-        diverges = (alpha > 1) & diverges
+        kl = _kl(p, q)
+        diverges = (alpha > 1) & (p.diverges(members, [alpha, 1 - alpha]) | (kl == math.inf))
     alpha = torch.where(diverges, 0.5, alpha)
-    xi = family.product_normalizer(p, parameters, [alpha, 1 - alpha])
+    xi = p.pooling_normalizer(members, [alpha, 1 - alpha], simplex=False)
     xi = torch.where(xi.isnan() & (kl == 0), 0, xi)  # of equal laws without mass somewhere
-    return torch.where(diverges, -math.inf, xi).to(dtype).expand(shape)
+    result = torch.where(diverges, -math.inf, xi).to(torch.promote_types(_dtype(p), _dtype(q)))
+    return result.expand(torch.broadcast_shapes(_batch_shape(p, q), alpha.shape))
 
 
-def _log_ratio(p: Any, q: Any, alpha: float | Tensor) -> Tensor:
+def _log_ratio(p: ExponentialFamily, q: ExponentialFamily, alpha: float | Tensor) -> Tensor:
     """E[log p/q] under the pool p^α q^(1−α), for orders of which there is one."""
-    between = LogLinearPool([p, q], [alpha, 1 - alpha], validate_args=False, simplex=False)
-    return exponential_family(p).expected_log_ratio(plain(between), p, q)
+    between = LogLinearPool([p.p, q.p], [alpha, 1 - alpha], validate_args=False, simplex=False)
+    return exponential_family(between).expected_log_ratio(p, q)
 
 
-def _mean_log_ratio(p: Any, q: Any, alpha: Tensor) -> Tensor:
+def _mean_log_ratio(p: ExponentialFamily, q: ExponentialFamily, alpha: Tensor) -> Tensor:
     terms = [
         weight * _log_ratio(p, q, 1 + point * (alpha - 1))
         for weight, point in zip(LEGENDRE_WEIGHTS, LEGENDRE_POINTS, strict=True)
@@ -310,13 +312,11 @@ def _mean_log_ratio(p: Any, q: Any, alpha: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _chernoff_order(p: Any, q: Any) -> Tensor:
+def _chernoff_order(p: ExponentialFamily, q: ExponentialFamily) -> Tensor:
     """Where ξ is largest: the root of its falling derivative, by secants that are halved where they stall."""
-    shape = torch.broadcast_shapes(p.batch_shape, q.batch_shape)
-    family = exponential_family(p)
-    low = torch.zeros(shape, dtype=_dtype(family, p), device=family.parameters(p)[0].device)
+    low = p.parameters[0].new_zeros(_batch_shape(p, q))
     high = torch.ones_like(low)
-    slope_low, slope_high = kl_divergence(q, p).expand(shape), -kl_divergence(p, q).expand(shape)
+    slope_low, slope_high = _kl(q, p), -_kl(p, q)
     alpha = torch.full_like(low, 0.5)
     for step in range(CHERNOFF_STEPS):
         slope = -_log_ratio(p, q, alpha)  # orders in (0, 1), supports that may not overlap

@@ -18,19 +18,17 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent
 from torch.special import polygamma
 
-from pyro_probmix.distributions.exponential_family import (
-    exponential_family,
-    is_exponential_family,
-    masked_sum,
-    plain,
-    sum_right,
-)
-from pyro_probmix.distributions.families.bounded import ContinuousBernoulliFamily
+from pyro_probmix.distributions.exponential_family import exponential_family, is_exponential_family, plain
 from pyro_probmix.distributions.families.circular import VonMisesFamily
-from pyro_probmix.distributions.families.gamma import Chi2Family, InverseGammaFamily
+from pyro_probmix.distributions.families.counts import GeometricFamily
+from pyro_probmix.distributions.families.gamma import (
+    Chi2Family,
+    ExponentialDistributionFamily,
+    GammaFamily,
+    InverseGammaFamily,
+)
 from pyro_probmix.distributions.families.multivariate import LowRankMultivariateNormalFamily
 from pyro_probmix.distributions.families.normal import LogNormalFamily, MultivariateNormalFamily, NormalFamily
-from pyro_probmix.distributions.families.positive import ExponentialDistributionFamily, GammaFamily
 from pyro_probmix.distributions.families.scale import (
     AsymmetricLaplaceFamily,
     GumbelFamily,
@@ -38,10 +36,10 @@ from pyro_probmix.distributions.families.scale import (
     LaplaceFamily,
     WeibullFamily,
 )
-from pyro_probmix.distributions.families.simplex import BetaFamily
-from pyro_probmix.distributions.families.trials import GeometricFamily
+from pyro_probmix.distributions.families.simplex import BetaFamily, ContinuousBernoulliFamily
 from pyro_probmix.distributions.numerical import NumericalPool
 from pyro_probmix.distributions.supports import is_circular, is_inside
+from pyro_probmix.ops.sums import masked_sum, sum_right
 
 __all__ = ["expected_log_prob", "point"]
 
@@ -75,7 +73,7 @@ def expected_log_prob(law: Any, q: Any) -> Tensor:
         return q.log_normalizer + masked_sum(scores, q.weights.unbind(-1))
     unlike = _unlike(law, q)
     if unlike is None:
-        return -exponential_family(q).cross_entropy(law, q)
+        return -exponential_family(law).cross_entropy(exponential_family(q))
     if isinstance(law, Independent) and isinstance(q, Independent):
         ndims = min(law.reinterpreted_batch_ndims, q.reinterpreted_batch_ndims)
         return sum_right(expected_log_prob(_batched(law, ndims), _batched(q, ndims)), ndims)
@@ -109,11 +107,11 @@ def _entry(p: Any) -> Any:
 def _unlike(law: Any, q: Any) -> Exception | None:
     """Why both are not of one family, None if they are."""
     try:
-        families = exponential_family(law), exponential_family(q)
+        ours, theirs = exponential_family(law), exponential_family(q)
     except TypeError as error:
         return error
-    if families[0] is families[1]:
-        reason = families[0].same(law, q)
+    if type(ours) is type(theirs):
+        reason = ours.mismatch(theirs)
         return None if reason is None else ValueError(f"p, q: expected {reason}")
     return TypeError(f"p, q: expected one family, got {type(law).__name__} and {type(q).__name__}")
 
@@ -139,31 +137,31 @@ def _by_moments(law: Any, q: Any) -> Tensor:
     ndims = 0
     while isinstance(q, Independent):  # a law of a vector, whose entries are asked one by one
         ndims, q = ndims + q.reinterpreted_batch_ndims, plain(q.base_dist)
-    family = exponential_family(q)
-    kind = type(family)
+    form = exponential_family(q)
+    kind = type(form)
     if kind is NormalFamily:
-        return sum_right(-family.cross_entropy(_normal(*_mean_and_variance(law)), q), ndims)
+        return sum_right(-NormalFamily(_normal(*_mean_and_variance(law))).cross_entropy(form), ndims)
     if ndims:
         raise _Unknown
     if kind is LogNormalFamily:
-        log_mean, log_variance = _log_moments(law)
-        return -family.cross_entropy(_normal(log_mean, log_variance), q)
+        return -LogNormalFamily(_normal(*_log_moments(law))).cross_entropy(form)
     if kind in (MultivariateNormalFamily, LowRankMultivariateNormalFamily):
-        law, q = _as_multivariate_normals(law, q)
-        return -exponential_family(q).cross_entropy(law, q)
+        law, q = (exponential_family(p) for p in _as_multivariate_normals(law, q))
+        return -law.cross_entropy(q)
     if kind not in _ASKED:
         raise _Unknown
-    like = family.parameters(q)[0], *exponential_family(law).parameters(law)[:1]
-    if family.cancels:
-        law, q = exponential_family(law).in_double(law), family.in_double(q)
-    statistics, base = _ASKED[kind](q)
-    parameters = family.parameters(q)
-    total = -family.normalizer(q, *parameters)
-    for eta, function in zip(family.to_natural(q, *parameters), statistics, strict=True):
+    law_form = exponential_family(law)
+    like = form.parameters[0], *law_form.parameters[:1]
+    if form.cancels:
+        form, law = form.in_double(), law_form.in_double().p
+    statistics, base = _ASKED[kind](form.p)
+    parameters = form.parameters
+    total = -form.log_normalizer(*parameters)
+    for eta, function in zip(form.to_natural(*parameters), statistics, strict=True):
         total = total + masked_sum([eta], [_expectation(law, function)])
     for factor, asked in base:
         total = total + factor * (1 if asked is None else _expectation(law, asked))
-    return family.narrowed(total, *like)
+    return form.narrowed(total, *like)
 
 
 # What q asks for: the functions in T, and those in log h, each with its factor; a factor without one is a constant.

@@ -67,7 +67,7 @@ def common_reference(tensors: Iterable[Any]) -> Tensor:
 
 def _parameters(p: Any) -> Iterable[Tensor]:
     # A distribution may also hold what it keeps in another precision.
-    return exponential_family(p).parameters(p) if is_exponential_family(p) else held_tensors(p)
+    return exponential_family(p).parameters if is_exponential_family(p) else held_tensors(p)
 
 
 def _innermost(p: Any) -> Any:

@@ -13,8 +13,8 @@ from torch.distributions import constraints
 
 from pyro_probmix.distributions.components import Components, Weights, check_support, expanded
 from pyro_probmix.distributions.corrected import corrected
-from pyro_probmix.distributions.exponential_family import unsqueeze_right
 from pyro_probmix.distributions.weighted_pool import WeightedPool
+from pyro_probmix.ops.sums import unsqueeze_right
 
 __all__ = ["LinearPool", "linear_pool"]
 

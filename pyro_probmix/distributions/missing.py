@@ -15,8 +15,9 @@ from torch.distributions.utils import lazy_property
 from pyro_probmix._checks import at_index
 from pyro_probmix.distributions.components import broadcast_shapes, expanded
 from pyro_probmix.distributions.corrected import corrected
-from pyro_probmix.distributions.exponential_family import at_hand, validates
+from pyro_probmix.distributions.exponential_family import validates
 from pyro_probmix.distributions.held_tensors import Path, map_tensors, tensors_by_path
+from pyro_probmix.ops.values import at_hand
 
 __all__ = ["check_present", "present"]
 

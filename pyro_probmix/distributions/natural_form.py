@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 from torch.distributions import Distribution
 
-from pyro_probmix.distributions.exponential_family import exponential_family, plain, validates
+from pyro_probmix.distributions.exponential_family import exponential_family, validates
 
 __all__ = [
     "from_natural_parameters",
@@ -36,8 +36,8 @@ def natural_parameters(p: Distribution) -> tuple[Tensor, ...]:
         >>> natural_parameters(dist.Normal(1.0, 0.5))
         (tensor(4.), tensor(-2.))
     """
-    family, p = exponential_family(p), plain(p)
-    return family.to_natural(p, *family.parameters(p))
+    form = exponential_family(p)
+    return form.to_natural(*form.parameters)
 
 
 def from_natural_parameters(p: Distribution, eta: Sequence[Tensor]) -> Any:
@@ -56,18 +56,18 @@ def from_natural_parameters(p: Distribution, eta: Sequence[Tensor]) -> Any:
         >>> from_natural_parameters(dist.Normal(0.0, 1.0), (torch.tensor(4.0), torch.tensor(-2.0)))
         Normal(loc: 1.0, scale: 0.5)
     """
-    family, p = exponential_family(p), plain(p)
-    expected = len(family.dims(p)[1])
+    form = exponential_family(p)
+    name, expected = type(form.p).__name__, len(form.natural_dims)
     if len(eta) != expected:
-        raise ValueError(f"eta: expected {expected} natural parameters of {type(p).__name__}, got {len(eta)}")
+        raise ValueError(f"eta: expected {expected} natural parameters of {name}, got {len(eta)}")
     try:
-        parameters = family.from_natural(p, *eta)
-        reason = family.outside(p, parameters) or family.improper(p, parameters) if validates(p) else None
+        parameters = form.from_natural(*eta)
+        reason = form.domain_error(parameters) or form.boundary_error(parameters) if validates(form.p) else None
     except RuntimeError as error:
         reason = str(error)
     if reason:
-        raise ValueError(f"eta: expected natural parameters of {type(p).__name__}, got {reason}")
-    return family.build(p, family.canonical(p, *parameters))
+        raise ValueError(f"eta: expected natural parameters of {name}, got {reason}")
+    return form.build(form.canonical(*parameters))
 
 
 def sufficient_statistics(p: Distribution, y: Tensor) -> tuple[Tensor, ...]:
@@ -84,7 +84,7 @@ def sufficient_statistics(p: Distribution, y: Tensor) -> tuple[Tensor, ...]:
         >>> sufficient_statistics(dist.Normal(0.0, 1.0), torch.tensor(3.0))
         (tensor(3.), tensor(9.))
     """
-    return exponential_family(p).statistics(plain(p), y)
+    return exponential_family(p).sufficient_statistics(y)
 
 
 def mean_parameters(p: Distribution) -> tuple[Tensor, ...]:
@@ -97,11 +97,15 @@ def mean_parameters(p: Distribution) -> tuple[Tensor, ...]:
         >>> mean_parameters(dist.Normal(1.0, 2.0))
         (tensor(1.), tensor(5.))
     """
-    return exponential_family(p).moments(plain(p))
+    form = exponential_family(p)
+    return form.expected_sufficient_statistics(*form.parameters)
 
 
 def log_normalizer(p: Distribution) -> Tensor:
     r"""Log-normalizer :math:`A(\eta)` of ``p`` (eq. 40), of the batch shape.
+
+    Of a pool it is that of the fused member; what normalises the product of its components, ξ, is
+    :attr:`LogLinearPool.log_normalizer`.
 
     Raises:
         TypeError: if ``p`` belongs to no family here.
@@ -110,8 +114,8 @@ def log_normalizer(p: Distribution) -> Tensor:
         >>> log_normalizer(dist.Poisson(3.0))
         tensor(3.)
     """
-    family, p = exponential_family(p), plain(p)
-    return family.normalizer(p, *family.parameters(p))
+    form = exponential_family(p)
+    return form.log_normalizer(*form.parameters)
 
 
 def log_base_measure(p: Distribution, y: Tensor) -> Tensor:
@@ -128,4 +132,4 @@ def log_base_measure(p: Distribution, y: Tensor) -> Tensor:
         >>> log_base_measure(dist.Poisson(3.0), torch.tensor(2.0))
         tensor(-0.6931)
     """
-    return exponential_family(p).base_measure(plain(p), y)
+    return exponential_family(p).log_base_measure(y)

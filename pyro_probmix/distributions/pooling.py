@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial, reduce
+from functools import reduce
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 from torch.distributions.kl import kl_divergence, register_kl
 
+from pyro_probmix._checks import at_index
 from pyro_probmix.distributions.components import (
     Components,
     Weights,
@@ -24,6 +25,8 @@ from pyro_probmix.distributions.components import (
 )
 from pyro_probmix.distributions.exponential_family import (
     ExponentialFamily,
+    Members,
+    Tensors,
     exponential_family,
     is_exponential_family,
     plain,
@@ -79,7 +82,7 @@ class LogLinearPool(Pool):
         if validate_args is None:
             validate_args = any(map(validates, self.components))
         self._simplex = simplex
-        self.fused, self._weights, self._bases = _fuse(self.components, weights, validate_args, simplex)
+        self.fused, self._weights, self._forms = _fuse(self.components, weights, validate_args, simplex)
         super().__init__(self.fused.batch_shape, self.fused.event_shape, validate_args=validate_args)
 
     @property
@@ -89,12 +92,13 @@ class LogLinearPool(Pool):
 
     @property
     def log_normalizer(self) -> Tensor:
-        r"""Pooling normaliser :math:`\xi = \sum_k w_k A(\eta_k) - A(\tilde\eta)`, in nats; ≥ 0 on the simplex."""
-        bases, family = self._bases, exponential_family(self._bases[0])
-        parameters, reference = _parameters(family, bases)
-        compute = family.pooling_normalizer if self._simplex else family.product_normalizer
+        r"""Pooling normaliser :math:`\xi = \sum_k w_k A(\eta_k) - A(\tilde\eta)`, in nats; ≥ 0 on the simplex.
+
+        A of one member, the pool's fused one included, is :func:`~pyro_probmix.distributions.log_normalizer`.
+        """
+        members, reference = _usual_parameters(self._forms)
         with without_autocast(reference):
-            xi = compute(bases[0], parameters, self._weights)
+            xi = self._forms[0].pooling_normalizer(members, self._weights, self._simplex)
         if not self._simplex:
             return xi.expand(self.batch_shape)
         # Rounding alone takes it below zero; the gradient is left as it is.
@@ -105,7 +109,7 @@ class LogLinearPool(Pool):
         new = self._get_checked_instance(LogLinearPool, _instance)
         batch_shape = torch.Size(batch_shape)
         new.components = self.components
-        new._bases, new._weights = self._bases, self._weights
+        new._forms, new._weights = self._forms, self._weights
         new._simplex, new._chosen = self._simplex, self._chosen
         new.fused = self.fused.expand(batch_shape)
         super(LogLinearPool, new).__init__(batch_shape, self.event_shape, validate_args=False)
@@ -192,109 +196,102 @@ def _components(components: Components) -> tuple[Any, ...]:
         return tuple_of_distributions(components)
     if not components.batch_shape:
         raise ValueError("components: expected a last batch dimension of components, got batch shape ()")
-    family, batched = exponential_family(components), plain(components)
-    return tuple(family.map_batch(batched, partial(_component, index=k)) for k in range(batched.batch_shape[-1]))
+    form = exponential_family(components)
+
+    def component(k: int) -> Any:
+        return form.map_batch(lambda t, d: t.select(-1 - d, k))
+
+    return tuple(map(component, range(components.batch_shape[-1])))
 
 
-def _component(tensor: Tensor, event_dim: int, index: int) -> Tensor:
-    return tensor.select(-1 - event_dim, index)
+def _fuse(
+    components: Sequence[Any], weights: Weights, validate: bool, simplex: bool
+) -> tuple[Any, list[Tensor], list[ExponentialFamily]]:
+    """The pool of the components, their weights, one tensor each, and their natural forms without masks."""
+    bases, mask = unmask(components)
+    forms = _of_one_family(bases)
+    _, reference = _usual_parameters(forms)
+    split = split_weights(weights, len(components), broadcast_batch(components), reference, validate, simplex)
+    bases = present(bases, split)
+    forms = [form if form.p is base else exponential_family(base) for form, base in zip(forms, bases, strict=True)]
+    first = forms[0]
+    _check_alike(forms)
+    if validate:
+        check_present(bases, split)
+    members, _ = _usual_parameters(forms)
+    with without_autocast(reference):
+        parameters = first.pool(members, split) if simplex else _product(first, members, split, validate)
+    reason = first.domain_error(parameters) if validate and simplex else None
+    if reason:
+        raise ValueError(f"components: expected a common support, got a pool with {reason}")
+    fused = first.build(parameters)
+    set_validation(fused, validate)
+    return (fused if mask is True else fused.mask(mask)), split, forms
 
 
-def _one_family(members: Sequence[Any]) -> ExponentialFamily:
-    """The family of plain components, which all belong to it."""
-    first = members[0]
-    family = exponential_family(first)
-    for k, member in enumerate(members[1:], 1):
-        if exponential_family(member) is not family:
+def _of_one_family(bases: Sequence[Any]) -> list[ExponentialFamily]:
+    """The natural forms of the components, which all belong to one family."""
+    forms = [exponential_family(base) for base in bases]
+    first = forms[0]
+    for k, form in enumerate(forms[1:], 1):
+        if type(form) is not type(first):
             raise TypeError(
-                f"components: expected one family, got {type(first).__name__} and, "
-                f"at index {k}, {type(member).__name__}; for scalars of different families use NumericalPool"
+                f"components: expected one family, got {type(first.p).__name__} and, "
+                f"at index {k}, {type(form.p).__name__}; for scalars of different families use NumericalPool"
             )
-        if member.event_shape != first.event_shape:
-            _check_same(family, [first, member], k)
-    return family
+        if form.p.event_shape != first.p.event_shape:
+            _check_alike([first, form], k)
+    return forms
 
 
-def _check_same(family: ExponentialFamily, bases: Sequence[Any], start: int = 1) -> None:
+def _check_alike(forms: Sequence[ExponentialFamily], start: int = 1) -> None:
     """Raises ValueError unless fixed parameters agree with the first's; the second is the component at ``start``."""
-    for k, base in enumerate(bases[1:], start):
-        reason = family.same(bases[0], base)
+    for k, form in enumerate(forms[1:], start):
+        reason = forms[0].mismatch(form)
         if reason:
             raise ValueError(f"components: expected {reason} at index {k}")
 
 
-def _parameters(family: ExponentialFamily, bases: Sequence[Any]) -> tuple[list[tuple[Tensor, ...]], Tensor]:
+def _usual_parameters(forms: Sequence[ExponentialFamily]) -> tuple[Members, Tensor]:
     """The usual parameters of each component, floating ones in the dtype of the pool, and a tensor of that dtype."""
-    each = [family.parameters(b) for b in bases]
+    each = [form.parameters for form in forms]
     reference = common_reference(t for parameters in each for t in parameters)
     return [tuple(t.to(reference.dtype) if t.is_floating_point() else t for t in own) for own in each], reference
 
 
-def _fuse(
-    members: Sequence[Any], weights: Weights, validate: bool, simplex: bool
-) -> tuple[Any, list[Tensor], list[Any]]:
-    """The pool of the components, their weights, one tensor each, and they themselves, plain and unmasked."""
-    bases, mask = unmask(members)
-    family = _one_family(bases)
-    _, reference = _parameters(family, bases)
-    split = split_weights(weights, len(members), broadcast_batch(members), reference, validate, simplex)
-    bases = present(bases, split)
-    first = bases[0]
-    _check_same(family, bases)
-    if validate:
-        check_present(bases, split)
-    each, _ = _parameters(family, bases)
-    with without_autocast(reference):
-        parameters = family.pool(first, each, split) if simplex else _product(family, first, each, split, validate)
-    reason = family.outside(first, parameters) if validate and simplex else None
-    if reason:
-        raise ValueError(f"components: expected a common support, got a pool with {reason}")
-    fused = family.build(first, parameters)
-    set_validation(fused, validate)
-    return (fused if mask is True else fused.mask(mask)), split, bases
-
-
-def pool_alike(members: Sequence[Any], weights: Sequence[Tensor]) -> Any:
-    """:func:`log_linear_pool` of members of one batch shape by weights on the simplex, which are not validated."""
-    bases = [plain(member) for member in members]
-    first, family = bases[0], exponential_family(bases[0])
-    parameters = [family.parameters(base) for base in bases]
-    unlike = any(family.same(first, base) for base in bases[1:])
-    if unlike or any(t.dtype != weights[0].dtype for t in parameters[0]):
-        return log_linear_pool(members, weights)
-    fused = family.build(first, family.pool(first, parameters, weights))
-    set_validation(fused, False)
-    return fused
-
-
-def _product(
-    family: ExponentialFamily,
-    first: Any,
-    parameters: Sequence[Sequence[Tensor]],
-    weights: Sequence[Tensor],
-    validate: bool,
-) -> tuple[Tensor, ...]:
+def _product(first: ExponentialFamily, members: Members, weights: Sequence[Tensor], validate: bool) -> Tensors:
     """Usual parameters of the pool for weights off the simplex, where it is a member of the family."""
-    name = _name(first)
-    if validate and not family.constant_base(first):
+    name = _name(first.p)
+    if validate and not first.constant_base:
         surplus = reduce(torch.add, weights).detach() - 1
         leaves = surplus.abs() > sum_tolerance(len(weights), surplus.dtype)
         if leaves.any():
-            rows = leaves.nonzero().tolist()[:5]
-            at = f" at batch index {rows}" if leaves.dim() else ""
             value = 1 + surplus[leaves].flatten()[0].item()
             raise ValueError(
-                f"weights: expected a sum of 1, got {value:g}{at}: the base measure h of {name} is not constant, "
-                "so the pool, with h to the power of the sum, is in no family here; for scalars use NumericalPool"
+                f"weights: expected a sum of 1, got {value:g}{at_index(leaves)}: the base measure h of {name} is not "
+                "constant, so the pool, with h to the power of the sum, is in no family here; for scalars use "
+                "NumericalPool"
             )
     try:
-        pooled = family.canonical(first, *family.product(first, parameters, weights))
-        reason = family.outside(first, pooled) or family.improper(first, pooled) if validate else None
+        pooled = first.canonical(*first.pool(members, weights, simplex=False))
+        reason = first.domain_error(pooled) or first.boundary_error(pooled) if validate else None
     except RuntimeError as error:
         reason = str(error)
     if reason:
         raise ValueError(f"weights: expected a pool within the domain of {name}, got {reason}")
     return pooled
+
+
+def pool_alike(components: Sequence[Any], weights: Sequence[Tensor]) -> Any:
+    """:func:`log_linear_pool` of members of one batch shape by weights on the simplex, which are not validated."""
+    forms = [exponential_family(component) for component in components]
+    first, members = forms[0], [form.parameters for form in forms]
+    unlike = any(first.mismatch(form) for form in forms[1:])
+    if unlike or any(t.dtype != weights[0].dtype for t in members[0]):
+        return log_linear_pool(components, weights)
+    fused = first.build(first.pool(members, weights))
+    set_validation(fused, False)
+    return fused
 
 
 def _name(p: Any) -> str:
@@ -309,9 +306,9 @@ def _kl(p: Any, q: Any) -> Tensor:
     """KL(p‖q) in closed form within a family, else PyTorch's; what a mask means is Pyro's to say."""
     p, q = plain(p), plain(q)
     if all(is_exponential_family(d) and not isinstance(d, MaskedDistribution) for d in (p, q)):
-        family = exponential_family(p)
-        if exponential_family(q) is family and p.event_shape == q.event_shape and not family.same(p, q):
-            kl = family.expected_log_ratio(p, p, q)
+        ours, theirs = exponential_family(p), exponential_family(q)
+        if type(ours) is type(theirs) and p.event_shape == q.event_shape and not ours.mismatch(theirs):
+            kl = ours.expected_log_ratio(ours, theirs)
             return kl.expand(torch.broadcast_shapes(p.batch_shape, q.batch_shape))
     return kl_divergence(p, q)
 

@@ -70,7 +70,7 @@ def _select(p: Any, dim: int, index: Tensor) -> Any:
 
     p = plain(p)
     if is_exponential_family(p):
-        return exponential_family(p).map_batch(p, change)
+        return exponential_family(p).map_batch(change)
     if isinstance(p, torch.distributions.Independent):
         ndims = p.reinterpreted_batch_ndims
         return type(p)(_select(p.base_dist, dim - ndims, index), ndims)

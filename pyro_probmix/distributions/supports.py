@@ -11,8 +11,8 @@ from pyro.distributions import constraints as pyro_constraints
 from torch import Tensor
 from torch.distributions import Distribution, constraints, transform_to
 
-from pyro_probmix.distributions.exponential_family import at_hand, equal_values
 from pyro_probmix.distributions.held_tensors import reference_tensor
+from pyro_probmix.ops.values import at_hand, equal_values
 
 __all__ = [
     "CIRCULAR",

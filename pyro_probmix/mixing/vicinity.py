@@ -16,14 +16,11 @@ from torch.nn.functional import one_hot, softplus
 from pyro_probmix._checks import check_integer
 from pyro_probmix.distributions import NumericalPool, linear_pool, log_linear_pool, supports
 from pyro_probmix.distributions.expectations import expected_log_prob, point
-from pyro_probmix.distributions.exponential_family import (
-    exponential_family,
-    is_exponential_family,
-    plain,
-    sum_right,
-)
-from pyro_probmix.distributions.families.normal import LOG_2PI, NormalFamily
+from pyro_probmix.distributions.exponential_family import exponential_family, is_exponential_family, plain
+from pyro_probmix.distributions.families.normal import NormalFamily
 from pyro_probmix.distributions.supports import is_circular, is_convex, num_classes
+from pyro_probmix.ops.special import LOG_2PI
+from pyro_probmix.ops.sums import sum_right
 
 __all__ = ["DiracVicinity", "Fusion", "LabelVicinity", "NormalVicinity", "Vicinity", "default_vicinity"]
 

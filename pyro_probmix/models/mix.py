@@ -19,12 +19,12 @@ from pyro.poutine.plate_messenger import PlateMessenger
 from pyro.poutine.util import site_is_factor, site_is_subsample
 from torch import Tensor, nn
 
-from pyro_probmix.distributions.exponential_family import equal_values
 from pyro_probmix.mixing import GaussJacobi, PairBatch, Vicinity
 from pyro_probmix.mixing.batches import check_batch
 from pyro_probmix.models.lazy import Unscored
 from pyro_probmix.models.mixing import Fusion, Labels, Mixing, Per
 from pyro_probmix.models.statements import HiddenRows, drawn_by_guide, replay_of_guide
+from pyro_probmix.ops.values import equal_values
 
 __all__ = ["COEFFICIENT_SITE", "MixMessenger", "MixedModel", "mix"]
 

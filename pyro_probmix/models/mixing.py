@@ -22,7 +22,7 @@ from pyro_probmix.distributions import (
     numerical_pool,
 )
 from pyro_probmix.distributions.components import broadcast_shapes
-from pyro_probmix.distributions.exponential_family import at_hand, can_be_read, plain, validates
+from pyro_probmix.distributions.exponential_family import plain, validates
 from pyro_probmix.distributions.not_closed import why_not_closed
 from pyro_probmix.distributions.numerical import NUM_NODES
 from pyro_probmix.distributions.pooling import pool_alike
@@ -31,6 +31,7 @@ from pyro_probmix.mixing.batches import legal_labels
 from pyro_probmix.models.lazy import LazyDistribution
 from pyro_probmix.ops.autocast import without_autocast
 from pyro_probmix.ops.rows import take
+from pyro_probmix.ops.values import at_hand, can_be_read
 
 __all__ = ["ExpectedLikelihood", "Fusion", "Labels", "Mixing", "Per", "check_labels", "check_poolable"]
 
@@ -424,7 +425,7 @@ def check_poolable(name: str, p: Any, partners: Any, dim: int = -1) -> None:
     names = exponential_family(inner).fixed
     unread = [fixed for fixed in names if _varies_unseen(getattr(inner, fixed), base_dim, validates(p))]
     if not unread:
-        reason = exponential_family(p).same(plain(p), plain(partners))
+        reason = exponential_family(p).mismatch(exponential_family(partners))
         unread = [] if reason is None else [reason.removeprefix("equal ").partition(",")[0]]
     if unread:
         raise ValueError(

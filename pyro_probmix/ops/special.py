@@ -8,7 +8,10 @@ from functools import reduce
 import torch
 from torch import Tensor
 
-__all__ = ["inverse_softplus", "log1mexp", "log_sinhc", "sinhc_curvature", "sinhc_slope"]
+__all__ = ["EULER", "LOG_2PI", "inverse_softplus", "log1mexp", "log_sinhc", "sinhc_curvature", "sinhc_slope"]
+
+EULER = 0.5772156649015329
+LOG_2PI = math.log(2 * math.pi)
 
 
 def inverse_softplus(x: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from pyro_probmix.distributions import is_exponential_family, log_linear_pool
-from pyro_probmix.distributions.exponential_family import _lookup
+from pyro_probmix.distributions.exponential_family import family_of
 from pyro_probmix.distributions.not_closed import NOT_CLOSED, why_not_closed
 
 # What no site draws from, and what stands for another distribution.
@@ -34,7 +34,7 @@ TYPES = {
 
 @pytest.mark.parametrize("cls", sorted(TYPES, key=str), ids=lambda t: f"{t.__module__}.{t.__name__}")
 def test_every_distribution_is_closed_or_has_a_reason(cls: Any) -> None:
-    assert (_lookup(cls) is None) == (why_not_closed(cls) is not None)
+    assert (family_of(cls) is None) == (why_not_closed(cls) is not None)
 
 
 def test_every_reason_is_of_a_distribution_there_is() -> None:

@@ -89,7 +89,7 @@ def test_ends_carry_gradients() -> None:
 @pytest.mark.faults("no common support")
 def test_uniforms_without_a_common_support_are_refused_by_row() -> None:
     p, q = uniform([0.0, 0.0, 0.0], [1.0, 1.0, 1.0]), uniform([2.0, 0.5, 1.0], [3.0, 3.0, 3.0])
-    with pytest.raises(ValueError, match=r"components: expected a common support, .* at batch index 0, 2$"):
+    with pytest.raises(ValueError, match=r"components: expected a common support, .* at batch index \[0, 2\]$"):
         log_linear_pool([p, q], HALF)
     assert log_linear_pool([p, q], [1, 0]).high.tolist() == [1.0, 1.0, 1.0]
 
@@ -167,7 +167,7 @@ def test_equal_points_pool_to_the_point() -> None:
 @pytest.mark.faults("no common support")
 def test_points_that_differ_are_refused_by_row_unless_their_weight_is_zero() -> None:
     p, q = dist.Delta(torch.tensor([1.0, 2.0, 3.0])), dist.Delta(torch.tensor([1.0, 5.0, 6.0]))
-    with pytest.raises(ValueError, match=r"components: expected a common support, .* at batch index 1, 2$"):
+    with pytest.raises(ValueError, match=r"components: expected a common support, .* at batch index \[1, 2\]$"):
         log_linear_pool([p, q], HALF)
     weights = torch.tensor([[0.5, 0.5], [0.0, 1.0], [1.0, 0.0]])
     assert log_linear_pool([p, q], weights).v.tolist() == [1.0, 5.0, 3.0]

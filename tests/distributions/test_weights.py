@@ -25,7 +25,7 @@ def usual(p: Any) -> tuple[Tensor, ...]:
     p = unmasked(plain(p))
     if isinstance(p, torch.distributions.LowRankMultivariateNormal):
         return p.loc, p.covariance_matrix  # of any rank
-    return exponential_family(p).parameters(p)
+    return exponential_family(p).parameters
 
 
 def assert_same_density(case: Case, ours: Tensor, theirs: Tensor) -> None:

@@ -26,25 +26,25 @@ class Rayleigh(dist.Weibull):
 class RayleighFamily(ExponentialFamily):
     """η = −1/(2σ²), T(y) = y², A(η) = log σ², h(y) = y."""
 
-    constructor, names, parameter_dims, natural_dims = Rayleigh, ("sigma",), (0,), (0,)
+    constructor = Rayleigh
 
-    def to_natural(self, p, sigma):
+    def to_natural(self, sigma):
         return (-0.5 / sigma**2,)
 
-    def from_natural(self, p, eta):
+    def from_natural(self, eta):
         return ((-0.5 / eta).sqrt(),)
 
-    def normalizer(self, p, sigma):
+    def log_normalizer(self, sigma):
         return 2 * sigma.log()
 
-    def statistics(self, p, y):
+    def sufficient_statistics(self, y):
         return (y**2,)
 
-    def moments(self, p):
-        return (2 * p.sigma**2,)
+    def expected_sufficient_statistics(self, sigma):
+        return (2 * sigma**2,)
 
-    def base_measure(self, p, y):
+    def log_base_measure(self, y):
         return y.log()
 
-    def expected_base_measure(self, p):
-        return p.sigma.log() + (math.log(2) - 0.5772156649015329) / 2
+    def expected_log_base_measure(self, sigma):
+        return sigma.log() + (math.log(2) - 0.5772156649015329) / 2

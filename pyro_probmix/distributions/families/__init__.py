@@ -2,7 +2,6 @@
 
 from pyro_probmix.distributions.corrected import corrected_class
 from pyro_probmix.distributions.families import (
-    bounded,
     circular,
     counts,
     discrete,
@@ -11,18 +10,14 @@ from pyro_probmix.distributions.families import (
     matrix,
     multivariate,
     normal,
-    positive,
     scale,
     simplex,
     supports,
-    transformed,
     trees,
-    trials,
     wrappers,
 )
 
 __all__ = [
-    "bounded",
     "circular",
     "corrected_class",
     "counts",
@@ -32,12 +27,9 @@ __all__ = [
     "matrix",
     "multivariate",
     "normal",
-    "positive",
     "scale",
     "simplex",
     "supports",
-    "transformed",
     "trees",
-    "trials",
     "wrappers",
 ]

@@ -12,8 +12,9 @@ from pyro.distributions.transforms import LowerCholeskyAffine, Permute
 from torch import Tensor
 from torch.distributions import Transform, transforms
 
-from pyro_probmix.distributions.exponential_family import exponential_family, plain, sum_right
+from pyro_probmix.distributions.exponential_family import exponential_family, plain
 from pyro_probmix.distributions.supports import CIRCULAR
+from pyro_probmix.ops.sums import sum_right
 
 __all__ = ["expected_log_jacobian"]
 
@@ -61,7 +62,8 @@ def _known_points(base: Any) -> dict[str, Tensor]:
     with suppress(NotImplementedError):
         points["any" if isinstance(law, _DIRECTIONS) else "mean"] = base.mean
     if isinstance(law, _LOGARITHMIC):
-        points["geometric mean"] = exponential_family(law).moments(law)[0].exp()
+        form = exponential_family(law)
+        points["geometric mean"] = form.expected_sufficient_statistics(*form.parameters)[0].exp()
     return points
 
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import Function
 
-from pyro_probmix.distributions.exponential_family import masked_sum
 from pyro_probmix.ops.blocks import Outputs, in_blocks, is_large, unbatch
+from pyro_probmix.ops.sums import masked_sum
 
 __all__ = ["pool_of_logits"]
 

@@ -9,9 +9,17 @@ from functools import reduce
 import torch
 from torch import Tensor
 
-from pyro_probmix.distributions.exponential_family import sum_products
+from pyro_probmix.ops.sums import sum_products
 
-__all__ = ["cholesky", "expected_log_gamma", "log_weighted_sum", "malmsten_integral"]
+__all__ = [
+    "cholesky",
+    "expected_log_gamma",
+    "inverse_factor",
+    "log_determinant",
+    "log_weighted_sum",
+    "malmsten_integral",
+    "times",
+]
 
 
 def log_weighted_sum(terms: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
@@ -31,6 +39,24 @@ def cholesky(matrix: Tensor) -> Tensor:
     """The lower Cholesky factor, NaN where there is none: ``torch.linalg.cholesky`` has the host wait to hear of it."""
     factor, info = torch.linalg.cholesky_ex(matrix)
     return factor.masked_fill((info != 0)[..., None, None], math.nan)
+
+
+def times(*factors: Tensor) -> Tensor:
+    """The product of matrices and, as the last factor, a vector."""
+    *matrices, vector = factors
+    return reduce(lambda column, matrix: matrix @ column, reversed(matrices), vector.unsqueeze(-1)).squeeze(-1)
+
+
+def inverse_factor(precision: Tensor) -> Tensor:
+    """The lower Cholesky factor of the inverse, without inverting: flip, factor, flip back."""
+    factor = cholesky(precision.flip(-2, -1)).flip(-2, -1).mT
+    identity = torch.eye(precision.shape[-1], dtype=precision.dtype, device=precision.device)
+    return torch.linalg.solve_triangular(factor, identity, upper=False)
+
+
+def log_determinant(scale_tril: Tensor) -> Tensor:
+    """Of a triangular matrix."""
+    return scale_tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
 
 
 def expected_log_gamma(

@@ -13,54 +13,40 @@ from torch import Tensor
 from torch.distributions import Distribution
 from torch.nn.functional import logsigmoid, one_hot, softplus
 
-from pyro_probmix.distributions.exponential_family import (
-    ExponentialFamily,
-    blank_member,
-    masked_sum,
-    register_family,
-)
+from pyro_probmix.distributions.exponential_family import ExponentialFamily, Members, Tensors, register_family
 from pyro_probmix.distributions.families._logit_pool import pool_of_logits
+from pyro_probmix.ops.sums import masked_sum
 
 __all__ = [
     "BernoulliFamily",
     "CategoricalFamily",
     "OneHotCategoricalFamily",
     "OneHotCategoricalStraightThroughFamily",
+    "blank_member",
+    "normalized_categorical",
 ]
 
 
 class _LogitFamily(ExponentialFamily):
     """What depends on the log-probabilities of all values alone, which infinite logits leave exact."""
 
-    names = ("logits",)
+    linear = True
+    infinite_eta = True
     bounded = True
 
     def log_masses(self, logits: Tensor) -> Tensor:
         """log p(y) of every value y, along a last dimension."""
         raise NotImplementedError
 
-    def to_natural(self, p: Distribution, *parameters: Tensor) -> tuple[Tensor, ...]:
-        return parameters
-
-    def from_natural(self, p: Distribution, *eta: Tensor) -> tuple[Tensor, ...]:
-        return eta
-
-    def pooling_normalizer(
-        self, p: Distribution, parameters: Sequence[Sequence[Tensor]], weights: Sequence[Tensor]
-    ) -> Tensor:
+    def pooling_normalizer(self, members: Members, weights: Sequence[Tensor], simplex: bool = True) -> Tensor:
         # What a component of positive weight gives no mass has none, even where one of negative weight gives none.
-        log_masses = [self.log_masses(*component) for component in parameters]
+        log_masses = [self.log_masses(*member) for member in members]
         shares = [w.unsqueeze(-1) for w in weights]
         none = reduce(torch.logical_or, [(w > 0) & (t == -math.inf) for w, t in zip(shares, log_masses, strict=True)])
         return -masked_sum(log_masses, shares).masked_fill(none, -math.inf).logsumexp(-1)
 
-    def product_normalizer(
-        self, p: Distribution, parameters: Sequence[Sequence[Tensor]], weights: Sequence[Tensor]
-    ) -> Tensor:
-        return self.pooling_normalizer(p, parameters, weights)
-
-    def cross_entropy(self, p: Distribution, q: Distribution) -> Tensor:
-        ours, theirs = (self.log_masses(*self.parameters(member)) for member in (p, q))
+    def cross_entropy(self, other: Any) -> Tensor:
+        ours, theirs = (self.log_masses(*form.parameters) for form in (self, other))
         return -masked_sum([theirs], [ours.exp()]).sum(-1)
 
 
@@ -69,25 +55,15 @@ class BernoulliFamily(_LogitFamily):
     """Bernoulli: η = logit, T(y) = y, h = 1."""
 
     constructor = dist.Bernoulli
-    parameter_dims = (0,)
-    natural_dims = (0,)
 
     def log_masses(self, logits: Tensor) -> Tensor:
         return logsigmoid(torch.stack([-logits, logits], -1))
 
-    def pool(
-        self, p: Distribution, parameters: Sequence[Sequence[Tensor]], weights: Sequence[Tensor]
-    ) -> tuple[Tensor, ...]:
-        return (masked_sum([logits for (logits,) in parameters], weights),)
+    def log_normalizer(self, logits: Tensor) -> Tensor:
+        return softplus(logits)
 
-    def normalizer(self, p: Distribution, *parameters: Tensor) -> Tensor:
-        return softplus(parameters[0])
-
-    def statistics(self, p: Distribution, y: Tensor) -> tuple[Tensor, ...]:
-        return (y,)
-
-    def moments(self, p: Distribution) -> tuple[Tensor, ...]:
-        return (p.mean,)
+    def expected_sufficient_statistics(self, logits: Tensor) -> Tensors:
+        return (self.p.mean,)
 
 
 @register_family(torch.distributions.Categorical)
@@ -95,36 +71,35 @@ class CategoricalFamily(_LogitFamily):
     """Categorical: η = logits (normalised), T(y) = one-hot y, h = 1."""
 
     constructor = dist.Categorical
-    parameter_dims = (1,)
-    natural_dims = (1,)
 
     def log_masses(self, logits: Tensor) -> Tensor:
         return logits
 
-    def canonical(self, p: Distribution, *parameters: Tensor) -> tuple[Tensor, ...]:
+    def canonical(self, *parameters: Tensor) -> Tensors:
         return (parameters[0].log_softmax(-1),)
 
-    def build(self, p: Any, parameters: Sequence[Tensor], **fixed: Any) -> Any:
-        return _categorical(dist.Categorical, parameters[0], p._validate_args)
+    def build(self, parameters: Sequence[Tensor], **fixed: Any) -> Any:
+        return normalized_categorical(dist.Categorical, parameters[0], self.p._validate_args)
 
-    def same(self, p: Any, q: Any) -> str | None:
-        sizes = [self.parameters(member)[0].shape[-1] for member in (p, q)]
-        return None if sizes[0] == sizes[1] else f"one number of categories, got {sizes[0]} and {sizes[1]}"
+    def mismatch(self, other: Any) -> str | None:
+        sizes = [form.parameters[0].shape[-1] for form in (self, other)]
+        wrong = None if sizes[0] == sizes[1] else f"one number of categories, got {sizes[0]} and {sizes[1]}"
+        return super().mismatch(other) or wrong
 
-    def pool(
-        self, p: Distribution, parameters: Sequence[Sequence[Tensor]], weights: Sequence[Tensor]
-    ) -> tuple[Tensor, ...]:
-        return (pool_of_logits([t for (t,) in parameters], [w.unsqueeze(-1) for w in weights]),)
+    def pool(self, members: Members, weights: Sequence[Tensor], simplex: bool = True) -> Tensors:
+        if not simplex:
+            return super().pool(members, weights, simplex)
+        return (pool_of_logits([logits for (logits,) in members], [w.unsqueeze(-1) for w in weights]),)
 
-    def normalizer(self, p: Distribution, *parameters: Tensor) -> Tensor:
-        return parameters[0].logsumexp(-1)
+    def log_normalizer(self, logits: Tensor) -> Tensor:
+        return logits.logsumexp(-1)
 
-    def statistics(self, p: Distribution, y: Tensor) -> tuple[Tensor, ...]:
-        logits = self.parameters(p)[0]
+    def sufficient_statistics(self, y: Tensor) -> Tensors:
+        (logits,) = self.parameters
         return (one_hot(y.long(), logits.shape[-1]).to(logits.dtype),)
 
-    def moments(self, p: Distribution) -> tuple[Tensor, ...]:
-        return (self.parameters(p)[0].exp(),)
+    def expected_sufficient_statistics(self, logits: Tensor) -> Tensors:
+        return (logits.exp(),)
 
 
 @register_family(torch.distributions.OneHotCategorical)
@@ -133,17 +108,32 @@ class OneHotCategoricalFamily(CategoricalFamily):
 
     constructor = dist.OneHotCategorical
 
-    def build(self, p: Any, parameters: Sequence[Tensor], **fixed: Any) -> Any:
-        shape = parameters[0].shape
-        member = blank_member(self.constructor, shape[:-1], shape[-1:], p._validate_args)
-        member._categorical = _categorical(torch.distributions.Categorical, parameters[0], p._validate_args)
+    def build(self, parameters: Sequence[Tensor], **fixed: Any) -> Any:
+        shape, validate = parameters[0].shape, self.p._validate_args
+        member = blank_member(self.constructor, shape[:-1], shape[-1:], validate)
+        member._categorical = normalized_categorical(torch.distributions.Categorical, parameters[0], validate)
         return member
 
-    def statistics(self, p: Distribution, y: Tensor) -> tuple[Tensor, ...]:
-        return (y.to(self.parameters(p)[0].dtype),)
+    def sufficient_statistics(self, y: Tensor) -> Tensors:
+        return (y.to(self.p.logits.dtype),)
 
 
-def _categorical(cls: Any, logits: Tensor, validate_args: bool) -> Any:
+@register_family(torch.distributions.OneHotCategoricalStraightThrough)
+class OneHotCategoricalStraightThroughFamily(OneHotCategoricalFamily):
+    """OneHotCategoricalStraightThrough: the law of OneHotCategorical, its draws having a biased gradient."""
+
+    constructor = dist.OneHotCategoricalStraightThrough
+
+
+def blank_member(cls: Any, batch_shape: torch.Size, event_shape: torch.Size, validate_args: bool) -> Any:
+    """An instance of ``cls`` without parameters yet, made as its own ``expand`` makes one."""
+    member = cls.__new__(cls)
+    Distribution.__init__(member, batch_shape, event_shape, validate_args=False)
+    member._validate_args = validate_args
+    return member
+
+
+def normalized_categorical(cls: Any, logits: Tensor, validate_args: bool) -> Any:
     """A Categorical with normalised logits.
 
     Not by its constructor, which would normalise what is normalised, at a cost, and might change its last bit.
@@ -152,10 +142,3 @@ def _categorical(cls: Any, logits: Tensor, validate_args: bool) -> Any:
     member.logits = member._param = logits
     member._num_events = logits.shape[-1]
     return member
-
-
-@register_family(torch.distributions.OneHotCategoricalStraightThrough)
-class OneHotCategoricalStraightThroughFamily(OneHotCategoricalFamily):
-    """OneHotCategoricalStraightThrough: the law of OneHotCategorical, its draws having a biased gradient."""
-
-    constructor = dist.OneHotCategoricalStraightThrough

@@ -1,19 +1,49 @@
-"""Relatives of the Gamma: one parameter of it held, or its reciprocal."""
+"""The Gamma and its relatives: one parameter of it held, or its reciprocal."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import pyro.distributions as dist
 import torch
 from torch import Tensor
-from torch.distributions import Distribution
 
-from pyro_probmix.distributions.corrected import Chi2, InverseGamma
-from pyro_probmix.distributions.exponential_family import ExponentialFamily, register_family
+from pyro_probmix.distributions.corrected import Chi2, Gamma, InverseGamma
+from pyro_probmix.distributions.exponential_family import ExponentialFamily, Tensors, register_family
 
-__all__ = ["Chi2Family", "InverseGammaFamily"]
+__all__ = ["Chi2Family", "ExponentialDistributionFamily", "GammaFamily", "InverseGammaFamily"]
+
+
+@register_family(torch.distributions.Exponential)
+class ExponentialDistributionFamily(ExponentialFamily):
+    """Exponential: η = −rate, T(y) = y, h = 1."""
+
+    constructor = dist.Exponential
+    linear = ((-1, 0),)
+
+    def log_normalizer(self, rate: Tensor) -> Tensor:
+        return -rate.log()
+
+    def expected_sufficient_statistics(self, rate: Tensor) -> Tensors:
+        return (rate.reciprocal(),)
+
+
+@register_family(torch.distributions.Gamma)
+class GammaFamily(ExponentialFamily):
+    """Gamma: η = (concentration − 1, −rate), T(y) = (log y, y), h = 1."""
+
+    constructor = Gamma
+    cancels = True
+    linear = ((1, -1), (-1, 0))
+
+    def log_normalizer(self, concentration: Tensor, rate: Tensor) -> Tensor:
+        return concentration.lgamma() - concentration * rate.log()
+
+    def sufficient_statistics(self, y: Tensor) -> Tensors:
+        return y.log(), y
+
+    def expected_sufficient_statistics(self, concentration: Tensor, rate: Tensor) -> Tensors:
+        return concentration.digamma() - rate.log(), concentration / rate
 
 
 @register_family(torch.distributions.Chi2)
@@ -22,32 +52,23 @@ class Chi2Family(ExponentialFamily):
 
     constructor = Chi2
     cancels = True
-    names = ("df",)
-    parameter_dims = (0,)
-    natural_dims = (0,)
-    linear = True
+    linear = ((0.5, -1),)
 
-    def to_natural(self, p: Distribution, *parameters: Tensor) -> tuple[Tensor, ...]:
-        return (0.5 * parameters[0] - 1,)
-
-    def from_natural(self, p: Distribution, *eta: Tensor) -> tuple[Tensor, ...]:
-        return (2 * (eta[0] + 1),)
-
-    def normalizer(self, p: Distribution, *parameters: Tensor) -> Tensor:
-        concentration = 0.5 * parameters[0]
+    def log_normalizer(self, df: Tensor) -> Tensor:
+        concentration = 0.5 * df
         return concentration.lgamma() + math.log(2) * concentration
 
-    def statistics(self, p: Distribution, y: Tensor) -> tuple[Tensor, ...]:
+    def sufficient_statistics(self, y: Tensor) -> Tensors:
         return (y.log(),)
 
-    def moments(self, p: Any) -> tuple[Tensor, ...]:
-        return ((0.5 * p.df).digamma() + math.log(2),)
+    def expected_sufficient_statistics(self, df: Tensor) -> Tensors:
+        return ((0.5 * df).digamma() + math.log(2),)
 
-    def base_measure(self, p: Distribution, y: Tensor) -> Tensor:
+    def log_base_measure(self, y: Tensor) -> Tensor:
         return -0.5 * y
 
-    def expected_base_measure(self, p: Any) -> Tensor:
-        return -0.5 * p.df
+    def expected_log_base_measure(self, df: Tensor) -> Tensor:
+        return -0.5 * df
 
 
 @register_family(dist.InverseGamma, torch.distributions.InverseGamma)
@@ -56,24 +77,13 @@ class InverseGammaFamily(ExponentialFamily):
 
     constructor = InverseGamma
     cancels = True
-    names = ("concentration", "rate")
-    parameter_dims = (0, 0)
-    natural_dims = (0, 0)
-    linear = True
+    linear = ((-1, -1), (-1, 0))
 
-    def to_natural(self, p: Distribution, *parameters: Tensor) -> tuple[Tensor, ...]:
-        return -parameters[0] - 1, -parameters[1]
-
-    def from_natural(self, p: Distribution, *eta: Tensor) -> tuple[Tensor, ...]:
-        return -eta[0] - 1, -eta[1]
-
-    def normalizer(self, p: Distribution, *parameters: Tensor) -> Tensor:
-        concentration, rate = parameters
+    def log_normalizer(self, concentration: Tensor, rate: Tensor) -> Tensor:
         return concentration.lgamma() - concentration * rate.log()
 
-    def statistics(self, p: Distribution, y: Tensor) -> tuple[Tensor, ...]:
+    def sufficient_statistics(self, y: Tensor) -> Tensors:
         return y.log(), y.reciprocal()
 
-    def moments(self, p: Distribution) -> tuple[Tensor, ...]:
-        concentration, rate = self.parameters(p)
+    def expected_sufficient_statistics(self, concentration: Tensor, rate: Tensor) -> Tensors:
         return rate.log() - concentration.digamma(), concentration / rate

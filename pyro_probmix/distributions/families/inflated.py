@@ -12,24 +12,18 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid, softplus
 
+from pyro_probmix._checks import at_index
 from pyro_probmix.distributions.corrected import corrected_class
-from pyro_probmix.distributions.exponential_family import (
-    ExponentialFamily,
-    exponential_family,
-    masked_sum,
-    plain,
-    register_family,
-    restore_members,
-    sum_right,
-    unsqueeze_right,
-)
+from pyro_probmix.distributions.exponential_family import ExponentialFamily, Members, Tensors, register_family
+from pyro_probmix.distributions.families.wrappers import WrapperFamily
 from pyro_probmix.ops.special import inverse_softplus, log1mexp
+from pyro_probmix.ops.sums import masked_sum, restore_members, sum_right, unsqueeze_right
 
 __all__ = ["ZeroInflatedFamily"]
 
 
 @register_family(dist.ZeroInflatedDistribution)
-class ZeroInflatedFamily(ExponentialFamily):
+class ZeroInflatedFamily(WrapperFamily):
     r"""ZeroInflatedPoisson, ZeroInflatedNegativeBinomial and any zero-inflated family of counts.
 
     The natural form of the base, and one more statistic, whether the count is zero:
@@ -38,186 +32,126 @@ class ZeroInflatedFamily(ExponentialFamily):
     """
 
     cancels = True
+    expected_log_ratio = ExponentialFamily.expected_log_ratio
 
-    def inner(self, p: Any) -> tuple[ExponentialFamily, Any]:
-        base = plain(p.base_dist)
-        return exponential_family(base), base
+    def __init__(self, p: Any) -> None:
+        super().__init__(p)
+        if not self.base.p.support.is_discrete:
+            name = type(self.base.p).__name__
+            raise TypeError(f"ZeroInflatedDistribution of {name} has no natural form: expected counts")
+        self.parameter_dims, self.natural_dims = (*self.parameter_dims, 0), (*self.natural_dims, 0)
 
-    def check(self, p: Any) -> None:
-        _, base = self.inner(p)
-        if not base.support.is_discrete:
-            raise TypeError(f"ZeroInflatedDistribution of {type(base).__name__} has no natural form: expected counts")
+    @property
+    def parameters(self) -> Tensors:
+        return *self.base.parameters, _gate_logits(self.p)
 
-    def constant_base(self, p: Any) -> bool:
-        family, base = self.inner(p)
-        return family.constant_base(base)
+    def canonical(self, *parameters: Tensor) -> Tensors:
+        return *self.base.canonical(*parameters[:-1]), parameters[-1]
 
-    def parameters(self, p: Any) -> tuple[Tensor, ...]:
-        family, base = self.inner(p)
-        return *family.parameters(base), _gate_logits(p)
+    def build(self, parameters: Sequence[Tensor], **fixed: Any) -> Any:
+        return self._inflated(self.base.build(parameters[:-1]), parameters[-1])
 
-    def dims(self, p: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        family, base = self.inner(p)
-        parameter_dims, natural_dims = family.dims(base)
-        return (*parameter_dims, 0), (*natural_dims, 0)
+    def map_batch(self, function: Callable[[Tensor, int], Tensor]) -> Any:
+        return self._inflated(self.base.map_batch(function), function(self.parameters[-1], 0))
 
-    def canonical(self, p: Any, *parameters: Tensor) -> tuple[Tensor, ...]:
-        family, base = self.inner(p)
-        return *family.canonical(base, *parameters[:-1]), parameters[-1]
-
-    def build(self, p: Any, parameters: Sequence[Tensor], **fixed: Any) -> Any:
-        family, base = self.inner(p)
-        return self._wrap(p, family.build(base, parameters[:-1]), parameters[-1])
-
-    def map_batch(self, p: Any, function: Callable[[Tensor, int], Tensor]) -> Any:
-        family, base = self.inner(p)
-        return self._wrap(p, family.map_batch(base, function), function(_gate_logits(p), 0))
-
-    def _wrap(self, p: Any, base: Any, gate_logits: Tensor) -> Any:
-        member: Any = object.__new__(corrected_class(type(p)))  # subclasses are constructed of the base's parameters
+    def _inflated(self, base: Any, gate_logits: Tensor) -> Any:
+        cls = corrected_class(type(self.p))  # subclasses are constructed of the base's parameters
+        member: Any = object.__new__(cls)
         dist.ZeroInflatedDistribution.__init__(member, base, gate_logits=gate_logits, validate_args=False)
-        member._validate_args = p._validate_args
+        member._validate_args = self.p._validate_args
         return member
 
-    def same(self, p: Any, q: Any) -> str | None:
-        (family, base), (other, other_base) = self.inner(p), self.inner(q)
-        if family is not other:
-            return f"one family, got {type(base).__name__} and {type(other_base).__name__}"
-        base = copy(base)
-        base._validate_args = p._validate_args or q._validate_args  # Pyro's bases do not say
-        return family.same(base, other_base)
+    def mismatch(self, other: Any) -> str | None:
+        if type(self.base) is not type(other.base):
+            return super().mismatch(other)
+        base = copy(self.base.p)
+        base._validate_args = self.p._validate_args or other.p._validate_args  # Pyro's bases do not say
+        return type(self.base)(base).mismatch(other.base)
 
-    def improper(self, p: Any, parameters: Sequence[Tensor]) -> str | None:
-        family, base = self.inner(p)
-        return family.improper(base, parameters[:-1])
+    def boundary_error(self, parameters: Sequence[Tensor]) -> str | None:
+        return self.base.boundary_error(parameters[:-1])
 
-    def outside(self, p: Any, parameters: Sequence[Tensor]) -> str | None:
-        family, base = self.inner(p)
-        reason = family.outside(base, parameters[:-1])
+    def domain_error(self, parameters: Sequence[Tensor]) -> str | None:
         bad = parameters[-1].isnan()
-        if reason is None and bad.any():
-            reason = f"gate_logits of NaN at batch index {bad.nonzero().squeeze(-1).tolist()[:5]}"
-        return reason
+        reason = f"gate_logits of NaN{at_index(bad)}" if bad.any() else None
+        return self.base.domain_error(parameters[:-1]) or reason
 
-    def log_zero(self, p: Any, parameters: Sequence[Tensor]) -> Tensor:
+    def log_zero(self, *usual: Tensor) -> Tensor:
         """The base's log-mass at zero."""
-        family, base = self.inner(p)
-        zero = parameters[0].new_zeros(())
-        log_mass = family.base_measure(base, zero) - family.normalizer(base, *parameters)
-        etas, dims = family.to_natural(base, *parameters), family.dims(base)[1]
-        for eta, t, dim in zip(etas, family.statistics(base, zero), dims, strict=True):
+        zero = usual[0].new_zeros(())
+        log_mass = self.base.log_base_measure(zero) - self.base.log_normalizer(*usual)
+        etas, statistics = self.base.to_natural(*usual), self.base.sufficient_statistics(zero)
+        for eta, t, dim in zip(etas, statistics, self.base.natural_dims, strict=True):
             log_mass = log_mass + sum_right(masked_sum([eta], [t.to(eta.dtype)]), dim)
         return log_mass
 
-    def to_natural(self, p: Any, *parameters: Tensor) -> tuple[Tensor, ...]:
-        family, base = self.inner(p)
+    def to_natural(self, *parameters: Any, **by_name: Any) -> Tensors:
         *usual, gate = parameters
-        return *family.to_natural(base, *usual), softplus(gate - self.log_zero(p, usual))
+        return *self.base.to_natural(*usual), softplus(gate - self.log_zero(*usual))
 
-    def from_natural(self, p: Any, *eta: Tensor) -> tuple[Tensor, ...]:
-        family, base = self.inner(p)
-        usual = family.from_natural(base, *eta[:-1])
-        return *usual, inverse_softplus(eta[-1]) + self.log_zero(p, usual)
+    def from_natural(self, *eta: Any, **by_name: Any) -> Tensors:
+        usual = self.base.from_natural(*eta[:-1])
+        return *usual, inverse_softplus(eta[-1]) + self.log_zero(*usual)
 
-    def normalizer(self, p: Any, *parameters: Tensor) -> Tensor:
-        family, base = self.inner(p)
-        return family.normalizer(base, *parameters[:-1]) + softplus(parameters[-1])
+    def log_normalizer(self, *parameters: Any, **by_name: Any) -> Tensor:
+        return self.base.log_normalizer(*parameters[:-1]) + softplus(parameters[-1])
 
-    def statistics(self, p: Any, y: Tensor) -> tuple[Tensor, ...]:
-        family, base = self.inner(p)
-        return *family.statistics(base, y), (y == 0).to(_gate_logits(p).dtype)
+    def sufficient_statistics(self, y: Tensor) -> Tensors:
+        return *self.base.sufficient_statistics(y), (y == 0).to(self.parameters[-1].dtype)
 
-    def moments(self, p: Any) -> tuple[Tensor, ...]:
-        family, base = self.inner(p)
-        gate, dims = _gate_logits(p).sigmoid(), family.dims(base)[1]
-        at_zero = family.statistics(base, gate.new_zeros(()))
+    def expected_sufficient_statistics(self, *parameters: Any, **by_name: Any) -> Tensors:
+        *usual, gate = parameters
+        gate = gate.sigmoid()
+        at_zero = self.base.sufficient_statistics(gate.new_zeros(()))
+        counted = self.base.expected_sufficient_statistics(*usual)
         means = [
             m + unsqueeze_right(gate, dim) * (t.to(m.dtype) - m)
-            for m, t, dim in zip(family.moments(base), at_zero, dims, strict=True)
+            for m, t, dim in zip(counted, at_zero, self.base.natural_dims, strict=True)
         ]
-        return *means, gate + (1 - gate) * self.log_zero(p, family.parameters(base)).exp()
+        return *means, gate + (1 - gate) * self.log_zero(*usual).exp()
 
-    def base_measure(self, p: Any, y: Tensor) -> Tensor:
-        family, base = self.inner(p)
-        return family.base_measure(base, y)
+    def expected_log_base_measure(self, *parameters: Any, **by_name: Any) -> Tensor | float:
+        gate = parameters[-1].sigmoid()
+        at_zero = self.base.log_base_measure(gate.new_zeros(()))
+        return gate * at_zero + (1 - gate) * self.base.expected_log_base_measure(*parameters[:-1])
 
-    def expected_base_measure(self, p: Any) -> Tensor | float:
-        family, base = self.inner(p)
-        gate = _gate_logits(p).sigmoid()
-        at_zero = family.base_measure(base, gate.new_zeros(()))
-        return gate * at_zero + (1 - gate) * family.expected_base_measure(base)
-
-    def cross_entropy(self, p: Any, q: Any) -> Tensor:
+    def cross_entropy(self, other: Any) -> Tensor:
         """−E_p[log q]: what is zero, and the base's without its zero."""
-        family, base = self.inner(p)
-        _, other = self.inner(q)
-        gate, log_zeros = _gate_logits(q), [self.log_zero(d, family.parameters(b)) for d, b in ((p, base), (q, other))]
-        inflated = _gate_logits(p).sigmoid()
-        zero = torch.logaddexp(logsigmoid(gate), logsigmoid(-gate) + log_zeros[1])
+        (*ours, our_gate), (*theirs, gate) = self.parameters, other.parameters
+        our_zero, their_zero = self.log_zero(*ours), other.log_zero(*theirs)
+        inflated = our_gate.sigmoid()
+        zero = torch.logaddexp(logsigmoid(gate), logsigmoid(-gate) + their_zero)
         counted = 1 - inflated
-        mass, others = counted * log_zeros[0].exp(), counted * -torch.expm1(log_zeros[0])
-        terms = [log_zeros[1], -zero, -_log_open(gate)]
-        return counted * family.cross_entropy(base, other) + masked_sum(terms, [mass, mass + inflated, others])
+        mass, others = counted * our_zero.exp(), counted * -torch.expm1(our_zero)
+        terms = [their_zero, -zero, -_log_open(gate)]
+        return counted * self.base.cross_entropy(other.base) + masked_sum(terms, [mass, mass + inflated, others])
 
-    def pool(self, p: Any, parameters: Sequence[Sequence[Tensor]], weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        family, base = self.inner(p)
-        gates = [component[-1:] for component in parameters]
-        wide, shares = self.widened(parameters, weights)
-        usual = family.pool(base, [component[:-1] for component in wide], shares)
-        *pooled, gate = (self.narrowed(t, weights[0]) for t in (*usual, self._gate(p, usual, wide, shares)))
-        return *pooled, *restore_members((gate,), gates, weights, (0,))
+    def pool(self, members: Members, weights: Sequence[Tensor], simplex: bool = True) -> Tensors:
+        wide, shares = self.widened(members, weights)
+        usual = self.base.pool([member[:-1] for member in wide], shares, simplex)
+        # Logits of the pooled gate are NaN where there are fewer zeros than the base has.
+        etas = [softplus(member[-1] - self.log_zero(*member[:-1])) for member in wide]
+        gate = inverse_softplus(masked_sum(etas, shares)) + self.log_zero(*usual)
+        *pooled, gate = (self.narrowed(t, weights[0]) for t in (*usual, gate))
+        if simplex:
+            (gate,) = restore_members((gate,), [member[-1:] for member in members], weights, (0,))
+        return *pooled, gate
 
-    def product(self, p: Any, parameters: Sequence[Sequence[Tensor]], weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        family, base = self.inner(p)
-        wide, shares = self.widened(parameters, weights)
-        usual = family.product(base, [component[:-1] for component in wide], shares)
-        return tuple(self.narrowed(t, weights[0]) for t in (*usual, self._gate(p, usual, wide, shares)))
-
-    def diverges(self, p: Any, parameters: Sequence[Sequence[Tensor]], weights: Sequence[Tensor]) -> Tensor:
-        family, base = self.inner(p)
-        return family.diverges(base, [component[:-1] for component in parameters], weights)
-
-    def _gate(
-        self,
-        p: Any,
-        pooled: Sequence[Tensor],
-        parameters: Sequence[Sequence[Tensor]],
-        weights: Sequence[Tensor],
-    ) -> Tensor:
-        """Logits of the pooled gate, given the pooled base; NaN where there are fewer zeros than the base has."""
-        etas = [softplus(component[-1] - self.log_zero(p, component[:-1])) for component in parameters]
-        return inverse_softplus(masked_sum(etas, weights)) + self.log_zero(p, pooled)
-
-    def pooling_normalizer(self, p: Any, parameters: Sequence[Sequence[Tensor]], weights: Sequence[Tensor]) -> Tensor:
-        family, base = self.inner(p)
-        wide, shares = self.widened(parameters, weights)
-        usual = [component[:-1] for component in wide]
-        pooled, xi = family.pool(base, usual, shares), family.pooling_normalizer(base, usual, shares)
-        return self.narrowed(self._normalizer(p, pooled, xi, wide, shares), weights[0])
-
-    def product_normalizer(self, p: Any, parameters: Sequence[Sequence[Tensor]], weights: Sequence[Tensor]) -> Tensor:
-        family, base = self.inner(p)
-        wide, shares = self.widened(parameters, weights)
-        usual = [component[:-1] for component in wide]
-        pooled, xi = family.product(base, usual, shares), family.product_normalizer(base, usual, shares)
-        return self.narrowed(self._normalizer(p, pooled, xi, wide, shares), weights[0])
-
-    def _normalizer(
-        self,
-        p: Any,
-        pooled: Sequence[Tensor],
-        xi: Tensor,
-        parameters: Sequence[Sequence[Tensor]],
-        weights: Sequence[Tensor],
-    ) -> Tensor:
+    def pooling_normalizer(self, members: Members, weights: Sequence[Tensor], simplex: bool = True) -> Tensor:
         """−log of the pooled mass at zero and elsewhere: nothing cancels, and no gate of one is in the way."""
+        wide, shares = self.widened(members, weights)
+        usual = [member[:-1] for member in wide]
+        pooled, xi = self.base.pool(usual, shares, simplex), self.base.pooling_normalizer(usual, shares, simplex)
         zeros, others = [], []
-        for component in parameters:
-            others.append(logsigmoid(-component[-1]))
-            zero = others[-1] + self.log_zero(p, component[:-1])
-            zeros.append(torch.logaddexp(logsigmoid(component[-1]), zero))
-        elsewhere = masked_sum(others, weights) + log1mexp(-self.log_zero(p, pooled)) - xi
-        return -torch.logaddexp(masked_sum(zeros, weights), elsewhere)
+        for member in wide:
+            others.append(logsigmoid(-member[-1]))
+            zero = others[-1] + self.log_zero(*member[:-1])
+            zeros.append(torch.logaddexp(logsigmoid(member[-1]), zero))
+        elsewhere = masked_sum(others, shares) + log1mexp(-self.log_zero(*pooled)) - xi
+        return self.narrowed(-torch.logaddexp(masked_sum(zeros, shares), elsewhere), weights[0])
+
+    def diverges(self, members: Members, weights: Sequence[Tensor]) -> Tensor:
+        return self.base.diverges([member[:-1] for member in members], weights)
 
 
 def _gate_logits(p: Any) -> Tensor:

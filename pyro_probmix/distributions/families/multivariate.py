@@ -15,15 +15,12 @@ from torch.distributions import Distribution
 from torch.distributions.utils import lazy_property
 from torch.linalg import solve_triangular
 
-from pyro_probmix.distributions.exponential_family import (
-    ExponentialFamily,
-    masked_sum,
-    register_family,
-    restore_members,
-)
-from pyro_probmix.distributions.families._numerics import cholesky
-from pyro_probmix.distributions.families.normal import LOG_2PI, _inverse_factor, no_precision, not_definite
+from pyro_probmix.distributions.exponential_family import Members, Tensors, register_family
+from pyro_probmix.distributions.families._numerics import cholesky, inverse_factor, times
+from pyro_probmix.distributions.families.normal import NormalVectorFamily
 from pyro_probmix.ops.autocast import without_autocast
+from pyro_probmix.ops.special import LOG_2PI
+from pyro_probmix.ops.sums import masked_sum, restore_members
 
 __all__ = ["LowRankMultivariateNormal", "LowRankMultivariateNormalFamily"]
 
@@ -72,7 +69,7 @@ class LowRankMultivariateNormal(dist.LowRankMultivariateNormal):
 
 
 @register_family(torch.distributions.LowRankMultivariateNormal)
-class LowRankMultivariateNormalFamily(ExponentialFamily):
+class LowRankMultivariateNormalFamily(NormalVectorFamily):
     r"""LowRankMultivariateNormal: :math:`\eta = (\Sigma^{-1}\mu, -\Sigma^{-1}/2)`, T(y) = (y, yyᵀ), h = 1.
 
     A pool's rank is the sum of the components' ranks, by Woodbury's identity, and no d × d matrix is formed. The
@@ -82,49 +79,37 @@ class LowRankMultivariateNormalFamily(ExponentialFamily):
     """
 
     constructor = LowRankMultivariateNormal
-    names = ("loc", "cov_factor", "cov_diag")
-    parameter_dims = (1, 2, 1)
     natural_dims = (1, 2)
 
-    def same(self, p: Distribution, q: Distribution) -> str | None:
+    def mismatch(self, other: Any) -> str | None:
         return None  # the ranks may differ
 
-    def outside(self, p: Distribution, parameters: Sequence[Tensor]) -> str | None:
-        return not_definite(parameters[1]) or super().outside(p, parameters)
+    def to_natural(self, loc: Tensor, cov_factor: Tensor, cov_diag: Tensor) -> Tensors:
+        root = _whitened(cov_factor, cov_diag)
+        precision = cov_diag.reciprocal().diag_embed() - root @ root.mT
+        return times(precision, loc), -0.5 * precision
 
-    def to_natural(self, p: Distribution, *parameters: Tensor) -> tuple[Tensor, ...]:
-        loc, factor, diag = parameters
-        root = _whitened(factor, diag)
-        precision = diag.reciprocal().diag_embed() - root @ root.mT
-        return (precision @ loc.unsqueeze(-1)).squeeze(-1), -0.5 * precision
-
-    def from_natural(self, p: Distribution, *eta: Tensor) -> tuple[Tensor, ...]:
-        precision = -eta[1] - eta[1].mT
-        scale_tril = _inverse_factor(precision)
-        loc = (scale_tril @ (scale_tril.mT @ eta[0].unsqueeze(-1))).squeeze(-1)
+    def from_natural(self, shift: Tensor, minus_half_precision: Tensor) -> Tensors:
+        precision = -minus_half_precision - minus_half_precision.mT
+        scale_tril = inverse_factor(precision)
+        loc = times(scale_tril, scale_tril.mT, shift)
         # Half of what is below the covariance's smallest eigenvalue goes to the diagonal, the rest is of full rank.
         diag = (0.5 / precision.diagonal(dim1=-2, dim2=-1).sum(-1, keepdim=True)).expand(loc.shape)
         return loc, cholesky(scale_tril @ scale_tril.mT - diag.diag_embed()), diag
 
-    def normalizer(self, p: Distribution, *parameters: Tensor) -> Tensor:
-        loc, factor, diag = parameters
-        return 0.5 * (_distance(loc, factor, diag) + loc.shape[-1] * LOG_2PI + _log_det(factor, diag))
+    def log_normalizer(self, loc: Tensor, cov_factor: Tensor, cov_diag: Tensor) -> Tensor:
+        distance = _distance(loc, cov_factor, cov_diag)
+        return 0.5 * (distance + loc.shape[-1] * LOG_2PI + _log_det(cov_factor, cov_diag))
 
-    def diverges(self, p: Distribution, parameters: Sequence[Sequence[Tensor]], weights: Sequence[Tensor]) -> Tensor:
-        return no_precision([self.to_natural(p, *component)[1] for component in parameters], weights)
+    def expected_sufficient_statistics(self, loc: Tensor, cov_factor: Tensor, cov_diag: Tensor) -> Tensors:
+        return loc, self.p.covariance_matrix + loc.unsqueeze(-1) * loc.unsqueeze(-2)
 
-    def statistics(self, p: Distribution, y: Tensor) -> tuple[Tensor, ...]:
-        return y, y.unsqueeze(-1) * y.unsqueeze(-2)
-
-    def moments(self, p: Any) -> tuple[Tensor, ...]:
-        return p.loc, p.covariance_matrix + p.loc.unsqueeze(-1) * p.loc.unsqueeze(-2)
-
-    def pool(
-        self, p: Distribution, parameters: Sequence[Sequence[Tensor]], weights: Sequence[Tensor]
-    ) -> tuple[Tensor, ...]:
+    def pool(self, members: Members, weights: Sequence[Tensor], simplex: bool = True) -> Tensors:
+        if not simplex:
+            return super().pool(members, weights, simplex)
         # Σ wₖ Σₖ⁻¹ = Δ − U C⁻¹ Uᵀ with a diagonal Δ, the capacitances C and U = [√wₖ Dₖ⁻¹ Wₖ]; all in units of the
         # smallest diagonal that takes part. Then Σ̃ = Δ⁻¹ + Δ⁻¹ U (C − Uᵀ Δ⁻¹ U)⁻¹ Uᵀ Δ⁻¹.
-        loc, factor, diag, weight = _stacked(parameters, weights)
+        loc, factor, diag, weight = _stacked(members, weights)
         loc, factor, diag = _held(loc, factor, diag, weight)
         with torch.no_grad():
             unit, tightest = torch.where(weight.unsqueeze(-1) != 0, diag, math.inf).min(0)
@@ -148,34 +133,34 @@ class LowRankMultivariateNormalFamily(ExponentialFamily):
         spread = variance.unsqueeze(-1) * columns
         inner = _inner(columns.mT @ spread, blocks)
         factor = solve_triangular(cholesky(inner), spread.mT, upper=False).mT
-        shift = variance * pull + _times(factor, _times(factor.mT, pull))
-        kept = [k * blocks.shape[-1] + j for k, (_, own, _) in enumerate(parameters) for j in range(own.shape[-1])]
+        shift = variance * pull + times(factor, factor.mT, pull)
+        kept = [k * blocks.shape[-1] + j for k, (_, own, _) in enumerate(members) for j in range(own.shape[-1])]
         if len(kept) < factor.shape[-1]:  # ranks differ: without the columns of zeros
             factor = torch.cat([factor[..., k : k + 1] for k in kept], -1)
         pooled = center + unit_root * shift, unit_root.unsqueeze(-1) * factor, unit * variance
-        members, first = [], 0
-        for loc, own, diag in parameters:
+        padded, first = [], 0
+        for loc, own, diag in members:
             last, filled = first + own.shape[-1], pooled[1].detach().clone()
             filled[..., first:last] = own.detach()
-            members.append((loc, filled, diag))
+            padded.append((loc, filled, diag))
             first = last
-        return restore_members(pooled, members, weights, self.parameter_dims)
+        return restore_members(pooled, padded, weights, self.parameter_dims)
 
-    def pooling_normalizer(
-        self, p: Distribution, parameters: Sequence[Sequence[Tensor]], weights: Sequence[Tensor]
-    ) -> Tensor:
-        mean, factor, diag = self.pool(p, parameters, weights)
-        loc, factors, diags, weight = _stacked(parameters, weights)
+    def pooling_normalizer(self, members: Members, weights: Sequence[Tensor], simplex: bool = True) -> Tensor:
+        if not simplex:
+            return super().pooling_normalizer(members, weights, simplex)
+        mean, factor, diag = self.pool(members, weights)
+        loc, factors, diags, weight = _stacked(members, weights)
         loc, factors, diags = _held(loc, factors, diags, weight)
         terms = _distance(loc - mean, factors, diags) + _log_det(factors, diags)
         return 0.5 * (masked_sum(list(terms), weights) - _log_det(factor, diag))
 
-    def cross_entropy(self, p: Any, q: Any) -> Tensor:
+    def cross_entropy(self, other: Any) -> Tensor:
+        p, q = self.p, other.p
         root = _whitened(q.cov_factor, q.cov_diag)
         spread = (p.cov_diag / q.cov_diag).sum(-1) + (p.cov_factor.square() / q.cov_diag.unsqueeze(-1)).sum((-2, -1))
-        taken = (root.square() * p.cov_diag.unsqueeze(-1)).sum((-2, -1)) + (root.mT @ p.cov_factor).square().sum(
-            (-2, -1)
-        )
+        taken = (root.square() * p.cov_diag.unsqueeze(-1)).sum((-2, -1))
+        taken = taken + (root.mT @ p.cov_factor).square().sum((-2, -1))
         distance = _distance(p.loc - q.loc, q.cov_factor, q.cov_diag)
         log_det = p.loc.shape[-1] * LOG_2PI + _log_det(q.cov_factor, q.cov_diag)
         return 0.5 * (spread - taken + distance + log_det)
@@ -204,14 +189,14 @@ def _log_det(factor: Tensor, diag: Tensor) -> Tensor:
 
 def _distance(x: Tensor, factor: Tensor, diag: Tensor) -> Tensor:
     """xᵀ (D + W Wᵀ)⁻¹ x."""
-    taken = _times(_whitened(factor, diag).mT, x)
+    taken = times(_whitened(factor, diag).mT, x)
     return (x.square() / diag).sum(-1) - taken.square().sum(-1)
 
 
 def _precision_times(x: Tensor, factor: Tensor, diag: Tensor) -> Tensor:
     """(D + W Wᵀ)⁻¹ x."""
     root = _whitened(factor, diag)
-    return x / diag - _times(root, _times(root.mT, x))
+    return x / diag - times(root, root.mT, x)
 
 
 def _inner(product: Tensor, blocks: Tensor) -> Tensor:
@@ -223,13 +208,13 @@ def _inner(product: Tensor, blocks: Tensor) -> Tensor:
     return _identity(inner) + inner
 
 
-def _stacked(parameters: Sequence[Sequence[Tensor]], weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
+def _stacked(members: Members, weights: Sequence[Tensor]) -> Tensors:
     """Locations, factors with zeros for missing columns, diagonals and weights; components are the first dimension."""
-    rank = max(factor.shape[-1] for _, factor, _ in parameters)
-    factors = [F.pad(f, (0, rank - f.shape[-1])) if f.shape[-1] < rank else f for _, f, _ in parameters]
-    batches = [t.shape[:-1] for loc, _, diag in parameters for t in (loc, diag)] + [w.shape for w in weights]
+    rank = max(factor.shape[-1] for _, factor, _ in members)
+    factors = [F.pad(f, (0, rank - f.shape[-1])) if f.shape[-1] < rank else f for _, f, _ in members]
+    batches = [t.shape[:-1] for loc, _, diag in members for t in (loc, diag)] + [w.shape for w in weights]
     shape = torch.broadcast_shapes(*[f.shape[:-2] for f in factors], *batches)
-    loc, diag = (torch.stack([own[i].expand(shape + own[i].shape[-1:]) for own in parameters]) for i in (0, 2))
+    loc, diag = (torch.stack([own[i].expand(shape + own[i].shape[-1:]) for own in members]) for i in (0, 2))
     factor = torch.stack([f.expand(shape + f.shape[-2:]) for f in factors])
     return loc, factor, diag, torch.stack([w.expand(shape) for w in weights])
 
@@ -242,7 +227,3 @@ def _held(loc: Tensor, factor: Tensor, diag: Tensor, weight: Tensor) -> tuple[Te
         torch.where(removed[..., None, None], factor.detach(), factor),
         torch.where(removed.unsqueeze(-1), diag.detach(), diag),
     )
-
-
-def _times(matrix: Tensor, vector: Tensor) -> Tensor:
-    return (matrix @ vector.unsqueeze(-1)).squeeze(-1)

@@ -9,40 +9,39 @@ from typing import Any
 import pyro.distributions as dist
 import torch
 from torch import Tensor
-from torch.distributions import Distribution
 
 from pyro_probmix.distributions.corrected import Weibull
-from pyro_probmix.distributions.exponential_family import ExponentialFamily, register_family, restore_members
+from pyro_probmix.distributions.exponential_family import ExponentialFamily, Members, Tensors, register_family
 from pyro_probmix.distributions.families._numerics import log_weighted_sum
+from pyro_probmix.ops.special import EULER
+from pyro_probmix.ops.sums import restore_members
 
 __all__ = ["AsymmetricLaplaceFamily", "GumbelFamily", "HalfNormalFamily", "LaplaceFamily", "WeibullFamily"]
-
-EULER = 0.5772156649015329
 
 
 class _LogPoolFamily(ExponentialFamily):
     """Families whose natural parameters are negative exponentials, pooled by their logarithms."""
 
-    def logs(self, p: Any, *parameters: Tensor) -> tuple[Tensor, ...]:
-        """log(−η)."""
+    def logs(self, *parameters: Any, **by_name: Any) -> Tensors:
+        """log(−η) from the usual parameters."""
         raise NotImplementedError
 
-    def from_logs(self, p: Any, *logs: Tensor) -> tuple[Tensor, ...]:
+    def from_logs(self, *logs: Any, **by_name: Any) -> Tensors:
         """The usual parameters from log(−η)."""
         raise NotImplementedError
 
-    def to_natural(self, p: Distribution, *parameters: Tensor) -> tuple[Tensor, ...]:
-        return tuple(-t.exp() for t in self.logs(p, *parameters))
+    def to_natural(self, *parameters: Any, **by_name: Any) -> Tensors:
+        return tuple(-t.exp() for t in self.logs(*parameters))
 
-    def from_natural(self, p: Distribution, *eta: Tensor) -> tuple[Tensor, ...]:
-        return self.from_logs(p, *[(-t).log() for t in eta])
+    def from_natural(self, *eta: Any, **by_name: Any) -> Tensors:
+        return self.from_logs(*[(-t).log() for t in eta])
 
-    def pool(
-        self, p: Distribution, parameters: Sequence[Sequence[Tensor]], weights: Sequence[Tensor]
-    ) -> tuple[Tensor, ...]:
-        logs = zip(*[self.logs(p, *component) for component in parameters], strict=True)
-        pooled = self.from_logs(p, *[log_weighted_sum(terms, weights) for terms in logs])
-        return restore_members(pooled, parameters, weights, self.parameter_dims)
+    def pool(self, members: Members, weights: Sequence[Tensor], simplex: bool = True) -> Tensors:
+        if not simplex:
+            return super().pool(members, weights, simplex)
+        logs = zip(*[self.logs(*member) for member in members], strict=True)
+        pooled = self.from_logs(*[log_weighted_sum(terms, weights) for terms in logs])
+        return restore_members(pooled, members, weights, self.parameter_dims)
 
 
 @register_family(torch.distributions.HalfNormal)
@@ -50,27 +49,25 @@ class HalfNormalFamily(_LogPoolFamily):
     """HalfNormal: η = −1/(2 scale²), T(y) = y², h = 1 on y ≥ 0."""
 
     constructor = dist.HalfNormal
-    names = ("scale",)
-    parameter_dims = (0,)
-    natural_dims = (0,)
 
-    def logs(self, p: Any, *parameters: Tensor) -> tuple[Tensor, ...]:
-        return (-2 * parameters[0].log() - math.log(2),)
+    def logs(self, scale: Tensor) -> Tensors:
+        return (-2 * scale.log() - math.log(2),)
 
-    def from_logs(self, p: Any, *logs: Tensor) -> tuple[Tensor, ...]:
-        return ((-0.5 * (logs[0] + math.log(2))).exp(),)
+    def from_logs(self, log: Tensor) -> Tensors:
+        return ((-0.5 * (log + math.log(2))).exp(),)
 
-    def normalizer(self, p: Distribution, *parameters: Tensor) -> Tensor:
-        return parameters[0].log() + 0.5 * math.log(math.pi / 2)
+    def log_normalizer(self, scale: Tensor) -> Tensor:
+        return scale.log() + 0.5 * math.log(math.pi / 2)
 
-    def statistics(self, p: Distribution, y: Tensor) -> tuple[Tensor, ...]:
+    def sufficient_statistics(self, y: Tensor) -> Tensors:
         return (y.square(),)
 
-    def moments(self, p: Any) -> tuple[Tensor, ...]:
-        return (p.scale.square(),)
+    def expected_sufficient_statistics(self, scale: Tensor) -> Tensors:
+        return (scale.square(),)
 
-    def cross_entropy(self, p: Any, q: Any) -> Tensor:
-        return self.normalizer(q, q.scale) + 0.5 * (p.scale / q.scale).square()
+    def cross_entropy(self, other: Any) -> Tensor:
+        p, q = self.p, other.p
+        return other.log_normalizer(q.scale) + 0.5 * (p.scale / q.scale).square()
 
 
 @register_family(torch.distributions.Laplace)
@@ -78,28 +75,26 @@ class LaplaceFamily(_LogPoolFamily):
     """Laplace of equal loc: η = −1/scale, T(y) = |y − loc|, h = 1."""
 
     constructor = dist.Laplace
-    names = ("scale",)
-    parameter_dims = (0,)
-    natural_dims = (0,)
     fixed = ("loc",)
 
-    def logs(self, p: Any, *parameters: Tensor) -> tuple[Tensor, ...]:
-        return (-parameters[0].log(),)
+    def logs(self, scale: Tensor) -> Tensors:
+        return (-scale.log(),)
 
-    def from_logs(self, p: Any, *logs: Tensor) -> tuple[Tensor, ...]:
-        return ((-logs[0]).exp(),)
+    def from_logs(self, log: Tensor) -> Tensors:
+        return ((-log).exp(),)
 
-    def normalizer(self, p: Distribution, *parameters: Tensor) -> Tensor:
-        return (2 * parameters[0]).log()
+    def log_normalizer(self, scale: Tensor) -> Tensor:
+        return (2 * scale).log()
 
-    def statistics(self, p: Any, y: Tensor) -> tuple[Tensor, ...]:
-        return ((y - p.loc).abs(),)
+    def sufficient_statistics(self, y: Tensor) -> Tensors:
+        return ((y - self.p.loc).abs(),)
 
-    def moments(self, p: Any) -> tuple[Tensor, ...]:
-        return (p.scale,)
+    def expected_sufficient_statistics(self, scale: Tensor) -> Tensors:
+        return (scale,)
 
-    def cross_entropy(self, p: Any, q: Any) -> Tensor:
-        return self.normalizer(q, q.scale) + p.scale / q.scale
+    def cross_entropy(self, other: Any) -> Tensor:
+        p, q = self.p, other.p
+        return other.log_normalizer(q.scale) + p.scale / q.scale
 
 
 @register_family(dist.AsymmetricLaplace)
@@ -110,33 +105,29 @@ class AsymmetricLaplaceFamily(_LogPoolFamily):
     """
 
     constructor = dist.AsymmetricLaplace
-    names = ("scale", "asymmetry")
-    parameter_dims = (0, 0)
-    natural_dims = (0, 0)
     fixed = ("loc",)
 
-    def logs(self, p: Any, *parameters: Tensor) -> tuple[Tensor, ...]:
-        scale, asymmetry = (t.log() for t in parameters)
-        return -scale - asymmetry, asymmetry - scale
+    def logs(self, scale: Tensor, asymmetry: Tensor) -> Tensors:
+        log_scale, log_asymmetry = scale.log(), asymmetry.log()
+        return -log_scale - log_asymmetry, log_asymmetry - log_scale
 
-    def from_logs(self, p: Any, *logs: Tensor) -> tuple[Tensor, ...]:
-        left, right = logs
+    def from_logs(self, left: Tensor, right: Tensor) -> Tensors:
         return (-0.5 * (left + right)).exp(), (0.5 * (right - left)).exp()
 
-    def normalizer(self, p: Distribution, *parameters: Tensor) -> Tensor:
-        scale, asymmetry = parameters
+    def log_normalizer(self, scale: Tensor, asymmetry: Tensor) -> Tensor:
         return scale.log() + (asymmetry + asymmetry.reciprocal()).log()
 
-    def statistics(self, p: Any, y: Tensor) -> tuple[Tensor, ...]:
-        return (p.loc - y).clamp(min=0), (y - p.loc).clamp(min=0)
+    def sufficient_statistics(self, y: Tensor) -> Tensors:
+        return (self.p.loc - y).clamp(min=0), (y - self.p.loc).clamp(min=0)
 
-    def moments(self, p: Any) -> tuple[Tensor, ...]:
-        left, right = p.left_scale, p.right_scale
+    def expected_sufficient_statistics(self, scale: Tensor, asymmetry: Tensor) -> Tensors:
+        left, right = self.p.left_scale, self.p.right_scale
         return left / (1 + right / left), right / (1 + left / right)
 
-    def cross_entropy(self, p: Any, q: Any) -> Tensor:
-        left, right = self.moments(p)
-        return self.normalizer(q, q.scale, q.asymmetry) + left / q.left_scale + right / q.right_scale
+    def cross_entropy(self, other: Any) -> Tensor:
+        p, q = self.p, other.p
+        left, right = self.expected_sufficient_statistics(p.scale, p.asymmetry)
+        return other.log_normalizer(q.scale, q.asymmetry) + left / q.left_scale + right / q.right_scale
 
 
 @register_family(torch.distributions.Gumbel)
@@ -144,33 +135,31 @@ class GumbelFamily(_LogPoolFamily):
     r"""Gumbel of equal scale: :math:`\eta = -e^{loc/scale}`, :math:`T(y) = e^{-y/scale}`, :math:`h = T/scale`."""
 
     constructor = dist.Gumbel
-    names = ("loc",)
-    parameter_dims = (0,)
-    natural_dims = (0,)
     fixed = ("scale",)
 
-    def logs(self, p: Any, *parameters: Tensor) -> tuple[Tensor, ...]:
-        return (parameters[0] / p.scale,)
+    def logs(self, loc: Tensor) -> Tensors:
+        return (loc / self.p.scale,)
 
-    def from_logs(self, p: Any, *logs: Tensor) -> tuple[Tensor, ...]:
-        return (logs[0] * p.scale,)
+    def from_logs(self, log: Tensor) -> Tensors:
+        return (log * self.p.scale,)
 
-    def normalizer(self, p: Any, *parameters: Tensor) -> Tensor:
-        return -parameters[0] / p.scale
+    def log_normalizer(self, loc: Tensor) -> Tensor:
+        return -loc / self.p.scale
 
-    def statistics(self, p: Any, y: Tensor) -> tuple[Tensor, ...]:
-        return ((-y / p.scale).exp(),)
+    def sufficient_statistics(self, y: Tensor) -> Tensors:
+        return ((-y / self.p.scale).exp(),)
 
-    def moments(self, p: Any) -> tuple[Tensor, ...]:
-        return ((-p.loc / p.scale).exp(),)
+    def expected_sufficient_statistics(self, loc: Tensor) -> Tensors:
+        return ((-loc / self.p.scale).exp(),)
 
-    def base_measure(self, p: Any, y: Tensor) -> Tensor:
-        return -y / p.scale - p.scale.log()
+    def log_base_measure(self, y: Tensor) -> Tensor:
+        return -y / self.p.scale - self.p.scale.log()
 
-    def expected_base_measure(self, p: Any) -> Tensor:
-        return -p.loc / p.scale - EULER - p.scale.log()
+    def expected_log_base_measure(self, loc: Tensor) -> Tensor:
+        return -loc / self.p.scale - EULER - self.p.scale.log()
 
-    def cross_entropy(self, p: Any, q: Any) -> Tensor:
+    def cross_entropy(self, other: Any) -> Tensor:
+        p, q = self.p, other.p
         distance = (q.loc - p.loc) / p.scale
         return EULER + p.scale.log() - distance + distance.exp()
 
@@ -180,33 +169,31 @@ class WeibullFamily(_LogPoolFamily):
     r"""Weibull of equal concentration k: :math:`\eta = -scale^{-k}`, :math:`T(y) = y^k`, :math:`h(y) = k y^{k-1}`."""
 
     constructor = Weibull
-    names = ("scale",)
-    parameter_dims = (0,)
-    natural_dims = (0,)
     fixed = ("concentration",)
 
-    def logs(self, p: Any, *parameters: Tensor) -> tuple[Tensor, ...]:
-        return (-p.concentration * parameters[0].log(),)
+    def logs(self, scale: Tensor) -> Tensors:
+        return (-self.p.concentration * scale.log(),)
 
-    def from_logs(self, p: Any, *logs: Tensor) -> tuple[Tensor, ...]:
-        return ((-logs[0] / p.concentration).exp(),)
+    def from_logs(self, log: Tensor) -> Tensors:
+        return ((-log / self.p.concentration).exp(),)
 
-    def normalizer(self, p: Any, *parameters: Tensor) -> Tensor:
-        return p.concentration * parameters[0].log()
+    def log_normalizer(self, scale: Tensor) -> Tensor:
+        return self.p.concentration * scale.log()
 
-    def statistics(self, p: Any, y: Tensor) -> tuple[Tensor, ...]:
-        return (y.pow(p.concentration),)
+    def sufficient_statistics(self, y: Tensor) -> Tensors:
+        return (y.pow(self.p.concentration),)
 
-    def moments(self, p: Any) -> tuple[Tensor, ...]:
-        return (p.scale.pow(p.concentration),)
+    def expected_sufficient_statistics(self, scale: Tensor) -> Tensors:
+        return (scale.pow(self.p.concentration),)
 
-    def base_measure(self, p: Any, y: Tensor) -> Tensor:
-        return p.concentration.log() + torch.xlogy(p.concentration - 1, y)
+    def log_base_measure(self, y: Tensor) -> Tensor:
+        return self.p.concentration.log() + torch.xlogy(self.p.concentration - 1, y)
 
-    def expected_base_measure(self, p: Any) -> Tensor:
-        log_mean = p.scale.log() - EULER / p.concentration
-        return p.concentration.log() + (p.concentration - 1) * log_mean
+    def expected_log_base_measure(self, scale: Tensor) -> Tensor:
+        log_mean = scale.log() - EULER / self.p.concentration
+        return self.p.concentration.log() + (self.p.concentration - 1) * log_mean
 
-    def cross_entropy(self, p: Any, q: Any) -> Tensor:
+    def cross_entropy(self, other: Any) -> Tensor:
+        p, q = self.p, other.p
         power = (p.scale / q.scale).pow(p.concentration)
-        return self.normalizer(q, q.scale) + power - self.expected_base_measure(p)
+        return other.log_normalizer(q.scale) + power - self.expected_log_base_measure(p.scale)

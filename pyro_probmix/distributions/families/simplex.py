@@ -1,4 +1,4 @@
-"""Families on the unit interval and the simplex that are linear in their concentrations."""
+"""Families on the unit interval and the simplex."""
 
 from __future__ import annotations
 
@@ -7,13 +7,19 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution
+from torch.distributions import register_kl
 
-from pyro_probmix.distributions.corrected import Beta, Dirichlet
-from pyro_probmix.distributions.exponential_family import ExponentialFamily, register_family
+from pyro_probmix.distributions.corrected import Beta, ContinuousBernoulli, Dirichlet, Kumaraswamy, corrected
+from pyro_probmix.distributions.exponential_family import (
+    ExponentialFamily,
+    Tensors,
+    exponential_family,
+    register_family,
+)
 from pyro_probmix.distributions.log_space_beta import LogSpaceBeta
+from pyro_probmix.ops.special import EULER, log_sinhc
 
-__all__ = ["BetaFamily", "DirichletFamily"]
+__all__ = ["BetaFamily", "ContinuousBernoulliFamily", "DirichletFamily", "KumaraswamyFamily"]
 
 
 @register_family(torch.distributions.Beta)
@@ -22,37 +28,25 @@ class BetaFamily(ExponentialFamily):
 
     constructor = Beta
     cancels = True
-    names = ("concentration1", "concentration0")
-    parameter_dims = (0, 0)
-    natural_dims = (0, 0)
-    linear = True
+    linear = ((1, -1), (1, -1))
 
-    def build(self, p: Distribution, parameters: Sequence[Tensor], **fixed: Any) -> Any:
-        if not isinstance(p, LogSpaceBeta):
-            return super().build(p, parameters, **fixed)
-        member = LogSpaceBeta(
-            parameters[0], parameters[1], validate_args=False
-        )  # whose draws are right however small they are
-        member._validate_args = p._validate_args
+    def build(self, parameters: Sequence[Tensor], **fixed: Any) -> Any:
+        if not isinstance(self.p, LogSpaceBeta):
+            return super().build(parameters, **fixed)
+        a, b = parameters
+        member = LogSpaceBeta(a, b, validate_args=False)  # whose draws are right however small they are
+        member._validate_args = self.p._validate_args
         return member
 
-    def to_natural(self, p: Distribution, *parameters: Tensor) -> tuple[Tensor, ...]:
-        return parameters[0] - 1, parameters[1] - 1
+    def log_normalizer(self, concentration1: Tensor, concentration0: Tensor) -> Tensor:
+        return concentration1.lgamma() + concentration0.lgamma() - (concentration1 + concentration0).lgamma()
 
-    def from_natural(self, p: Distribution, *eta: Tensor) -> tuple[Tensor, ...]:
-        return eta[0] + 1, eta[1] + 1
-
-    def normalizer(self, p: Distribution, *parameters: Tensor) -> Tensor:
-        a, b = parameters
-        return a.lgamma() + b.lgamma() - (a + b).lgamma()
-
-    def statistics(self, p: Distribution, y: Tensor) -> tuple[Tensor, ...]:
+    def sufficient_statistics(self, y: Tensor) -> Tensors:
         return y.log(), (-y).log1p()
 
-    def moments(self, p: Distribution) -> tuple[Tensor, ...]:
-        a, b = self.parameters(p)
-        total = (a + b).digamma()
-        return a.digamma() - total, b.digamma() - total
+    def expected_sufficient_statistics(self, concentration1: Tensor, concentration0: Tensor) -> Tensors:
+        total = (concentration1 + concentration0).digamma()
+        return concentration1.digamma() - total, concentration0.digamma() - total
 
 
 @register_family(torch.distributions.Dirichlet)
@@ -61,24 +55,72 @@ class DirichletFamily(ExponentialFamily):
 
     constructor = Dirichlet
     cancels = True
-    names = ("concentration",)
-    parameter_dims = (1,)
-    natural_dims = (1,)
-    linear = True
+    linear = ((1, -1),)
 
-    def to_natural(self, p: Distribution, *parameters: Tensor) -> tuple[Tensor, ...]:
-        return (parameters[0] - 1,)
-
-    def from_natural(self, p: Distribution, *eta: Tensor) -> tuple[Tensor, ...]:
-        return (eta[0] + 1,)
-
-    def normalizer(self, p: Distribution, *parameters: Tensor) -> Tensor:
-        concentration = parameters[0]
+    def log_normalizer(self, concentration: Tensor) -> Tensor:
         return concentration.lgamma().sum(-1) - concentration.sum(-1).lgamma()
 
-    def statistics(self, p: Distribution, y: Tensor) -> tuple[Tensor, ...]:
+    def sufficient_statistics(self, y: Tensor) -> Tensors:
         return (y.log(),)
 
-    def moments(self, p: Distribution) -> tuple[Tensor, ...]:
-        concentration = self.parameters(p)[0]
+    def expected_sufficient_statistics(self, concentration: Tensor) -> Tensors:
         return (concentration.digamma() - concentration.sum(-1, keepdim=True).digamma(),)
+
+
+@register_family(torch.distributions.ContinuousBernoulli)
+class ContinuousBernoulliFamily(ExponentialFamily):
+    r"""ContinuousBernoulli: η = logits, T(y) = y, h = 1, :math:`A = \log\frac{e^\eta - 1}{\eta}`."""
+
+    constructor = ContinuousBernoulli
+    linear = True
+    infinite_eta = True
+    bounded = True
+
+    def log_normalizer(self, logits: Tensor) -> Tensor:
+        half = 0.5 * logits
+        return half + log_sinhc(half.square())
+
+    def expected_sufficient_statistics(self, logits: Tensor) -> Tensors:
+        return (corrected(self.p).mean,)
+
+    def build(self, parameters: Sequence[Tensor], **fixed: Any) -> Any:
+        member = super().build(parameters, **fixed)
+        member._lims = self.p._lims
+        return member
+
+
+@register_kl(ContinuousBernoulli, ContinuousBernoulli)
+@register_kl(ContinuousBernoulli, torch.distributions.ContinuousBernoulli)
+@register_kl(torch.distributions.ContinuousBernoulli, ContinuousBernoulli)
+def _kl(p: Any, q: Any) -> Tensor:
+    """In place of PyTorch's, which takes log(1 − probs) for what it is between ε and 1 − ε."""
+    form = exponential_family(p)
+    return form.expected_log_ratio(form, exponential_family(q))
+
+
+@register_family(torch.distributions.Kumaraswamy)
+class KumaraswamyFamily(ExponentialFamily):
+    r"""Kumaraswamy of equal concentration1, a: η = concentration0 − 1,
+    :math:`T = \log(1-y^a)`, :math:`h = a y^{a-1}`."""
+
+    constructor = Kumaraswamy
+    fixed = ("concentration1",)
+    linear = ((1, -1),)
+
+    def log_normalizer(self, concentration0: Tensor) -> Tensor:
+        return -concentration0.log()
+
+    def sufficient_statistics(self, y: Tensor) -> Tensors:
+        return ((-torch.expm1(self.p.concentration1 * y.log())).log(),)
+
+    def expected_sufficient_statistics(self, concentration0: Tensor) -> Tensors:
+        return (-concentration0.reciprocal(),)
+
+    def log_base_measure(self, y: Tensor) -> Tensor:
+        a = self.p.concentration1
+        return a.log() + torch.xlogy(a - 1, y)
+
+    def expected_log_base_measure(self, concentration0: Tensor) -> Tensor:
+        a = self.p.concentration1
+        log_mean = -((concentration0 + 1).digamma() + EULER) / a
+        return a.log() + (a - 1) * log_mean

@@ -8,85 +8,79 @@ component of weight zero does not count, and one of negative weight must be posi
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import reduce
 from typing import Any
 
 import pyro.distributions as dist
 import torch
 from torch import Tensor
-from torch.distributions import Distribution
 
-from pyro_probmix.distributions.exponential_family import (
-    ExponentialFamily,
-    masked_sum,
-    register_family,
-    restore_members,
-    sum_products,
-    unsqueeze_right,
-)
+from pyro_probmix._checks import at_index
+from pyro_probmix.distributions.exponential_family import ExponentialFamily, Members, Tensors, register_family
+from pyro_probmix.ops.sums import masked_sum, restore_members, sum_products, unsqueeze_right
 
 __all__ = ["DeltaFamily", "ParetoFamily", "UniformFamily"]
 
+NO_POINT = "an empty set of points, as they differ or no weight is left"
+
+
+class _FlatFamily(ExponentialFamily):
+    """Laws without a natural parameter."""
+
+    def to_natural(self, *parameters: Any, **by_name: Any) -> Tensors:
+        return ()
+
+    def from_natural(self, *eta: Any, **by_name: Any) -> Tensors:
+        return self.parameters
+
+    def sufficient_statistics(self, y: Tensor) -> Tensors:
+        return ()
+
+    def expected_sufficient_statistics(self, *parameters: Any, **by_name: Any) -> Tensors:
+        return ()
+
 
 @register_family(torch.distributions.Uniform)
-class UniformFamily(ExponentialFamily):
+class UniformFamily(_FlatFamily):
     """Uniform: no natural parameter, A = log(high − low), h = 1 on the support; pooled to the common support."""
 
     constructor = dist.Uniform
-    names = ("low", "high")
     parameter_dims = (0, 0)
     natural_dims = ()
+    constant_base = True  # on the support
 
-    def to_natural(self, p: Distribution, *parameters: Tensor) -> tuple[Tensor, ...]:
-        return ()
-
-    def from_natural(self, p: Distribution, *eta: Tensor) -> tuple[Tensor, ...]:
-        return self.parameters(p)
-
-    def normalizer(self, p: Distribution, *parameters: Tensor) -> Tensor:
-        width = parameters[1] - parameters[0]
+    def log_normalizer(self, low: Tensor, high: Tensor) -> Tensor:
+        width = high - low
         empty = width <= 0  # of a pool of such that do not overlap
         return torch.where(empty, 1, width).log().masked_fill(empty, -math.inf)
 
-    def statistics(self, p: Distribution, y: Tensor) -> tuple[Tensor, ...]:
-        return ()
+    def log_base_measure(self, y: Tensor) -> Tensor:
+        return super().log_base_measure(y).masked_fill((y < self.p.low) | (y >= self.p.high), -math.inf)
 
-    def moments(self, p: Distribution) -> tuple[Tensor, ...]:
-        return ()
-
-    def base_measure(self, p: Any, y: Tensor) -> Tensor:
-        return super().base_measure(p, y).masked_fill((y < p.low) | (y >= p.high), -math.inf)
-
-    def constant_base(self, p: Any) -> bool:
-        return True  # on the support
-
-    def pool(
-        self, p: Distribution, parameters: Sequence[Sequence[Tensor]], weights: Sequence[Tensor]
-    ) -> tuple[Tensor, ...]:
-        lows = [torch.where(w > 0, low, -math.inf) for w, (low, _) in zip(weights, parameters, strict=True)]
-        highs = [torch.where(w > 0, high, math.inf) for w, (_, high) in zip(weights, parameters, strict=True)]
-        return reduce(torch.maximum, lows), reduce(torch.minimum, highs)
-
-    def product(
-        self, p: Distribution, parameters: Sequence[Sequence[Tensor]], weights: Sequence[Tensor]
-    ) -> tuple[Tensor, ...]:
-        low, high = self.pool(p, parameters, weights)
-        for w, (other_low, other_high) in zip(weights, parameters, strict=True):
+    def pool(self, members: Members, weights: Sequence[Tensor], simplex: bool = True) -> Tensors:
+        lows = [torch.where(w > 0, low, -math.inf) for w, (low, _) in zip(weights, members, strict=True)]
+        highs = [torch.where(w > 0, high, math.inf) for w, (_, high) in zip(weights, members, strict=True)]
+        low, high = reduce(torch.maximum, lows), reduce(torch.minimum, highs)
+        for w, (other_low, other_high) in () if simplex else zip(weights, members, strict=True):
             missed = (w < 0) & ((other_low > low) | (other_high < high))  # there the product is infinite
             low, high = low.masked_fill(missed, -math.inf), high.masked_fill(missed, math.inf)
         return low, high
 
-    def outside(self, p: Distribution, parameters: Sequence[Tensor]) -> str | None:
+    def domain_error(self, parameters: Sequence[Tensor]) -> str | None:
         low, high = parameters
-        return _first(~(low < high), lambda: f"an empty interval, low {(low - high).max().item():.3g} above high")
+        if not (bad := ~(low < high)).any():
+            return None
+        return f"an empty interval, low {(low - high).max().item():.3g} above high{at_index(bad)}"
 
-    def improper(self, p: Distribution, parameters: Sequence[Tensor]) -> str | None:
-        return _first(~(parameters[1] - parameters[0]).isfinite(), lambda: "an interval without end")
+    def boundary_error(self, parameters: Sequence[Tensor]) -> str | None:
+        bad = ~(parameters[1] - parameters[0]).isfinite()
+        return f"an interval without end{at_index(bad)}" if bad.any() else None
 
-    def cross_entropy(self, p: Any, q: Any) -> Tensor:
+    def cross_entropy(self, other: Any) -> Tensor:
+        p, q = self.p, other.p
         inside = (q.low <= p.low) & (p.high <= q.high)
-        return torch.where(inside, self.normalizer(q, q.low, q.high), math.inf)
+        return torch.where(inside, other.log_normalizer(q.low, q.high), math.inf)
 
 
 @register_family(torch.distributions.Pareto)
@@ -94,146 +88,104 @@ class ParetoFamily(ExponentialFamily):
     """Pareto: η = −alpha − 1, T(y) = log y, h = 1 on y ≥ scale; pooled to the largest scale."""
 
     constructor = dist.Pareto
-    names = ("scale", "alpha")
-    parameter_dims = (0, 0)
     natural_dims = (0,)
+    constant_base = True  # on the support
 
-    def to_natural(self, p: Distribution, *parameters: Tensor) -> tuple[Tensor, ...]:
-        return (-parameters[1] - 1,)
+    def to_natural(self, scale: Tensor, alpha: Tensor) -> Tensors:
+        return (-alpha - 1,)
 
-    def from_natural(self, p: Any, *eta: Tensor) -> tuple[Tensor, ...]:
-        return p.scale, -eta[0] - 1
+    def from_natural(self, eta: Tensor) -> Tensors:
+        return self.p.scale, -eta - 1
 
-    def normalizer(self, p: Distribution, *parameters: Tensor) -> Tensor:
-        scale, alpha = parameters
+    def log_normalizer(self, scale: Tensor, alpha: Tensor) -> Tensor:
         return -alpha.log() - alpha * scale.log()
 
-    def statistics(self, p: Distribution, y: Tensor) -> tuple[Tensor, ...]:
+    def sufficient_statistics(self, y: Tensor) -> Tensors:
         return (y.log(),)
 
-    def moments(self, p: Any) -> tuple[Tensor, ...]:
-        return (p.scale.log() + p.alpha.reciprocal(),)
+    def expected_sufficient_statistics(self, scale: Tensor, alpha: Tensor) -> Tensors:
+        return (scale.log() + alpha.reciprocal(),)
 
-    def base_measure(self, p: Any, y: Tensor) -> Tensor:
-        return super().base_measure(p, y).masked_fill(y < p.scale, -math.inf)
+    def log_base_measure(self, y: Tensor) -> Tensor:
+        return super().log_base_measure(y).masked_fill(y < self.p.scale, -math.inf)
 
-    def constant_base(self, p: Any) -> bool:
-        return True  # on the support
-
-    def pool(
-        self, p: Distribution, parameters: Sequence[Sequence[Tensor]], weights: Sequence[Tensor]
-    ) -> tuple[Tensor, ...]:
-        scales = [torch.where(w > 0, scale, 0) for w, (scale, _) in zip(weights, parameters, strict=True)]
-        return reduce(torch.maximum, scales), sum_products([alpha for _, alpha in parameters], weights)
-
-    def product(
-        self, p: Distribution, parameters: Sequence[Sequence[Tensor]], weights: Sequence[Tensor]
-    ) -> tuple[Tensor, ...]:
-        scale, _ = self.pool(p, parameters, weights)
-        for w, (other, _) in zip(weights, parameters, strict=True):
+    def pool(self, members: Members, weights: Sequence[Tensor], simplex: bool = True) -> Tensors:
+        scales = [torch.where(w > 0, scale, 0) for w, (scale, _) in zip(weights, members, strict=True)]
+        scale = reduce(torch.maximum, scales)
+        if simplex:
+            return scale, sum_products([alpha for _, alpha in members], weights)
+        for w, (other, _) in zip(weights, members, strict=True):
             scale = scale.masked_fill((w < 0) & (other > scale), math.nan)
-        return scale, masked_sum([alpha + 1 for _, alpha in parameters], weights) - 1
+        return scale, masked_sum([alpha + 1 for _, alpha in members], weights) - 1
 
-    def pooling_normalizer(
-        self, p: Distribution, parameters: Sequence[Sequence[Tensor]], weights: Sequence[Tensor]
-    ) -> Tensor:
-        scale, alpha = self.pool(p, parameters, weights)
-        terms = [alpha.log() - a.log() + a * (scale.log() - s.log()) for s, a in parameters]
+    def pooling_normalizer(self, members: Members, weights: Sequence[Tensor], simplex: bool = True) -> Tensor:
+        if not simplex:
+            return super().pooling_normalizer(members, weights, simplex)
+        scale, alpha = self.pool(members, weights)
+        terms = [alpha.log() - a.log() + a * (scale.log() - s.log()) for s, a in members]
         return masked_sum(terms, weights)
 
-    def cross_entropy(self, p: Any, q: Any) -> Tensor:
+    def cross_entropy(self, other: Any) -> Tensor:
+        p, q = self.p, other.p
         distance = p.scale.log() - q.scale.log()
         entropy = p.scale.log() - q.alpha.log() + q.alpha * distance + (q.alpha + 1) / p.alpha
         return torch.where(p.scale >= q.scale, entropy, math.inf)
 
 
 @register_family(dist.Delta)
-class DeltaFamily(ExponentialFamily):
+class DeltaFamily(_FlatFamily):
     """Delta: no natural parameter, A = −log_density, h = 1 at the point; components must agree on the point.
 
     Log-densities, the log-Jacobians of a point under a bijection, are averaged by the weights.
     """
 
     constructor = dist.Delta
-    names = ("v", "log_density")
+    parameter_dims: tuple[int, ...] = ()
+    may_be_infinite = ("v", "log_density")
+    constant_base = True  # at the point
 
-    def dims(self, p: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        return (p.event_dim, 0), ()
+    def __init__(self, p: Any) -> None:
+        super().__init__(p)
+        self.parameter_dims = p.event_dim, 0
 
-    def build(self, p: Any, parameters: Sequence[Tensor], **fixed: Any) -> Any:
+    def build(self, parameters: Sequence[Tensor], **fixed: Any) -> Any:
         v, log_density = parameters
-        batch_shape = torch.broadcast_shapes(v.shape[: v.dim() - p.event_dim], log_density.shape)
-        v = v.expand(batch_shape + v.shape[v.dim() - p.event_dim :])
-        member = dist.Delta(v, log_density.expand(batch_shape), p.event_dim, validate_args=False)
-        member._validate_args = p._validate_args
+        dims = self.p.event_dim
+        batch_shape = torch.broadcast_shapes(v.shape[: v.dim() - dims], log_density.shape)
+        v = v.expand(batch_shape + v.shape[v.dim() - dims :])
+        member = dist.Delta(v, log_density.expand(batch_shape), dims, validate_args=False)
+        member._validate_args = self.p._validate_args
         return member
 
-    def map_batch(self, p: Any, function: Callable[[Tensor, int], Tensor]) -> Any:
-        return self.build(p, [function(p.v, p.event_dim), function(p.log_density, 0)])
+    def log_normalizer(self, v: Tensor, log_density: Tensor) -> Tensor:
+        return -log_density
 
-    def to_natural(self, p: Distribution, *parameters: Tensor) -> tuple[Tensor, ...]:
-        return ()
+    def log_base_measure(self, y: Tensor) -> Tensor:
+        return super().log_base_measure(y).masked_fill(self._differ(y, self.p.v), -math.inf)
 
-    def from_natural(self, p: Distribution, *eta: Tensor) -> tuple[Tensor, ...]:
-        return self.parameters(p)
-
-    def normalizer(self, p: Distribution, *parameters: Tensor) -> Tensor:
-        return -parameters[1]
-
-    def statistics(self, p: Distribution, y: Tensor) -> tuple[Tensor, ...]:
-        return ()
-
-    def moments(self, p: Distribution) -> tuple[Tensor, ...]:
-        return ()
-
-    def base_measure(self, p: Any, y: Tensor) -> Tensor:
-        return super().base_measure(p, y).masked_fill(_differ(p, y, p.v), -math.inf)
-
-    def pool(self, p: Any, parameters: Sequence[Sequence[Tensor]], weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        points, found = parameters[0][0], weights[0] != 0
+    def pool(self, members: Members, weights: Sequence[Tensor], simplex: bool = True) -> Tensors:
+        points, found = members[0][0], weights[0] != 0
         apart = torch.zeros_like(found)
-        for w, (v, _) in zip(weights[1:], parameters[1:], strict=True):
-            apart = apart | (found & (w != 0) & _differ(p, v, points))
-            points = torch.where(unsqueeze_right(found, p.event_dim), points, v)
+        for w, (v, _) in zip(weights[1:], members[1:], strict=True):
+            apart = apart | (found & (w != 0) & self._differ(v, points))
+            points = torch.where(unsqueeze_right(found, self.p.event_dim), points, v)
             found = found | (w != 0)
         nowhere = apart | ~found
-        if points.is_floating_point():  # told by `outside`: under vmap no value can be read
-            points = points.masked_fill(unsqueeze_right(nowhere, p.event_dim), math.nan)
+        if points.is_floating_point():  # told by `domain_error`: under vmap no value can be read
+            points = points.masked_fill(unsqueeze_right(nowhere, self.p.event_dim), math.nan)
         elif nowhere.any():
-            raise ValueError(f"components: expected a common support, got a pool with {_first(nowhere, _no_point)}")
-        log_density = masked_sum([t for _, t in parameters], weights)
-        (log_density,) = restore_members((log_density,), [(t,) for _, t in parameters], weights, (0,))
+            raise ValueError(f"components: expected a common support, got a pool with {NO_POINT}{at_index(nowhere)}")
+        log_density = masked_sum([t for _, t in members], weights)
+        (log_density,) = restore_members((log_density,), [(t,) for _, t in members], weights, (0,))
         return points, log_density.masked_fill(nowhere, math.inf)  # with that, ξ is infinite
 
-    def constant_base(self, p: Any) -> bool:
-        return True  # at the point
+    def domain_error(self, parameters: Sequence[Tensor]) -> str | None:
+        bad = self._differ(parameters[0], parameters[0])
+        return f"{NO_POINT}{at_index(bad)}" if bad.any() else None
 
-    def product(self, p: Any, parameters: Sequence[Sequence[Tensor]], weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        return self.pool(p, parameters, weights)
+    def cross_entropy(self, other: Any) -> Tensor:
+        return -other.p.log_prob(self.p.v)
 
-    def outside(self, p: Any, parameters: Sequence[Tensor]) -> str | None:
-        points = parameters[0]
-        return _first(_differ(p, points, points), _no_point)
-
-    def improper(self, p: Distribution, parameters: Sequence[Tensor]) -> str | None:
-        return None
-
-    def cross_entropy(self, p: Any, q: Any) -> Tensor:
-        return -q.log_prob(p.v)
-
-
-def _no_point() -> str:
-    return "an empty set of points, as they differ or no weight is left"
-
-
-def _differ(p: Any, a: Tensor, b: Tensor) -> Tensor:
-    differ = a != b
-    return differ.flatten(-p.event_dim).any(-1) if p.event_dim else differ
-
-
-def _first(bad: Tensor, problem: Callable[[], str]) -> str | None:
-    """The problem, and the first rows of the batch that have it; None if none has."""
-    if not bad.any():
-        return None
-    rows = [index[0] if len(index) == 1 else tuple(index) for index in bad.nonzero().tolist()[:5]]
-    return problem() + (f", at batch index {', '.join(map(str, rows))}" if bad.dim() else "")
+    def _differ(self, a: Tensor, b: Tensor) -> Tensor:
+        differ = a != b
+        return differ.flatten(-self.p.event_dim).any(-1) if self.p.event_dim else differ

@@ -11,7 +11,7 @@ import torch
 from pyro.distributions.spanning_tree import make_complete_graph
 from torch import Tensor
 
-from pyro_probmix.distributions.exponential_family import ExponentialFamily, register_family
+from pyro_probmix.distributions.exponential_family import ExponentialFamily, Tensors, register_family
 
 __all__ = ["SpanningTreeFamily"]
 
@@ -24,36 +24,28 @@ class SpanningTreeFamily(ExponentialFamily):
     """
 
     constructor = dist.SpanningTree
-    names = ("edge_logits",)
     parameter_dims = (1,)
-    natural_dims = (1,)
     linear = True
     bounded = True
 
-    def build(self, p: Any, parameters: Sequence[Tensor], **fixed: Any) -> Any:
+    def build(self, parameters: Sequence[Tensor], **fixed: Any) -> Any:
         shape = parameters[0].shape
-        if shape != p.edge_logits.shape:
+        if shape != self.p.edge_logits.shape:
             raise ValueError(f"SpanningTree has no batch: expected batch shape (), got {tuple(shape[:-1])}")
-        return super().build(p, parameters, sampler_options=p.sampler_options, **fixed)
+        return super().build(parameters, sampler_options=self.p.sampler_options, **fixed)
 
-    def to_natural(self, p: Any, *parameters: Tensor) -> tuple[Tensor, ...]:
-        return parameters
+    def log_normalizer(self, edge_logits: Tensor) -> Tensor:
+        return self.build([edge_logits]).log_partition_function
 
-    def from_natural(self, p: Any, *eta: Tensor) -> tuple[Tensor, ...]:
-        return eta
-
-    def normalizer(self, p: Any, *parameters: Tensor) -> Tensor:
-        return self.build(p, parameters).log_partition_function
-
-    def statistics(self, p: Any, y: Tensor) -> tuple[Tensor, ...]:
+    def sufficient_statistics(self, y: Tensor) -> Tensors:
         first, second = y.unbind(-1)
         rank = first + second * (second - 1) // 2
-        edges = torch.nn.functional.one_hot(rank, len(p.edge_logits)).sum(-2)
-        return (edges.to(p.edge_logits.dtype),)
+        edges = torch.nn.functional.one_hot(rank, len(self.p.edge_logits)).sum(-2)
+        return (edges.to(self.p.edge_logits.dtype),)
 
-    def at_end(self, name: str, value: Tensor) -> Tensor:
+    def at_boundary(self, name: str, value: Tensor) -> Tensor:
         return ~(value < math.inf)  # a tree may be without an edge
 
-    def moments(self, p: Any) -> tuple[Tensor, ...]:
-        first, second = make_complete_graph(p.num_vertices)
-        return (p.edge_mean[first, second],)
+    def expected_sufficient_statistics(self, edge_logits: Tensor) -> Tensors:
+        first, second = make_complete_graph(self.p.num_vertices)
+        return (self.p.edge_mean[first, second],)

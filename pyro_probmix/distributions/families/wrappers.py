@@ -1,249 +1,246 @@
-"""Wrappers: the natural form of what they wrap, with the wrapper put back."""
+"""Wrappers and bijections: the natural form of what they wrap, with the wrapper put back."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import reduce
+from operator import attrgetter
+from typing import Any, ClassVar
 
 import pyro.distributions as dist
 import torch
 from torch import Tensor
 
+from pyro_probmix.distributions.corrected import AffineBeta
 from pyro_probmix.distributions.exponential_family import (
     ExponentialFamily,
-    equal_values,
+    Members,
+    Tensors,
     exponential_family,
-    plain,
     register_family,
-    sum_right,
-    unsqueeze_right,
 )
 from pyro_probmix.distributions.families._jacobians import expected_log_jacobian
 from pyro_probmix.distributions.held_tensors import check_shared_transforms
+from pyro_probmix.ops.sums import sum_right, unsqueeze_right
+from pyro_probmix.ops.values import equal_values
 
-__all__ = ["IndependentFamily", "MaskedFamily", "TransformedFamily"]
+__all__ = [
+    "AffineBetaFamily",
+    "IndependentFamily",
+    "LogisticNormalFamily",
+    "MaskedFamily",
+    "TransformedFamily",
+    "WrapperFamily",
+]
 
 
-class _WrapperFamily(ExponentialFamily):
-    """Every hook recurses into ``base_dist``; a wrapper says only what it adds."""
+class WrapperFamily(ExponentialFamily):
+    """Whatever a wrapper does not say itself is said by ``base``, the natural form of its ``base_dist``."""
 
-    def inner(self, p: Any) -> tuple[ExponentialFamily, Any]:
-        base = plain(p.base_dist)
-        return exponential_family(base), base
+    def __init__(self, p: Any) -> None:
+        super().__init__(p)
+        self.base = exponential_family(p.base_dist)
+        self.parameter_dims, self.natural_dims = self.base.parameter_dims, self.base.natural_dims
+        self.constant_base = self.base.constant_base
 
-    def check(self, p: Any) -> None:
-        self.inner(p)
+    def wrap(self, base: Any) -> Any:
+        """This wrapper around another base."""
+        raise NotImplementedError
 
-    def to_natural(self, p: Any, *parameters: Tensor) -> tuple[Tensor, ...]:
-        family, base = self.inner(p)
-        return family.to_natural(base, *parameters)
+    def build(self, parameters: Sequence[Tensor], **fixed: Any) -> Any:
+        return self.wrap(self.base.build(parameters))
 
-    def from_natural(self, p: Any, *eta: Tensor) -> tuple[Tensor, ...]:
-        family, base = self.inner(p)
-        return family.from_natural(base, *eta)
+    def map_batch(self, function: Callable[[Tensor, int], Tensor]) -> Any:
+        return self.wrap(self.base.map_batch(function))
 
-    def normalizer(self, p: Any, *parameters: Tensor) -> Tensor:
-        family, base = self.inner(p)
-        return family.normalizer(base, *parameters)
+    def mismatch(self, other: Any) -> str | None:
+        if type(self.base) is not type(other.base):
+            return f"one family, got {type(self.base.p).__name__} and {type(other.base.p).__name__}"
+        return self.base.mismatch(other.base)
 
-    def statistics(self, p: Any, y: Tensor) -> tuple[Tensor, ...]:
-        family, base = self.inner(p)
-        return family.statistics(base, y)
+    def cross_entropy(self, other: Any) -> Tensor:
+        return self.base.cross_entropy(other.base)
 
-    def moments(self, p: Any) -> tuple[Tensor, ...]:
-        family, base = self.inner(p)
-        return family.moments(base)
+    def expected_log_ratio(self, p: Any, q: Any) -> Tensor:
+        return self.base.expected_log_ratio(p.base, q.base)
 
-    def base_measure(self, p: Any, y: Tensor) -> Tensor:
-        family, base = self.inner(p)
-        return family.base_measure(base, y)
 
-    def parameters(self, p: Any) -> tuple[Tensor, ...]:
-        family, base = self.inner(p)
-        return family.parameters(base)
-
-    def dims(self, p: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        family, base = self.inner(p)
-        return family.dims(base)
-
-    def canonical(self, p: Any, *parameters: Tensor) -> tuple[Tensor, ...]:
-        family, base = self.inner(p)
-        return family.canonical(base, *parameters)
-
-    def outside(self, p: Any, parameters: Sequence[Tensor]) -> str | None:
-        family, base = self.inner(p)
-        return family.outside(base, parameters)
-
-    def improper(self, p: Any, parameters: Sequence[Tensor]) -> str | None:
-        family, base = self.inner(p)
-        return family.improper(base, parameters)
-
-    def same(self, p: Any, q: Any) -> str | None:
-        (family, base), (other, other_base) = self.inner(p), self.inner(q)
-        if family is not other:
-            return f"one family, got {type(base).__name__} and {type(other_base).__name__}"
-        return family.same(base, other_base)
-
-    def pool(self, p: Any, parameters: Sequence[Sequence[Tensor]], weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        family, base = self.inner(p)
-        return family.pool(base, parameters, weights)
-
-    def pooling_normalizer(self, p: Any, parameters: Sequence[Sequence[Tensor]], weights: Sequence[Tensor]) -> Tensor:
-        family, base = self.inner(p)
-        return family.pooling_normalizer(base, parameters, weights)
-
-    def constant_base(self, p: Any) -> bool:
-        family, base = self.inner(p)
-        return family.constant_base(base)
-
-    def product(self, p: Any, parameters: Sequence[Sequence[Tensor]], weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        family, base = self.inner(p)
-        return family.product(base, parameters, weights)
-
-    def product_normalizer(self, p: Any, parameters: Sequence[Sequence[Tensor]], weights: Sequence[Tensor]) -> Tensor:
-        family, base = self.inner(p)
-        return family.product_normalizer(base, parameters, weights)
-
-    def diverges(self, p: Any, parameters: Sequence[Sequence[Tensor]], weights: Sequence[Tensor]) -> Tensor:
-        family, base = self.inner(p)
-        return family.diverges(base, parameters, weights)
-
-    def cross_entropy(self, p: Any, q: Any) -> Tensor:
-        family, base = self.inner(p)
-        return family.cross_entropy(base, plain(q.base_dist))
-
-    def expected_log_ratio(self, law: Any, p: Any, q: Any) -> Tensor:
-        family, base = self.inner(law)
-        return family.expected_log_ratio(base, plain(p.base_dist), plain(q.base_dist))
+for _name in (
+    "to_natural",
+    "from_natural",
+    "log_normalizer",
+    "sufficient_statistics",
+    "expected_sufficient_statistics",
+    "log_base_measure",
+    "expected_log_base_measure",
+    "parameters",
+    "canonical",
+    "domain_error",
+    "boundary_error",
+    "pool",
+    "pooling_normalizer",
+    "diverges",
+):
+    setattr(WrapperFamily, _name, property(attrgetter(f"base.{_name}")))
 
 
 @register_family(torch.distributions.Independent)
-class IndependentFamily(_WrapperFamily):
+class IndependentFamily(WrapperFamily):
     """Independent: the base's natural form, its rightmost batch dimensions being event dimensions."""
 
-    def dims(self, p: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        parameter_dims, natural_dims = super().dims(p)
-        ndims = p.reinterpreted_batch_ndims
-        return tuple(d + ndims for d in parameter_dims), tuple(d + ndims for d in natural_dims)
+    def __init__(self, p: Any) -> None:
+        super().__init__(p)
+        self.ndims = p.reinterpreted_batch_ndims
+        self.parameter_dims = tuple(d + self.ndims for d in self.parameter_dims)
+        self.natural_dims = tuple(d + self.ndims for d in self.natural_dims)
 
-    def build(self, p: Any, parameters: Sequence[Tensor], **fixed: Any) -> Any:
-        family, base = self.inner(p)
-        return dist.Independent(family.build(base, parameters), p.reinterpreted_batch_ndims)
+    def wrap(self, base: Any) -> Any:
+        return dist.Independent(base, self.ndims)
 
-    def map_batch(self, p: Any, function: Callable[[Tensor, int], Tensor]) -> Any:
-        family, base = self.inner(p)
-        ndims = p.reinterpreted_batch_ndims
-        return dist.Independent(family.map_batch(base, lambda t, d: function(t, d + ndims)), ndims)
+    def map_batch(self, function: Callable[[Tensor, int], Tensor]) -> Any:
+        return super().map_batch(lambda t, d: function(t, d + self.ndims))
 
-    def same(self, p: Any, q: Any) -> str | None:
-        ndims = p.reinterpreted_batch_ndims, q.reinterpreted_batch_ndims
-        if ndims[0] != ndims[1]:
-            return f"one number of reinterpreted batch dimensions, got {ndims[0]} and {ndims[1]}"
-        return super().same(p, q)
+    def mismatch(self, other: Any) -> str | None:
+        if self.ndims != other.ndims:
+            return f"one number of reinterpreted batch dimensions, got {self.ndims} and {other.ndims}"
+        return super().mismatch(other)
 
-    def pool(self, p: Any, parameters: Sequence[Sequence[Tensor]], weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        return super().pool(p, parameters, [unsqueeze_right(w, p.reinterpreted_batch_ndims) for w in weights])
+    def _of_entries(self, weights: Sequence[Tensor]) -> list[Tensor]:
+        return [unsqueeze_right(w, self.ndims) for w in weights]
 
-    def pooling_normalizer(self, p: Any, parameters: Sequence[Sequence[Tensor]], weights: Sequence[Tensor]) -> Tensor:
-        ndims = p.reinterpreted_batch_ndims
-        normalizers = super().pooling_normalizer(p, parameters, [unsqueeze_right(w, ndims) for w in weights])
-        return sum_right(normalizers, ndims)
+    def pool(self, members: Members, weights: Sequence[Tensor], simplex: bool = True) -> Tensors:
+        return super().pool(members, self._of_entries(weights), simplex)
 
-    def product(self, p: Any, parameters: Sequence[Sequence[Tensor]], weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        return super().product(p, parameters, [unsqueeze_right(w, p.reinterpreted_batch_ndims) for w in weights])
+    def pooling_normalizer(self, members: Members, weights: Sequence[Tensor], simplex: bool = True) -> Tensor:
+        return sum_right(super().pooling_normalizer(members, self._of_entries(weights), simplex), self.ndims)
 
-    def product_normalizer(self, p: Any, parameters: Sequence[Sequence[Tensor]], weights: Sequence[Tensor]) -> Tensor:
-        ndims = p.reinterpreted_batch_ndims
-        normalizers = super().product_normalizer(p, parameters, [unsqueeze_right(w, ndims) for w in weights])
-        return sum_right(normalizers, ndims)
+    def diverges(self, members: Members, weights: Sequence[Tensor]) -> Tensor:
+        return super().diverges(members, self._of_entries(weights)).flatten(-self.ndims).any(-1)
 
-    def diverges(self, p: Any, parameters: Sequence[Sequence[Tensor]], weights: Sequence[Tensor]) -> Tensor:
-        ndims = p.reinterpreted_batch_ndims
-        result = super().diverges(p, parameters, [unsqueeze_right(w, ndims) for w in weights])
-        return result.flatten(-ndims).any(-1)
+    def log_normalizer(self, *parameters: Any, **by_name: Any) -> Tensor:
+        return sum_right(super().log_normalizer(*parameters), self.ndims)
 
-    def normalizer(self, p: Any, *parameters: Tensor) -> Tensor:
-        return sum_right(super().normalizer(p, *parameters), p.reinterpreted_batch_ndims)
+    def log_base_measure(self, y: Tensor) -> Tensor:
+        return sum_right(super().log_base_measure(y), self.ndims)
 
-    def base_measure(self, p: Any, y: Tensor) -> Tensor:
-        return sum_right(super().base_measure(p, y), p.reinterpreted_batch_ndims)
+    def cross_entropy(self, other: Any) -> Tensor:
+        return sum_right(super().cross_entropy(other), self.ndims)
 
-    def cross_entropy(self, p: Any, q: Any) -> Tensor:
-        return sum_right(super().cross_entropy(p, q), p.reinterpreted_batch_ndims)
-
-    def expected_log_ratio(self, law: Any, p: Any, q: Any) -> Tensor:
-        return sum_right(super().expected_log_ratio(law, p, q), law.reinterpreted_batch_ndims)
+    def expected_log_ratio(self, p: Any, q: Any) -> Tensor:
+        return sum_right(super().expected_log_ratio(p, q), self.ndims)
 
 
 @register_family(dist.MaskedDistribution)
-class MaskedFamily(_WrapperFamily):
+class MaskedFamily(WrapperFamily):
     """MaskedDistribution: the base's natural form; a pool counts where every component does."""
 
-    def build(self, p: Any, parameters: Sequence[Tensor], **fixed: Any) -> Any:
-        family, base = self.inner(p)
-        return dist.MaskedDistribution(family.build(base, parameters), p._mask)
+    def wrap(self, base: Any) -> Any:
+        return dist.MaskedDistribution(base, self.p._mask)
 
-    def map_batch(self, p: Any, function: Callable[[Tensor, int], Tensor]) -> Any:
-        family, base = self.inner(p)
-        mask = function(p._mask, 0) if isinstance(p._mask, Tensor) else p._mask
-        return dist.MaskedDistribution(family.map_batch(base, function), mask)
+    def map_batch(self, function: Callable[[Tensor, int], Tensor]) -> Any:
+        mask = function(self.p._mask, 0) if isinstance(self.p._mask, Tensor) else self.p._mask
+        return dist.MaskedDistribution(self.base.map_batch(function), mask)
 
-    def same(self, p: Any, q: Any) -> str | None:
+    def mismatch(self, other: Any) -> str | None:
         # Masks that are not wrapped themselves are taken off before components are compared.
-        if not equal_values(p._mask, q._mask, wait=True):
+        if not equal_values(self.p._mask, other.p._mask, wait=True):
             return "equal masks inside a wrapper, or masks outside of it, got different masks"
-        return super().same(p, q)
+        return super().mismatch(other)
 
 
 @register_family(torch.distributions.TransformedDistribution, dist.TransformedDistribution, exact=True)
-class TransformedFamily(_WrapperFamily):
+class TransformedFamily(WrapperFamily):
     """TransformedDistribution: the base's natural form in the untransformed value, h being the Jacobian."""
 
-    def check(self, p: Any) -> None:
+    def __init__(self, p: Any) -> None:
         for transform in p.transforms:
             if not transform.bijective:
                 raise TypeError(
                     f"TransformedDistribution has no natural form under {transform}: expected bijections only"
                 )
-        super().check(p)
+        super().__init__(p)
+        self.constant_base = False
 
-    def constant_base(self, p: Any) -> bool:
-        return False
+    def wrap(self, base: Any) -> Any:
+        return dist.TransformedDistribution(base, self.p.transforms, validate_args=self.p._validate_args)
 
-    def build(self, p: Any, parameters: Sequence[Tensor], **fixed: Any) -> Any:
-        family, base = self.inner(p)
-        return self._wrap(p, family.build(base, parameters))
+    def map_batch(self, function: Callable[[Tensor, int], Tensor]) -> Any:
+        check_shared_transforms(self.p)
+        return super().map_batch(function)
 
-    def map_batch(self, p: Any, function: Callable[[Tensor, int], Tensor]) -> Any:
-        check_shared_transforms(p)
-        family, base = self.inner(p)
-        return self._wrap(p, family.map_batch(base, function))
+    def mismatch(self, other: Any) -> str | None:
+        ours, theirs = self.p.transforms, other.p.transforms
+        if len(ours) != len(theirs) or any(a is not b and a != b for a, b in zip(ours, theirs, strict=True)):
+            return f"equal transforms, got {ours} and {theirs}"
+        return super().mismatch(other)
 
-    def _wrap(self, p: Any, base: Any) -> Any:
-        return dist.TransformedDistribution(base, p.transforms, validate_args=p._validate_args)
-
-    def same(self, p: Any, q: Any) -> str | None:
-        if len(p.transforms) != len(q.transforms) or any(
-            a is not b and a != b for a, b in zip(p.transforms, q.transforms, strict=True)
-        ):
-            return f"equal transforms, got {p.transforms} and {q.transforms}"
-        return super().same(p, q)
-
-    def statistics(self, p: Any, y: Tensor) -> tuple[Tensor, ...]:
-        for transform in reversed(p.transforms):
+    def sufficient_statistics(self, y: Tensor) -> Tensors:
+        for transform in reversed(self.p.transforms):
             y = transform.inv(y)
-        return super().statistics(p, y)
+        return super().sufficient_statistics(y)
 
-    def base_measure(self, p: Any, y: Tensor) -> Tensor:
-        event_dim = len(p.event_shape)
+    def log_base_measure(self, y: Tensor) -> Tensor:
+        event_dim = len(self.p.event_shape)
         log_h: Tensor | float = 0.0
-        for transform in reversed(p.transforms):
+        for transform in reversed(self.p.transforms):
             x = transform.inv(y)
             event_dim += transform.domain.event_dim - transform.codomain.event_dim
             log_jacobian = transform.log_abs_det_jacobian(x, y)
             log_h = log_h - sum_right(log_jacobian, event_dim - transform.domain.event_dim)
             y = x
-        return super().base_measure(p, y) + log_h
+        return super().log_base_measure(y) + log_h
 
-    def cross_entropy(self, p: Any, q: Any) -> Tensor:
-        return super().cross_entropy(p, q) + expected_log_jacobian(p.transforms, self.inner(p)[1])
+    def cross_entropy(self, other: Any) -> Tensor:
+        return super().cross_entropy(other) + expected_log_jacobian(self.p.transforms, self.base.p)
+
+
+class _NamedTransformedFamily(TransformedFamily):
+    """A TransformedDistribution with a name and a constructor of its own."""
+
+    constructor: ClassVar[Any]
+
+    def build(self, parameters: Sequence[Tensor], **fixed: Any) -> Any:
+        member = self.constructor(*parameters, **fixed, validate_args=False)
+        member._validate_args = self.p._validate_args
+        return member
+
+
+@register_family(torch.distributions.LogisticNormal)
+class LogisticNormalFamily(_NamedTransformedFamily):
+    """LogisticNormal: the Normal's η and A in the log-ratios of stick-breaking, h being their Jacobian."""
+
+    constructor = dist.LogisticNormal
+
+    def map_batch(self, function: Callable[[Tensor, int], Tensor]) -> Any:
+        return self.build([function(t, 1) for t in self.parameters])
+
+
+@register_family(dist.AffineBeta)
+class AffineBetaFamily(_NamedTransformedFamily):
+    """AffineBeta of equal loc and scale: the Beta's natural form in (y − loc)/scale, h = 1/scale."""
+
+    constructor = AffineBeta
+
+    def __init__(self, p: Any) -> None:
+        super().__init__(p)
+        (self.affine,) = p.transforms  # as it was given: the attributes of p are tensors of the default dtype
+        self.constant_base = True
+
+    def build(self, parameters: Sequence[Tensor], **fixed: Any) -> Any:
+        return super().build(parameters, **({"loc": self.affine.loc, "scale": self.affine.scale} | fixed))
+
+    def map_batch(self, function: Callable[[Tensor, int], Tensor]) -> Any:
+        fixed = {
+            name: function(value.expand(self.p.batch_shape), 0)
+            for name, value in (("loc", self.affine.loc), ("scale", self.affine.scale))
+            if isinstance(value, Tensor) and value.dim()
+        }
+        return self.build([function(t, 0) for t in self.parameters], **fixed)
+
+    def pooling_normalizer(self, members: Members, weights: Sequence[Tensor], simplex: bool = True) -> Tensor:
+        xi = super().pooling_normalizer(members, weights, simplex)
+        if simplex:
+            return xi
+        like, scale = self.parameters[0], self.affine.scale
+        log_scale = (scale.to(like) if isinstance(scale, Tensor) else like.new_full((), scale)).log()
+        return xi + (reduce(torch.add, weights) - 1) * log_scale

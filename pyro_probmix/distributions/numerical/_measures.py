@@ -13,7 +13,6 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from pyro_probmix._checks import at_index
-from pyro_probmix.distributions.exponential_family import differentiated
 from pyro_probmix.distributions.numerical._quadrature import (
     FIXED_POINTS,
     NODES,
@@ -27,6 +26,7 @@ from pyro_probmix.distributions.numerical._quadrature import (
     positions,
 )
 from pyro_probmix.ops.blocks import has_memory
+from pyro_probmix.ops.values import differentiated
 
 __all__ = ["Counting", "Lebesgue", "Measure", "Rule"]
 

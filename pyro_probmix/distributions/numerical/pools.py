@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from pyro_probmix.distributions.components import Components, Weights, tuple_of_distributions, unmask
-from pyro_probmix.distributions.exponential_family import unsqueeze_right
 from pyro_probmix.distributions.numerical.distribution import NumericalDistribution
+from pyro_probmix.ops.sums import unsqueeze_right
 
 __all__ = ["HolderPool", "NumericalPool", "numerical_pool"]
 
