@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from pyro_probmix._checks import at_index
-from pyro_probmix.distributions.exponential_family import plain
+from pyro_probmix.distributions.exponential_family import resolved
 from pyro_probmix.distributions.supports import same_constraint
 
 __all__ = [
@@ -60,12 +60,12 @@ def tuple_of_distributions(components: Any) -> tuple[Distribution, ...]:
 
 def unmask(members: Sequence[Any]) -> tuple[list[Any], Any]:
     """Plain components without their masks, and the conjunction of these: where every component counts."""
-    bases, mask = [plain(m) for m in members], True
+    bases, mask = [resolved(m) for m in members], True
     while any(isinstance(b, MaskedDistribution) for b in bases):
         for b in bases:
             if isinstance(b, MaskedDistribution):
                 mask = b._mask & mask
-        bases = [plain(b.base_dist) if isinstance(b, MaskedDistribution) else b for b in bases]
+        bases = [resolved(b.base_dist) if isinstance(b, MaskedDistribution) else b for b in bases]
     return bases, mask
 
 

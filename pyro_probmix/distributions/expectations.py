@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent
 from torch.special import polygamma
 
-from pyro_probmix.distributions.exponential_family import exponential_family, is_exponential_family, plain
+from pyro_probmix.distributions.exponential_family import exponential_family, is_exponential_family, resolved
 from pyro_probmix.distributions.families.circular import VonMisesFamily
 from pyro_probmix.distributions.families.counts import GeometricFamily
 from pyro_probmix.distributions.families.gamma import (
@@ -62,7 +62,7 @@ def expected_log_prob(law: Any, q: Any) -> Tensor:
         ValueError: if event shapes differ, or fixed parameters of one family.
         NotImplementedError: if both are bijections of one family whose expected log-Jacobian is not known.
     """
-    law, q = plain(law), plain(q)
+    law, q = resolved(law), resolved(q)
     where = point(law)
     if where is not None:
         return q.log_prob(where)
@@ -100,7 +100,7 @@ def point(law: Any) -> Tensor | None:
 def _entry(p: Any) -> Any:
     """The distribution of one entry, where entries are independent."""
     while isinstance(p, Independent):
-        p = plain(p.base_dist)
+        p = resolved(p.base_dist)
     return p
 
 
@@ -136,7 +136,7 @@ def _over_values(law: Any, q: Any) -> Tensor:
 def _by_moments(law: Any, q: Any) -> Tensor:
     ndims = 0
     while isinstance(q, Independent):  # a law of a vector, whose entries are asked one by one
-        ndims, q = ndims + q.reinterpreted_batch_ndims, plain(q.base_dist)
+        ndims, q = ndims + q.reinterpreted_batch_ndims, resolved(q.base_dist)
     form = exponential_family(q)
     kind = type(form)
     if kind is NormalFamily:

@@ -36,8 +36,8 @@ __all__ = [
     "exponential_family",
     "family_of",
     "is_exponential_family",
-    "plain",
     "register_family",
+    "resolved",
     "set_validation",
     "validates",
 ]
@@ -399,7 +399,7 @@ def exponential_family(p: Distribution) -> ExponentialFamily:
         return family(p)
     if not isinstance(p, Distribution):
         raise TypeError(f"expected a torch or Pyro distribution, got {type(p).__name__}")
-    p = plain(p)
+    p = resolved(p)
     family = family_of(type(p))
     if family is None:
         known = sorted({f.constructor.__name__ for f, _ in FAMILIES.values() if hasattr(f, "constructor")})
@@ -427,7 +427,7 @@ def is_exponential_family(p: Distribution) -> bool:
     return True
 
 
-def plain(p: Any) -> Any:
+def resolved(p: Any) -> Any:
     """``p`` without what only stands for another distribution: a pool for its fused member, an expansion."""
     while isinstance(p, Distribution) and family_of(type(p)) is None:
         if hasattr(p, "fused"):

@@ -12,7 +12,7 @@ from torch.distributions import Distribution, Transform
 from torch.distributions.constraints import Constraint
 from torch.distributions.transforms import _InverseTransform
 
-from pyro_probmix.distributions.exponential_family import exponential_family, is_exponential_family, plain
+from pyro_probmix.distributions.exponential_family import exponential_family, is_exponential_family, resolved
 
 __all__ = [
     "Path",
@@ -71,7 +71,7 @@ def _parameters(p: Any) -> Iterable[Tensor]:
 
 
 def _innermost(p: Any) -> Any:
-    p = plain(p)
+    p = resolved(p)
     return _innermost(p.base_dist) if hasattr(p, "base_dist") else p
 
 

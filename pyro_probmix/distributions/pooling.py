@@ -29,7 +29,7 @@ from pyro_probmix.distributions.exponential_family import (
     Tensors,
     exponential_family,
     is_exponential_family,
-    plain,
+    resolved,
     set_validation,
     validates,
 )
@@ -220,7 +220,7 @@ def _fuse(
         check_present(bases, split)
     members, _ = _usual_parameters(forms)
     with without_autocast(reference):
-        parameters = first.pool(members, split) if simplex else _product(first, members, split, validate)
+        parameters = first.pool(members, split) if simplex else _pool_off_simplex(first, members, split, validate)
     reason = first.domain_error(parameters) if validate and simplex else None
     if reason:
         raise ValueError(f"components: expected a common support, got a pool with {reason}")
@@ -259,7 +259,7 @@ def _usual_parameters(forms: Sequence[ExponentialFamily]) -> tuple[Members, Tens
     return [tuple(t.to(reference.dtype) if t.is_floating_point() else t for t in own) for own in each], reference
 
 
-def _product(first: ExponentialFamily, members: Members, weights: Sequence[Tensor], validate: bool) -> Tensors:
+def _pool_off_simplex(first: ExponentialFamily, members: Members, weights: Sequence[Tensor], validate: bool) -> Tensors:
     """Usual parameters of the pool for weights off the simplex, where it is a member of the family."""
     name = _name(first.p)
     if validate and not first.constant_base:
@@ -304,7 +304,7 @@ def _name(p: Any) -> str:
 @register_kl(Distribution, LogLinearPool)
 def _kl(p: Any, q: Any) -> Tensor:
     """KL(p‖q) in closed form within a family, else PyTorch's; what a mask means is Pyro's to say."""
-    p, q = plain(p), plain(q)
+    p, q = resolved(p), resolved(q)
     if all(is_exponential_family(d) and not isinstance(d, MaskedDistribution) for d in (p, q)):
         ours, theirs = exponential_family(p), exponential_family(q)
         if type(ours) is type(theirs) and p.event_shape == q.event_shape and not ours.mismatch(theirs):
@@ -318,4 +318,4 @@ def _kl(p: Any, q: Any) -> Tensor:
 @register_kl(Independent, MultivariateNormal)
 def _kl_of_independent(p: Any, q: Any) -> Tensor:
     """Pyro's, which asks for the type of what ``p`` makes independent: that of a pool is its fused member's."""
-    return _kl_independent_mvn(torch.distributions.Independent(plain(p.base_dist), p.reinterpreted_batch_ndims), q)
+    return _kl_independent_mvn(torch.distributions.Independent(resolved(p.base_dist), p.reinterpreted_batch_ndims), q)

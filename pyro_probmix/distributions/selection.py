@@ -16,7 +16,7 @@ from torch.distributions import Distribution, MixtureSameFamily
 from pyro_probmix.distributions.exponential_family import (
     exponential_family,
     is_exponential_family,
-    plain,
+    resolved,
     set_validation,
     validates,
 )
@@ -68,7 +68,7 @@ def _select(p: Any, dim: int, index: Tensor) -> Any:
     def change(tensor: Tensor, event_dim: int) -> Tensor:
         return take(tensor, dim - event_dim, index)
 
-    p = plain(p)
+    p = resolved(p)
     if is_exponential_family(p):
         return exponential_family(p).map_batch(change)
     if isinstance(p, torch.distributions.Independent):

@@ -16,7 +16,7 @@ from torch.nn.functional import one_hot, softplus
 from pyro_probmix._checks import check_integer
 from pyro_probmix.distributions import NumericalPool, linear_pool, log_linear_pool, supports
 from pyro_probmix.distributions.expectations import expected_log_prob, point
-from pyro_probmix.distributions.exponential_family import exponential_family, is_exponential_family, plain
+from pyro_probmix.distributions.exponential_family import exponential_family, is_exponential_family, resolved
 from pyro_probmix.distributions.families.normal import NormalFamily
 from pyro_probmix.distributions.supports import is_circular, is_convex, num_classes
 from pyro_probmix.ops.special import LOG_2PI
@@ -228,9 +228,9 @@ class NormalVicinity(DiracVicinity):
         return dist.Normal(y, scale, validate_args=False).to_event(support.event_dim)
 
     def expected_log_prob(self, p: Any, y: Tensor, partner_y: Tensor, coefficient: Tensor) -> Tensor:
-        base, ndims = plain(p), 0
+        base, ndims = resolved(p), 0
         while isinstance(base, torch.distributions.Independent):
-            base, ndims = plain(base.base_dist), ndims + base.reinterpreted_batch_ndims
+            base, ndims = resolved(base.base_dist), ndims + base.reinterpreted_batch_ndims
         is_normal = is_exponential_family(base) and type(exponential_family(base)) is NormalFamily
         if self.beta == 0 or self.fusion == "linear" or not is_normal:
             return super().expected_log_prob(p, y, partner_y, coefficient)
@@ -336,7 +336,7 @@ class LabelVicinity(Vicinity):
 
     def expected_log_prob(self, p: Any, y: Tensor, partner_y: Tensor, coefficient: Tensor) -> Tensor:
         r"""The soft-label cross-entropy :math:`\sum_k P(\tilde y = k) \log p(k)`, exact for any p with these labels."""
-        p = plain(p)
+        p = resolved(p)
         if isinstance(p, torch.distributions.Independent):
             ndims = p.reinterpreted_batch_ndims
             inner = self.expected_log_prob(p.base_dist, y, partner_y, _unsqueeze(coefficient, ndims))

@@ -22,7 +22,7 @@ from pyro_probmix.distributions import (
     numerical_pool,
 )
 from pyro_probmix.distributions.components import broadcast_shapes
-from pyro_probmix.distributions.exponential_family import plain, validates
+from pyro_probmix.distributions.exponential_family import resolved, validates
 from pyro_probmix.distributions.not_closed import why_not_closed
 from pyro_probmix.distributions.numerical import NUM_NODES
 from pyro_probmix.distributions.pooling import pool_alike
@@ -411,10 +411,10 @@ def check_poolable(name: str, p: Any, partners: Any, dim: int = -1) -> None:
         TypeError: if the family is not closed under pooling.
         ValueError: if what it holds fixed differs, or varies over the nodes where values cannot be compared.
     """
-    base, base_dim = plain(p), dim
+    base, base_dim = resolved(p), dim
     while isinstance(base, (torch.distributions.Independent, ExpandedDistribution, MaskedDistribution)):
         base_dim -= getattr(base, "reinterpreted_batch_ndims", 0)
-        base = plain(base.base_dist)
+        base = resolved(base.base_dist)
     kind, remedies = type(base).__name__, 'fuse an embedding (ManifoldProbMix), or use fusion="linear" or "numerical"'
     if not is_exponential_family(p):
         why = why_not_closed(type(base)) or "it has no natural form here"

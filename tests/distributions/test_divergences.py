@@ -25,7 +25,7 @@ from pyro_probmix.distributions import (
     renyi_divergence,
 )
 from pyro_probmix.distributions import kl_divergence as pm_kl
-from pyro_probmix.distributions.exponential_family import plain, set_validation
+from pyro_probmix.distributions.exponential_family import resolved, set_validation
 from tests.cases import CASES, NAMES, unmasked
 
 
@@ -90,7 +90,7 @@ def test_cross_entropy_broadcasts(name: str) -> None:
 
 @pytest.mark.parametrize("name", [n for n in CLOSED if "masked" not in n])
 def test_kl_is_cross_entropy_less_entropy(name: str) -> None:
-    p, q = map(plain, pair(name))
+    p, q = map(resolved, pair(name))
     entropy, kl = cross_entropy(p, p), kl_divergence(LogLinearPool([p], [1]), q)
     torch.testing.assert_close(cross_entropy(p, q) - entropy, kl, atol=1e-9, rtol=1e-9)
     torch.testing.assert_close(renyi_divergence(p, q, 1 - 1e-6), kl, atol=1e-4, rtol=1e-4)
@@ -108,7 +108,7 @@ def test_derivatives(name: str) -> None:
     count = len(drawn[0])
 
     def both(*parameters: Tensor) -> tuple[Tensor, Tensor]:
-        p, q = plain(case.make(*parameters[:count])), plain(case.make(*parameters[count:]))
+        p, q = resolved(case.make(*parameters[:count])), resolved(case.make(*parameters[count:]))
         for member in (p, q):
             set_validation(member, False)
         return cross_entropy(p, q), renyi_divergence(p, q, 0.3)

@@ -17,7 +17,7 @@ from pyro_probmix.distributions import (
     sufficient_statistics,
 )
 from pyro_probmix.distributions.corrected import corrected
-from pyro_probmix.distributions.exponential_family import FAMILIES, plain
+from pyro_probmix.distributions.exponential_family import FAMILIES, resolved
 from tests.cases import CASES, NAMES, unmasked
 
 BATCH = (3, 2)
@@ -183,7 +183,7 @@ def test_index_select_is_differentiable(name: str) -> None:
 def test_validation_is_kept(name: str, validate: bool) -> None:
     from pyro_probmix.distributions.exponential_family import set_validation, validates
 
-    p = plain(CASES[name].draw((3,)))
+    p = resolved(CASES[name].draw((3,)))
     set_validation(p, validate)
     assert validates(index_select(p, -1, torch.tensor([1]))) is validate
     assert validates(from_natural_parameters(p, natural_parameters(p))) is validate

@@ -17,7 +17,7 @@ from pyro_probmix.distributions import (
     mean_parameters,
     sufficient_statistics,
 )
-from pyro_probmix.distributions.exponential_family import FAMILIES, plain
+from pyro_probmix.distributions.exponential_family import FAMILIES, resolved
 from tests.cases import CASES, NAMES, unmasked
 
 BATCH = (2,)
@@ -50,7 +50,7 @@ def rows(*faulty: str) -> list[Any]:
 
 
 def draws(p: Any, size: int = SIZE, method: str = "sample") -> Tensor:
-    if isinstance(plain(p), dist.SpanningTree):  # which draws one at a time, and slowly
+    if isinstance(resolved(p), dist.SpanningTree):  # which draws one at a time, and slowly
         return torch.stack([p.sample() for _ in range(size // 10)])
     return getattr(p, method)((size,)).detach()
 

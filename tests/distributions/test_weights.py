@@ -14,7 +14,7 @@ from torch.distributions.transforms import PowerTransform
 
 from pyro_probmix.distributions import LogLinearPool, exponential_family, log_linear_pool
 from pyro_probmix.distributions.corrected import corrected
-from pyro_probmix.distributions.exponential_family import plain, set_validation, validates
+from pyro_probmix.distributions.exponential_family import resolved, set_validation, validates
 from tests.cases import CASES, NAMES, Case, simplex_weights, unmasked
 
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
@@ -22,7 +22,7 @@ EDGES = [(name, i) for name in NAMES for i in range(len(CASES[name].awkward))]
 
 
 def usual(p: Any) -> tuple[Tensor, ...]:
-    p = unmasked(plain(p))
+    p = unmasked(resolved(p))
     if isinstance(p, torch.distributions.LowRankMultivariateNormal):
         return p.loc, p.covariance_matrix  # of any rank
     return exponential_family(p).parameters
@@ -201,7 +201,7 @@ def test_weights_of_numbers_keep_the_precision_of_nested_components() -> None:
 @pytest.mark.parametrize("validate", [True, False])
 @pytest.mark.parametrize("name", NAMES)
 def test_validation_is_kept_by_pool_expand_event_and_mask(name: str, validate: bool) -> None:
-    members = [plain(CASES[name].draw((3,), seed)) for seed in range(2)]
+    members = [resolved(CASES[name].draw((3,), seed)) for seed in range(2)]
     for p in members:
         set_validation(p, validate)
     pool = LogLinearPool(members, [0.5, 0.5])

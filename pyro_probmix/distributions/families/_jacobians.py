@@ -12,7 +12,7 @@ from pyro.distributions.transforms import LowerCholeskyAffine, Permute
 from torch import Tensor
 from torch.distributions import Transform, transforms
 
-from pyro_probmix.distributions.exponential_family import exponential_family, plain
+from pyro_probmix.distributions.exponential_family import exponential_family, resolved
 from pyro_probmix.distributions.supports import CIRCULAR
 from pyro_probmix.ops.sums import sum_right
 
@@ -57,7 +57,7 @@ def _known_points(base: Any) -> dict[str, Tensor]:
     """The mean and the geometric mean of a law, as far as they are known, or else some point of its support."""
     law = base
     while isinstance(law, (torch.distributions.Independent, dist.MaskedDistribution)):
-        law = plain(law.base_dist)
+        law = resolved(law.base_dist)
     points: dict[str, Tensor] = {}
     with suppress(NotImplementedError):
         points["any" if isinstance(law, _DIRECTIONS) else "mean"] = base.mean

@@ -21,7 +21,7 @@ from torch.distributions import (
 
 from pyro_probmix.distributions import supports
 from pyro_probmix.distributions.corrected import AffineBeta, corrected
-from pyro_probmix.distributions.exponential_family import plain
+from pyro_probmix.distributions.exponential_family import resolved
 from pyro_probmix.distributions.held_tensors import reference_tensor
 from pyro_probmix.distributions.linear_pooling import LinearPool
 
@@ -90,7 +90,7 @@ def _mixed(p: Any) -> tuple[list[Any], bool]:
 
 def bounds(p: Any) -> tuple[Tensor, Tensor]:
     """The ends of the support, infinite where there is none; both of ``p``'s batch shape, in float64."""
-    p = plain(p)
+    p = resolved(p)
     members, batched = _mixed(p)
     if members:
         each = [bounds(member) for member in members]
@@ -124,7 +124,7 @@ def bounds(p: Any) -> tuple[Tensor, Tensor]:
 
 def has_own_support(p: Any) -> bool:
     """Whether the support of ``p`` is what it says, and not what it is made of."""
-    p = plain(p)
+    p = resolved(p)
     of_its_parts = isinstance(p, VonMises) or type(p) in GENERAL or hasattr(p, "numerical_bounds")
     return not of_its_parts and all(map(has_own_support, _mixed(p)[0]))
 
@@ -132,7 +132,7 @@ def has_own_support(p: Any) -> bool:
 @torch.no_grad()
 def landmarks(p: Any) -> Tensor:
     """Points about the mass and at the kinks of the density: batch shape + (number of points,), in float64."""
-    p = plain(p)
+    p = resolved(p)
     if hasattr(p, "numerical_landmarks"):
         points: Tensor = p.numerical_landmarks
     elif isinstance(p, LinearPool):

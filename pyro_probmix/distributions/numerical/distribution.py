@@ -16,7 +16,7 @@ from torch.distributions import constraints
 from pyro_probmix._checks import check_integer, check_number
 from pyro_probmix.distributions.components import Components, Weights, expanded
 from pyro_probmix.distributions.corrected import corrected
-from pyro_probmix.distributions.exponential_family import plain
+from pyro_probmix.distributions.exponential_family import resolved
 from pyro_probmix.distributions.numerical._landmarks import at_rows, bounds, has_own_support, in_double, landmarks
 from pyro_probmix.distributions.numerical._measures import Counting, Lebesgue, Rule
 from pyro_probmix.distributions.numerical._quadrature import NODES
@@ -185,7 +185,7 @@ class NumericalDistribution(WeightedPool):
             return at_rows(tensor.expand(batch + rest), batch, rows)
 
         rest = size if self._batched else torch.Size()
-        new._precise = [at_rows(plain(expanded(member, batch + rest)), batch, rows) for member in self._precise]
+        new._precise = [at_rows(resolved(expanded(member, batch + rest)), batch, rows) for member in self._precise]
         new._ends = [(taken(low, rest), taken(high, rest)) for low, high in self._ends]
         new._landmarks = [taken(points[..., :1], rest + (1,)) for points in self._landmarks]
         new._weights = taken(self._weights, size)
