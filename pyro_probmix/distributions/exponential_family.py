@@ -72,30 +72,6 @@ class ExponentialFamily:
         fixed: parameters that the family holds fixed; components of a pool must agree on them.
         linear: whether the natural parameters are the usual ones, or where each is linear in one of them,
             η = factor · parameter + shift, these pairs.
-
-    Example:
-        >>> class Rayleigh(dist.Weibull):
-        ...     arg_constraints = {"sigma": dist.constraints.positive}
-        ...     def __init__(self, sigma, validate_args=None):
-        ...         self.sigma = torch.as_tensor(sigma)
-        ...         super().__init__(2**0.5 * self.sigma, 2.0, validate_args=validate_args)
-        >>> @register_family(Rayleigh)
-        ... class RayleighFamily(ExponentialFamily):
-        ...     constructor = Rayleigh
-        ...     def to_natural(self, sigma):
-        ...         return (-0.5 / sigma.square(),)
-        ...     def from_natural(self, eta):
-        ...         return ((-0.5 / eta).sqrt(),)
-        ...     def log_normalizer(self, sigma):
-        ...         return 2 * sigma.log()
-        ...     def sufficient_statistics(self, y):
-        ...         return (y.square(),)
-        ...     def expected_sufficient_statistics(self, sigma):
-        ...         return (2 * sigma.square(),)
-        ...     def log_base_measure(self, y):
-        ...         return y.log()
-        >>> pm.log_linear_pool([Rayleigh(1.0), Rayleigh(2.0)], [0.5, 0.5]).sigma
-        tensor(1.2649)
     """
 
     constructor: ClassVar[Any]
@@ -129,7 +105,7 @@ class ExponentialFamily:
     def __init__(self, p: Any) -> None:
         self.p = p
 
-    # Hooks: what a family is.
+    # Hooks: what a family is. Its own have the names of its parameters; tests/extending/rayleigh.py is one to copy.
 
     def to_natural(self, *parameters: Any, **by_name: Any) -> Tensors:
         """η from the usual parameters: these themselves unless ``linear``, or the family, says otherwise."""
@@ -170,6 +146,11 @@ class ExponentialFamily:
         """The usual parameters."""
         return tuple([getattr(self.p, name) for name in self.names])
 
+    @property
+    def fixed_parameters(self) -> dict[str, Any]:
+        """What ``fixed`` names."""
+        return {name: getattr(self.p, name) for name in self.fixed}
+
     def canonical(self, *parameters: Tensor) -> Tensors:
         """The usual parameters as members carry them, where several describe one member."""
         return parameters
@@ -179,8 +160,7 @@ class ExponentialFamily:
 
         The parameters are canonical and not validated again: they come from members that were.
         """
-        arguments = {name: getattr(self.p, name) for name in self.fixed} | fixed
-        arguments |= dict(zip(self.names, parameters, strict=True))
+        arguments = self.fixed_parameters | fixed | dict(zip(self.names, parameters, strict=True))
         with filled_numbers(parameters[0]):
             member = self.constructor(**arguments, validate_args=False)
         member._validate_args = self.p._validate_args
@@ -188,7 +168,7 @@ class ExponentialFamily:
 
     def map_batch(self, function: Callable[[Tensor, int], Tensor]) -> Any:
         """``p`` with its batch changed by ``function(t, d)``, t having d dimensions after the batch's."""
-        fixed = {name: getattr(self.p, name) for name in self.fixed}
+        fixed = self.fixed_parameters
         for name, value in fixed.items():
             if isinstance(value, Tensor) and value.dim():
                 fixed[name] = function(value.expand(self.p.batch_shape), 0)
@@ -199,7 +179,7 @@ class ExponentialFamily:
         parameters = self.parameters
         if parameters[0].dtype == torch.float64:
             return self
-        fixed = {name: double(getattr(self.p, name)) for name in self.fixed}
+        fixed = {name: double(value) for name, value in self.fixed_parameters.items()}
         return type(self)(self.build([double(t) for t in parameters], **fixed))
 
     def mismatch(self, other: Any) -> str | None:
@@ -214,18 +194,16 @@ class ExponentialFamily:
                 return f"equal {name}, got {_short(first)} and {_short(second)}"
         return None
 
-    def domain_error(self, parameters: Sequence[Tensor]) -> str | None:
-        """Which of these usual parameters leaves the family's domain and where, or None if none does."""
+    def domain_error(self, parameters: Sequence[Tensor], inside: bool = False) -> str | None:
+        """Which of these usual parameters leaves the family's domain and where, or None if none does.
+
+        With ``inside`` none may be at the end of its domain either, where there is no density.
+        """
         for name, value in zip(self.names, parameters, strict=True):
             constraint = self.constructor.arg_constraints[name]
             if value.numel() and (bad := ~constraint.check(value)).any():
                 return f"{name} outside {constraint}{at_index(bad)}"
-        return None
-
-    def boundary_error(self, parameters: Sequence[Tensor]) -> str | None:
-        """Which of these usual parameters is at the end of its domain, where there is no density, or None."""
-        for name, value in zip(self.names, parameters, strict=True):
-            if (bad := self.at_boundary(name, value)).any():
+            if inside and (bad := self.at_boundary(name, value)).any():
                 return f"{name} infinite{at_index(bad)}"
         return None
 

@@ -62,7 +62,7 @@ def from_natural_parameters(p: Distribution, eta: Sequence[Tensor]) -> Any:
         raise ValueError(f"eta: expected {expected} natural parameters of {name}, got {len(eta)}")
     try:
         parameters = form.from_natural(*eta)
-        reason = form.domain_error(parameters) or form.boundary_error(parameters) if validates(form.p) else None
+        reason = form.domain_error(parameters, inside=True) if validates(form.p) else None
     except RuntimeError as error:
         reason = str(error)
     if reason:

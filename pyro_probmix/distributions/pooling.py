@@ -274,7 +274,7 @@ def _pool_off_simplex(first: ExponentialFamily, members: Members, weights: Seque
             )
     try:
         pooled = first.canonical(*first.pool(members, weights, simplex=False))
-        reason = first.domain_error(pooled) or first.boundary_error(pooled) if validate else None
+        reason = first.domain_error(pooled, inside=True) if validate else None
     except RuntimeError as error:
         reason = str(error)
     if reason:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.distributions import constraints
 
 from pyro_probmix._checks import as_size, check_integer, check_number
-from pyro_probmix.distributions.families import corrected_class
+from pyro_probmix.distributions.corrected import corrected_class
 from pyro_probmix.distributions.held_tensors import map_tensors
 from pyro_probmix.distributions.supports import elementwise
 from pyro_probmix.nn._constrained import ConstrainedParameter, Layout, accepts, parameter_names, pyro_class

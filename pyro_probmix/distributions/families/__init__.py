@@ -1,6 +1,5 @@
 """One row a family: its natural form, registered by importing this package."""
 
-from pyro_probmix.distributions.corrected import corrected_class
 from pyro_probmix.distributions.families import (
     circular,
     counts,
@@ -19,7 +18,6 @@ from pyro_probmix.distributions.families import (
 
 __all__ = [
     "circular",
-    "corrected_class",
     "counts",
     "discrete",
     "gamma",

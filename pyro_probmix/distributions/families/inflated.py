@@ -68,13 +68,10 @@ class ZeroInflatedFamily(WrapperFamily):
         base._validate_args = self.p._validate_args or other.p._validate_args  # Pyro's bases do not say
         return type(self.base)(base).mismatch(other.base)
 
-    def boundary_error(self, parameters: Sequence[Tensor]) -> str | None:
-        return self.base.boundary_error(parameters[:-1])
-
-    def domain_error(self, parameters: Sequence[Tensor]) -> str | None:
+    def domain_error(self, parameters: Sequence[Tensor], inside: bool = False) -> str | None:
         bad = parameters[-1].isnan()
         reason = f"gate_logits of NaN{at_index(bad)}" if bad.any() else None
-        return self.base.domain_error(parameters[:-1]) or reason
+        return self.base.domain_error(parameters[:-1], inside) or reason
 
     def log_zero(self, *usual: Tensor) -> Tensor:
         """The base's log-mass at zero."""

@@ -47,9 +47,9 @@ class WishartFamily(ExponentialFamily):
         log_det = _multivariate_digamma(0.5 * df, size) + math.log(2) * size + 2 * log_determinant(scale_tril)
         return log_det, df[..., None, None] * (scale_tril @ scale_tril.mT)
 
-    def domain_error(self, parameters: Sequence[Tensor]) -> str | None:
+    def domain_error(self, parameters: Sequence[Tensor], inside: bool = False) -> str | None:
         df, scale_tril = parameters
-        bad = ~((df > scale_tril.shape[-1] - 1) & scale_tril.isfinite().all(-1).all(-1))
+        bad = ~((df > scale_tril.shape[-1] - 1) & df.isfinite() & scale_tril.isfinite().all(-1).all(-1))
         return f"df or scale_tril outside their domain{at_index(bad)}" if bad.any() else None
 
     def diverges(self, members: Members, weights: Sequence[Tensor]) -> Tensor:

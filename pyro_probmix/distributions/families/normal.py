@@ -99,10 +99,10 @@ class LogNormalFamily(NormalFamily):
 class NormalVectorFamily(ExponentialFamily):
     r""":math:`\eta = (\Sigma^{-1}\mu, -\Sigma^{-1}/2)`, T(y) = (y, yyᵀ), h = 1; a factor of Σ comes second."""
 
-    def domain_error(self, parameters: Sequence[Tensor]) -> str | None:
+    def domain_error(self, parameters: Sequence[Tensor], inside: bool = False) -> str | None:
         bad = parameters[1].isnan().any(-1).any(-1)  # as `cholesky` has it
         wrong = f"a precision that is not positive-definite{at_index(bad)}" if bad.any() else None
-        return wrong or super().domain_error(parameters)
+        return wrong or super().domain_error(parameters, inside)
 
     def diverges(self, members: Members, weights: Sequence[Tensor]) -> Tensor:
         return no_precision([self.to_natural(*member)[1] for member in members], weights)

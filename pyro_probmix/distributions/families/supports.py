@@ -67,15 +67,12 @@ class UniformFamily(_FlatFamily):
             low, high = low.masked_fill(missed, -math.inf), high.masked_fill(missed, math.inf)
         return low, high
 
-    def domain_error(self, parameters: Sequence[Tensor]) -> str | None:
+    def domain_error(self, parameters: Sequence[Tensor], inside: bool = False) -> str | None:
         low, high = parameters
-        if not (bad := ~(low < high)).any():
-            return None
-        return f"an empty interval, low {(low - high).max().item():.3g} above high{at_index(bad)}"
-
-    def boundary_error(self, parameters: Sequence[Tensor]) -> str | None:
-        bad = ~(parameters[1] - parameters[0]).isfinite()
-        return f"an interval without end{at_index(bad)}" if bad.any() else None
+        if (bad := ~(low < high)).any():
+            return f"an empty interval, low {(low - high).max().item():.3g} above high{at_index(bad)}"
+        bad = ~(high - low).isfinite()
+        return f"an interval without end{at_index(bad)}" if inside and bad.any() else None
 
     def cross_entropy(self, other: Any) -> Tensor:
         p, q = self.p, other.p
@@ -141,7 +138,6 @@ class DeltaFamily(_FlatFamily):
 
     constructor = dist.Delta
     parameter_dims: tuple[int, ...] = ()
-    may_be_infinite = ("v", "log_density")
     constant_base = True  # at the point
 
     def __init__(self, p: Any) -> None:
@@ -179,7 +175,7 @@ class DeltaFamily(_FlatFamily):
         (log_density,) = restore_members((log_density,), [(t,) for _, t in members], weights, (0,))
         return points, log_density.masked_fill(nowhere, math.inf)  # with that, ξ is infinite
 
-    def domain_error(self, parameters: Sequence[Tensor]) -> str | None:
+    def domain_error(self, parameters: Sequence[Tensor], inside: bool = False) -> str | None:
         bad = self._differ(parameters[0], parameters[0])
         return f"{NO_POINT}{at_index(bad)}" if bad.any() else None
 

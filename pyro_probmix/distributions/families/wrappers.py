@@ -76,7 +76,6 @@ for _name in (
     "parameters",
     "canonical",
     "domain_error",
-    "boundary_error",
     "pool",
     "pooling_normalizer",
     "diverges",
@@ -199,8 +198,10 @@ class _NamedTransformedFamily(TransformedFamily):
 
     constructor: ClassVar[Any]
 
+    map_batch = ExponentialFamily.map_batch
+
     def build(self, parameters: Sequence[Tensor], **fixed: Any) -> Any:
-        member = self.constructor(*parameters, **fixed, validate_args=False)
+        member = self.constructor(*parameters, **(self.fixed_parameters | fixed), validate_args=False)
         member._validate_args = self.p._validate_args
         return member
 
@@ -210,9 +211,6 @@ class LogisticNormalFamily(_NamedTransformedFamily):
     """LogisticNormal: the Normal's η and A in the log-ratios of stick-breaking, h being their Jacobian."""
 
     constructor = dist.LogisticNormal
-
-    def map_batch(self, function: Callable[[Tensor, int], Tensor]) -> Any:
-        return self.build([function(t, 1) for t in self.parameters])
 
 
 @register_family(dist.AffineBeta)
@@ -226,16 +224,9 @@ class AffineBetaFamily(_NamedTransformedFamily):
         (self.affine,) = p.transforms  # as it was given: the attributes of p are tensors of the default dtype
         self.constant_base = True
 
-    def build(self, parameters: Sequence[Tensor], **fixed: Any) -> Any:
-        return super().build(parameters, **({"loc": self.affine.loc, "scale": self.affine.scale} | fixed))
-
-    def map_batch(self, function: Callable[[Tensor, int], Tensor]) -> Any:
-        fixed = {
-            name: function(value.expand(self.p.batch_shape), 0)
-            for name, value in (("loc", self.affine.loc), ("scale", self.affine.scale))
-            if isinstance(value, Tensor) and value.dim()
-        }
-        return self.build([function(t, 0) for t in self.parameters], **fixed)
+    @property
+    def fixed_parameters(self) -> dict[str, Any]:
+        return {"loc": self.affine.loc, "scale": self.affine.scale}
 
     def pooling_normalizer(self, members: Members, weights: Sequence[Tensor], simplex: bool = True) -> Tensor:
         xi = super().pooling_normalizer(members, weights, simplex)
