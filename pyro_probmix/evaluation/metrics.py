@@ -193,7 +193,7 @@ def _score(metric: Metric, p: Any, y: Tensor, seen: Tensor) -> float | None:
         return None
     if found is None:
         return None
-    values = torch.as_tensor(found).cpu().double()
+    values = torch.as_tensor(found, device="cpu").double()
     if values.shape[: seen.dim()] == seen.shape:
         values = values[seen]
     elif not bool(seen.all()):
