@@ -35,6 +35,7 @@ __all__ = [
     "Tensors",
     "exponential_family",
     "family_of",
+    "form_or_none",
     "is_exponential_family",
     "register_family",
     "resolved",
@@ -398,11 +399,15 @@ def is_exponential_family(p: Distribution) -> bool:
         >>> is_exponential_family(dist.Normal(0.0, 1.0)), is_exponential_family(dist.Cauchy(0.0, 1.0))
         (True, False)
     """
+    return form_or_none(p) is not None
+
+
+def form_or_none(p: Distribution) -> ExponentialFamily | None:
+    """:func:`exponential_family`, or None where it raises TypeError."""
     try:
-        exponential_family(p)
+        return exponential_family(p)
     except TypeError:
-        return False
-    return True
+        return None
 
 
 def resolved(p: Any) -> Any:

@@ -12,7 +12,7 @@ from torch.distributions import Distribution, Transform
 from torch.distributions.constraints import Constraint
 from torch.distributions.transforms import _InverseTransform
 
-from pyro_probmix.distributions.exponential_family import exponential_family, is_exponential_family, resolved
+from pyro_probmix.distributions.exponential_family import form_or_none, resolved
 
 __all__ = [
     "Path",
@@ -67,7 +67,8 @@ def common_reference(tensors: Iterable[Any]) -> Tensor:
 
 def _parameters(p: Any) -> Iterable[Tensor]:
     # A distribution may also hold what it keeps in another precision.
-    return exponential_family(p).parameters if is_exponential_family(p) else held_tensors(p)
+    form = form_or_none(p)
+    return held_tensors(p) if form is None else form.parameters
 
 
 def _innermost(p: Any) -> Any:

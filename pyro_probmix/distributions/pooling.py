@@ -28,7 +28,7 @@ from pyro_probmix.distributions.exponential_family import (
     Members,
     Tensors,
     exponential_family,
-    is_exponential_family,
+    form_or_none,
     resolved,
     set_validation,
     validates,
@@ -305,11 +305,16 @@ def _name(p: Any) -> str:
 def _kl(p: Any, q: Any) -> Tensor:
     """KL(p‖q) in closed form within a family, else PyTorch's; what a mask means is Pyro's to say."""
     p, q = resolved(p), resolved(q)
-    if all(is_exponential_family(d) and not isinstance(d, MaskedDistribution) for d in (p, q)):
-        ours, theirs = exponential_family(p), exponential_family(q)
-        if type(ours) is type(theirs) and p.event_shape == q.event_shape and not ours.mismatch(theirs):
-            kl = ours.expected_log_ratio(ours, theirs)
-            return kl.expand(torch.broadcast_shapes(p.batch_shape, q.batch_shape))
+    ours, theirs = form_or_none(p), form_or_none(q)
+    if (
+        ours is not None
+        and type(ours) is type(theirs)
+        and not isinstance(p, MaskedDistribution)
+        and p.event_shape == q.event_shape
+        and not ours.mismatch(theirs)
+    ):
+        kl = ours.expected_log_ratio(ours, theirs)
+        return kl.expand(torch.broadcast_shapes(p.batch_shape, q.batch_shape))
     return kl_divergence(p, q)
 
 

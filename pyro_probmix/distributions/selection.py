@@ -14,8 +14,7 @@ from torch import Tensor
 from torch.distributions import Distribution, MixtureSameFamily
 
 from pyro_probmix.distributions.exponential_family import (
-    exponential_family,
-    is_exponential_family,
+    form_or_none,
     resolved,
     set_validation,
     validates,
@@ -69,8 +68,9 @@ def _select(p: Any, dim: int, index: Tensor) -> Any:
         return take(tensor, dim - event_dim, index)
 
     p = resolved(p)
-    if is_exponential_family(p):
-        return exponential_family(p).map_batch(change)
+    form = form_or_none(p)
+    if form is not None:
+        return form.map_batch(change)
     if isinstance(p, torch.distributions.Independent):
         ndims = p.reinterpreted_batch_ndims
         return type(p)(_select(p.base_dist, dim - ndims, index), ndims)

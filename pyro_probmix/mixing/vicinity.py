@@ -16,7 +16,7 @@ from torch.nn.functional import one_hot, softplus
 from pyro_probmix._checks import check_integer
 from pyro_probmix.distributions import NumericalPool, linear_pool, log_linear_pool, supports
 from pyro_probmix.distributions.expectations import expected_log_prob, point
-from pyro_probmix.distributions.exponential_family import exponential_family, is_exponential_family, resolved
+from pyro_probmix.distributions.exponential_family import form_or_none, is_exponential_family, resolved
 from pyro_probmix.distributions.families.normal import NormalFamily
 from pyro_probmix.distributions.supports import is_circular, is_convex, num_classes
 from pyro_probmix.ops.special import LOG_2PI
@@ -231,7 +231,7 @@ class NormalVicinity(DiracVicinity):
         base, ndims = resolved(p), 0
         while isinstance(base, torch.distributions.Independent):
             base, ndims = resolved(base.base_dist), ndims + base.reinterpreted_batch_ndims
-        is_normal = is_exponential_family(base) and type(exponential_family(base)) is NormalFamily
+        is_normal = type(form_or_none(base)) is NormalFamily
         if self.beta == 0 or self.fusion == "linear" or not is_normal:
             return super().expected_log_prob(p, y, partner_y, coefficient)
         # The same, several times faster than by a kernel: this is in every step of ProbMix.
