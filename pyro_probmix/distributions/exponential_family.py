@@ -427,11 +427,16 @@ def resolved(p: Any) -> Any:
     return p
 
 
-def validates(p: Any) -> bool:
-    """Whether ``p`` checks its arguments and values; some wrappers leave that to what they wrap."""
+def unwrapped(p: Any) -> Any:
+    """The distribution that is made independent, masked or expanded in ``p``."""
     while isinstance(p, (torch.distributions.Independent, MaskedDistribution, ExpandedDistribution)):
         p = p.base_dist
-    return bool(p._validate_args)
+    return p
+
+
+def validates(p: Any) -> bool:
+    """Whether ``p`` checks its arguments and values; some wrappers leave that to what they wrap."""
+    return bool(unwrapped(p)._validate_args)
 
 
 def set_validation(p: Any, validate: bool) -> None:

@@ -10,6 +10,7 @@ from pyro.distributions import is_validation_enabled
 from torch import Tensor
 
 from pyro_probmix._checks import name_rows
+from pyro_probmix.ops.sums import unsqueeze_right
 
 __all__ = ["PairBatch"]
 
@@ -49,28 +50,16 @@ def check_mask(mask: Tensor | None, size: int, y: Tensor | None) -> None:
 
 
 def fill_missing(y: Tensor, mask: Tensor) -> Tensor:
-    """``y`` with the first observed value, which is a legal one, wherever none was observed.
-
-    Args:
-        y: Outputs, shape ``(N, ...)``; anything, NaN included, where they are not observed.
-        mask: Which are observed, boolean, of shape ``(N,)`` or that of ``y``.
-
-    Raises:
-        ValueError: If none is observed.
-    """
+    """``y`` with the first observed value, which is a legal one, wherever none was observed."""
     if not bool(mask.any()):
         raise ValueError("mask: expected at least one observed output, got none")
-    return legal_labels(y, mask.reshape(mask.shape + (1,) * (y.dim() - mask.dim())), -y.dim())
+    return legal_labels(y, mask, -y.dim())
 
 
 def legal_labels(y: Tensor, mask: Tensor, dim: int) -> Tensor:
-    """``y`` with the first observed value wherever none was observed, without a look at the values.
-
-    Args:
-        y: Outputs.
-        mask: Which are observed, of the shape of ``y``, or one a node, broadcasting with ``y``.
-        dim: The nodes' dimension in ``y``, negative.
-    """
+    """``y`` with the first observed value wherever none was observed, without a look at the values."""
+    if mask.dim() == 1:
+        mask = unsqueeze_right(mask, -1 - dim)
     first = mask.flatten().to(torch.uint8).argmax().unsqueeze(0)
     legal = y.flatten().index_select(0, first) if mask.shape == y.shape else y.index_select(dim, first)
     return torch.where(mask, y, legal)

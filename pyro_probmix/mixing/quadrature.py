@@ -11,7 +11,7 @@ from scipy.linalg import eigh_tridiagonal
 from torch import Tensor
 from torch.distributions import constraints
 
-from pyro_probmix._checks import check_integer
+from pyro_probmix._checks import check_integer, check_number
 
 __all__ = ["GaussJacobi"]
 
@@ -52,11 +52,9 @@ class GaussJacobi(TorchDistribution):
 
     def __init__(self, concentration1: float, concentration0: float | None = None, num_nodes: int = 8) -> None:
         num_nodes = check_integer("num_nodes", num_nodes, 2)
-        self.concentration1 = float(concentration1)
-        self.concentration0 = self.concentration1 if concentration0 is None else float(concentration0)
-        for name in ("concentration1", "concentration0"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise ValueError(f"{name}: expected a positive, finite number, got {getattr(self, name)}")
+        self.concentration1 = check_number("concentration1", concentration1)
+        other = concentration1 if concentration0 is None else concentration0
+        self.concentration0 = check_number("concentration0", other)
         self.nodes, self.weights = _nodes_and_weights(self.concentration1, self.concentration0, num_nodes)
         self._dtype = torch.get_default_dtype()
         super().__init__(torch.Size(), validate_args=False)

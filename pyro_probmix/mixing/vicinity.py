@@ -4,33 +4,26 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, NoReturn, get_args
 
 import pyro.distributions as dist
 import torch
-from pyro.distributions.torch_distribution import ExpandedDistribution
 from torch import Tensor
 from torch.distributions import constraints
 from torch.nn.functional import one_hot, softplus
 
-from pyro_probmix._checks import check_integer
+from pyro_probmix._checks import check_choice, check_integer, check_number
 from pyro_probmix.distributions import NumericalPool, linear_pool, log_linear_pool, supports
 from pyro_probmix.distributions.expectations import expected_log_prob, point
-from pyro_probmix.distributions.exponential_family import form_or_none, is_exponential_family, resolved
+from pyro_probmix.distributions.exponential_family import form_or_none, is_exponential_family, resolved, unwrapped
 from pyro_probmix.distributions.families.normal import NormalFamily
 from pyro_probmix.distributions.supports import is_circular, is_convex, num_classes
 from pyro_probmix.ops.special import LOG_2PI
-from pyro_probmix.ops.sums import sum_right
+from pyro_probmix.ops.sums import sum_right, unsqueeze_right
 
 __all__ = ["DiracVicinity", "Fusion", "LabelVicinity", "NormalVicinity", "Vicinity", "default_vicinity"]
 
 Fusion = Literal["linear", "log-linear"]
-
-
-def check_fusion(fusion: Any) -> None:
-    """Refuses what is no fusion function."""
-    if fusion not in ("linear", "log-linear"):
-        raise ValueError(f'fusion: expected "linear" or "log-linear", got {fusion!r}')
 
 
 class Vicinity(ABC):
@@ -58,7 +51,7 @@ class Vicinity(ABC):
     """
 
     def __init__(self, fusion: Fusion) -> None:
-        check_fusion(fusion)
+        check_choice("fusion", fusion, get_args(Fusion))
         self.fusion = fusion
 
     @abstractmethod
@@ -218,7 +211,7 @@ class NormalVicinity(DiracVicinity):
 
     def __init__(self, beta: float, fusion: Fusion = "log-linear") -> None:
         super().__init__(fusion)
-        self.beta = _check_beta(beta)
+        self.beta = check_number("beta", beta, "[0, inf)")
 
     def kernel(self, y: Tensor, support: Any = constraints.real) -> Any:
         if self.beta == 0:
@@ -265,7 +258,7 @@ class LabelVicinity(Vicinity):
 
     def __init__(self, beta: float, num_classes: int, fusion: Fusion = "linear") -> None:
         super().__init__(fusion)
-        self.beta = _check_beta(beta)
+        self.beta = check_number("beta", beta, "[0, inf)")
         self.num_classes = check_integer("num_classes", num_classes, 2)
         if self.beta == 0 and fusion == "log-linear":
             raise ValueError(
@@ -292,8 +285,7 @@ class LabelVicinity(Vicinity):
             >>> LabelVicinity.smoothing(0.3, num_classes=3).probabilities(y, y, torch.ones(1))
             tensor([[0.8000, 0.1000, 0.1000]])
         """
-        if not 0 <= label_smoothing < 1:
-            raise ValueError(f"label_smoothing: expected a number in [0, 1), got {label_smoothing}")
+        label_smoothing = check_number("label_smoothing", label_smoothing, "[0, 1)")
         num_classes = check_integer("num_classes", num_classes, 2)
         return cls(label_smoothing / (num_classes * (1 - label_smoothing)), num_classes)
 
@@ -328,10 +320,10 @@ class LabelVicinity(Vicinity):
 
     def fused(self, y: Tensor, partner_y: Tensor, coefficient: Tensor, support: Any = constraints.real) -> Any:
         if supports.is_one_hot(support):
-            probabilities = self.probabilities(y, partner_y, _unsqueeze(coefficient, support.event_dim - 1), True)
+            probabilities = self.probabilities(y, partner_y, unsqueeze_right(coefficient, support.event_dim - 1), True)
             one = dist.OneHotCategorical(probabilities, validate_args=False)
             return one.to_event(support.event_dim - 1)
-        probabilities = self.probabilities(y, partner_y, _unsqueeze(coefficient, support.event_dim))
+        probabilities = self.probabilities(y, partner_y, unsqueeze_right(coefficient, support.event_dim))
         return dist.Categorical(probabilities, validate_args=False).to_event(support.event_dim)
 
     def expected_log_prob(self, p: Any, y: Tensor, partner_y: Tensor, coefficient: Tensor) -> Tensor:
@@ -339,7 +331,7 @@ class LabelVicinity(Vicinity):
         p = resolved(p)
         if isinstance(p, torch.distributions.Independent):
             ndims = p.reinterpreted_batch_ndims
-            inner = self.expected_log_prob(p.base_dist, y, partner_y, _unsqueeze(coefficient, ndims))
+            inner = self.expected_log_prob(p.base_dist, y, partner_y, unsqueeze_right(coefficient, ndims))
             return inner.flatten(-ndims).sum(-1)
         is_one_hot = supports.is_one_hot(p.support)
         if p.support.event_dim > is_one_hot:
@@ -401,29 +393,16 @@ def default_vicinity(p: Any) -> Vicinity:
 
 
 def _name(p: Any) -> str:
-    while isinstance(p, (torch.distributions.Independent, ExpandedDistribution)):
-        p = p.base_dist
-    return type(p).__name__
+    return type(unwrapped(p)).__name__
 
 
 def _interpolate(y: Tensor, partner_y: Tensor, coefficient: Tensor, coefficient_dims: int) -> Tensor:
     """λ yᵢ + (1 − λ) yⱼ, λ being broadcast over that many dimensions on the right."""
-    weight = _unsqueeze(coefficient, coefficient_dims)
+    weight = unsqueeze_right(coefficient, coefficient_dims)
     return weight * y + (1 - weight) * partner_y
-
-
-def _unsqueeze(coefficient: Tensor, dims: int) -> Tensor:
-    return coefficient.reshape(coefficient.shape + (1,) * dims)
 
 
 def _average(ours: Tensor, theirs: Tensor, coefficient: Tensor) -> Tensor:
     """λ times the one and 1 − λ times the other, −∞ at weight 0 counting for nothing."""
     ours, theirs = torch.where(coefficient == 0, 0, ours), torch.where(coefficient == 1, 0, theirs)
     return coefficient * ours + (1 - coefficient) * theirs
-
-
-def _check_beta(beta: float) -> float:
-    value = float(beta)
-    if not (math.isfinite(value) and value >= 0):
-        raise ValueError(f"beta: expected a finite number of at least 0, got {beta}")
-    return value

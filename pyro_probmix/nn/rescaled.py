@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from pyro_probmix._checks import as_module
+from pyro_probmix._checks import as_module, check_number
 
 __all__ = ["RescaledNetwork"]
 
@@ -42,9 +42,7 @@ class RescaledNetwork(nn.Module):
 
     def __init__(self, network: nn.Module, theta: float, x_mean: Tensor, y_mean: Tensor) -> None:
         super().__init__()
-        if not 0 < theta <= 1:
-            raise ValueError(f"theta: expected a number in (0, 1], got {theta}")
-        self.network, self.theta = as_module("network", network), float(theta)
+        self.network, self.theta = as_module("network", network), check_number("theta", theta, "(0, 1]")
         self.register_buffer("x_mean", x_mean.detach().clone())
         self.register_buffer("y_mean", y_mean.detach().clone())
 

@@ -10,7 +10,8 @@ import torch
 from scipy.spatial import KDTree
 from torch import Tensor
 
-from pyro_probmix.mixing.graphs import NearestNeighborGraph, _search
+from pyro_probmix.mixing.graphs import NearestNeighborGraph
+from pyro_probmix.mixing.graphs.search import tiled_search
 
 
 def assert_exact(points: Tensor, found: Tensor) -> None:
@@ -45,48 +46,50 @@ DATA = {
 @pytest.mark.parametrize("k", [1, 5])
 def test_tiled_search_is_exact(name: str, k: int) -> None:
     points = DATA[name]()
-    assert_exact(points, _search._tiled(points, k))
+    assert_exact(points, tiled_search(points, k))
 
 
 @pytest.mark.faults("a node its own neighbour")
 @pytest.mark.parametrize("points", [torch.full((2500, 3), 0.1), torch.zeros(2500, 3)], ids=["0.1", "0"])
 def test_tiled_search_of_equal_points(points: Tensor) -> None:
-    found = _search._tiled(points.double(), 5)
+    found = tiled_search(points.double(), 5)
     assert not (found == torch.arange(2500).unsqueeze(1)).any()
     assert all(len(set(row)) == 5 for row in found.tolist())
 
 
-def test_single_precision_settles_nearly_all_rows_of_ordinary_data() -> None:
-    exact, centred = _search._scaled(torch.randn(3000, 16, dtype=torch.float64))
-    found = torch.empty(3000, 5, dtype=torch.int64)
-    assert len(_search._tiled_pass(exact, centred, torch.arange(3000), found, torch.float32)) < 30
+def record_products(monkeypatch: pytest.MonkeyPatch, coarse: bool = False) -> dict[torch.dtype, int]:
+    """Count the numbers that matrix products give, by their precision."""
+    product, counted = torch.mm, {torch.float32: 0, torch.float64: 0}
+
+    def mm(a: Tensor, b: Tensor, out: Tensor) -> Tensor:
+        counted[a.dtype] += out.numel()
+        product(a, b, out=out)
+        return out.copy_(out.bfloat16()) if coarse and a.dtype == torch.float32 else out
+
+    monkeypatch.setattr(torch, "mm", mm)
+    return counted
+
+
+def test_a_large_graph_is_searched_by_products_in_single_precision_for_nearly_all_rows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    x = torch.randn(5100, 16, dtype=torch.float64)
+    counted = record_products(monkeypatch)
+    found = NearestNeighborGraph(x, 3).neighbors
+    assert counted[torch.float32] >= 5100**2
+    assert counted[torch.float64] < counted[torch.float32] / 100
+    assert_exact(x, found)
+    assert torch.equal(found, NearestNeighborGraph(x, 3).neighbors)
 
 
 @pytest.mark.faults("distances far from the origin")
 def test_products_of_less_precision_than_their_type_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     # As on a machine that was told to multiply in bfloat16: nothing is settled in single precision.
-    product = torch.mm
-
-    def coarse(a: Tensor, b: Tensor, out: Tensor) -> Tensor:
-        product(a, b, out=out)
-        return out if a.dtype == torch.float64 else out.copy_(out.bfloat16())
-
-    monkeypatch.setattr(torch, "mm", coarse)
+    counted = record_products(monkeypatch, coarse=True)
     points = torch.randn(2500, 16, dtype=torch.float64)
-    exact, centred = _search._scaled(points)
-    found = torch.empty(2500, 5, dtype=torch.int64)
-    assert len(_search._tiled_pass(exact, centred, torch.arange(2500), found, torch.float32)) == 2500
-    assert_exact(points, _search._tiled(points, 5))
-
-
-def test_a_large_graph_takes_the_tiled_search(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_search, "_TREE_POINTS", 2000)
-    monkeypatch.setattr(_search, "_tree", lambda *_: pytest.fail("the tree was asked"))
-    x = torch.randn(2100, 16, dtype=torch.float64)
-    found = NearestNeighborGraph(x, 3).neighbors
-    monkeypatch.undo()
-    assert_exact(x, found)
-    assert torch.equal(found, NearestNeighborGraph(x, 3).neighbors)
+    found = tiled_search(points, 5)
+    assert counted[torch.float64] == counted[torch.float32]
+    assert_exact(points, found)
 
 
 # Approximate

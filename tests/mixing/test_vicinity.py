@@ -709,7 +709,7 @@ def test_soft_binary_labels_are_probabilities() -> None:
 @pytest.mark.parametrize(
     ("build", "error", "message"),
     [
-        (lambda: NormalVicinity(-0.1), ValueError, "beta: expected a finite number of at least 0, got -0.1"),
+        (lambda: NormalVicinity(-0.1), ValueError, r"beta: expected a number in \[0, inf\), got -0.1"),
         (lambda: NormalVicinity(math.nan), ValueError, "beta: .*got nan"),
         (lambda: NormalVicinity(math.inf), ValueError, "beta: .*got inf"),
         (lambda: LabelVicinity(-1e-9, 3), ValueError, "beta: .*got -1e-09"),
@@ -725,7 +725,7 @@ def test_soft_binary_labels_are_probabilities() -> None:
         (
             lambda: NormalVicinity(0.1, fusion="log"),
             ValueError,
-            'fusion: expected "linear" or "log-linear", got \'log\'',
+            'fusion: expected one of "linear", "log-linear", got "log"',
         ),
         (lambda: LabelVicinity(0.1, 3, fusion="loglinear"), ValueError, "fusion: expected"),
         (lambda: DiracVicinity("mean"), ValueError, "fusion: expected"),

@@ -44,8 +44,12 @@ BAD_LABELS = {
     "empty": ((torch.zeros(0),), ValueError, r"y: expected shape .*got \(0,\)"),
     "scalar": ((torch.tensor(1),), ValueError, r"y: expected shape .*got \(\)"),
     "NaN": ((torch.tensor([0.0, NAN]),), ValueError, r"y: expected finite values.*\(row 1\)"),
-    "kind": ((torch.zeros(2), "other"), ValueError, "kind: expected 'same' or 'cross', got 'other'"),
-    "uniform_over": ((torch.zeros(2), "same", "edges"), ValueError, "uniform_over: expected 'pairs' or 'nodes', got"),
+    "kind": ((torch.zeros(2), "other"), ValueError, 'kind: expected one of "same", "cross", got "other"'),
+    "uniform_over": (
+        (torch.zeros(2), "same", "edges"),
+        ValueError,
+        'uniform_over: expected one of "pairs", "nodes", got',
+    ),
     "alone": (
         (torch.tensor([3, 1, 1, 2]),),
         ValueError,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import pickle
 from typing import Any
 
@@ -216,7 +217,7 @@ def test_m_probmix_is_an_m_probmix_star() -> None:
     head = copy.deepcopy(shared.variance_head)
     separate = NormalEmbedding(shared.encoder, DIM, nn.Sequential(shared.encoder, head), initial_scale=0.3)
     with torch.no_grad():
-        head.bias.sub_(separate._raw_offset)
+        head.bias.sub_(math.log(math.expm1(0.3 - separate.min_scale)))  # which makes the initial scale
     x = torch.randn(6, 3, dtype=torch.float64)
     torch.testing.assert_close(scale_of(separate(x)), scale_of(shared(x)), rtol=1e-12, atol=0)
     assert torch.equal(separate(x).mean, shared(x).mean)

@@ -17,7 +17,6 @@ from torch.func import functional_call, stack_module_state, vmap
 
 import pyro_probmix as pm
 from pyro_probmix.nn import LSTMBackbone, TransformerBackbone
-from pyro_probmix.training._stack import configuration
 
 FEATURES, HIDDEN, LENGTH, SIZE = 3, 4, 5, 6
 BACKBONES = {
@@ -162,8 +161,27 @@ def test_replicas_are_those_of_fit(backbone: str) -> None:
 
 
 def test_replicas_of_one_network_are_one_computation() -> None:
-    models = [make_model("ManifoldProbMix", "lstm") for _ in range(3)]
-    assert len({configuration(model) for model in models}) == 1
+    """Each epoch runs the network once, however many replicas there are."""
+    calls = 0
+
+    class Counted(LSTMBackbone):
+        def forward(self, x: Tensor) -> Tensor:
+            nonlocal calls
+            calls += 1
+            return super().forward(x)
+
+    def make(r: int) -> Any:
+        likelihood = pm.nn.NormalLikelihood()
+        network = nn.Sequential(Counted(FEATURES, HIDDEN), nn.Linear(HIDDEN, likelihood.num_outputs))
+        return pm.ProbMix(network, likelihood).double()
+
+    data = inputs(SIZE), torch.randn(SIZE, dtype=torch.float64)
+    counted = []
+    for epochs in (2, 5):
+        calls = 0
+        pm.fit_replicas(make, [data] * 4, epochs=epochs, progress=False)
+        counted.append(calls)
+    assert counted[1] - counted[0] == 3
 
 
 @pytest.mark.parametrize(

@@ -2,44 +2,16 @@
 
 from __future__ import annotations
 
-import weakref
 from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakIdKeyDictionary
 
 from pyro_probmix._checks import check_finite, check_integer
 from pyro_probmix.mixing.batches import PairBatch
 
 __all__ = ["PartnerGraph", "SamplingGraph", "swap_halves", "uniform"]
-
-
-class _FiniteMemory:
-    """``check_finite``, once per tensor and version, so that a training loop pays for it once.
-
-    Replicas that share a graph have tensors of their own: all that are still alive are remembered.
-    """
-
-    def __init__(self) -> None:
-        self._seen: dict[int, tuple[weakref.ref[Tensor], int]] = {}
-
-    def check(self, name: str, tensor: Tensor) -> None:
-        version = None if tensor.is_inference() else tensor._version
-        reference, seen_version = self._seen.get(id(tensor), (None, None))
-        if reference is not None and reference() is tensor and version == seen_version:
-            return
-        check_finite(name, tensor)
-        if version is not None:
-            key, seen = id(tensor), self._seen
-            seen[key] = (weakref.ref(tensor, lambda gone: _forget(seen, key, gone)), version)
-
-    def __reduce__(self) -> tuple[type[_FiniteMemory], tuple[()]]:
-        return _FiniteMemory, ()
-
-
-def _forget(seen: dict[int, tuple[weakref.ref[Tensor], int]], key: int, gone: weakref.ref[Tensor]) -> None:
-    if key in seen and seen[key][0] is gone:  # and not a later tensor of the same address
-        del seen[key]
 
 
 class SamplingGraph(ABC):
@@ -57,7 +29,6 @@ class SamplingGraph(ABC):
 
     def __init__(self, num_nodes: int) -> None:
         self.num_nodes = check_integer("num_nodes", num_nodes)
-        self._finite = _FiniteMemory()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(num_nodes={self.num_nodes})"
@@ -83,7 +54,7 @@ class SamplingGraph(ABC):
                     f"{name}: expected shape ({self.num_nodes}, ...), one row per node of the graph, "
                     f"got {tuple(value.shape)}"
                 )
-            self._finite.check(name, value)
+            _check_finite_once(name, value)
 
     def pair_batch(
         self,
@@ -142,6 +113,18 @@ class SamplingGraph(ABC):
             The nodes, shape ``(M,)``, or None for all N in their order; and, for each of them, the position
             within the batch of its partner, shape ``(M,)``. Both hold 64-bit integers on the CPU.
         """
+
+
+# The version of each tensor that has been found finite, so that a training loop pays for the look once.
+_FINITE: WeakIdKeyDictionary = WeakIdKeyDictionary()
+
+
+def _check_finite_once(name: str, tensor: Tensor) -> None:
+    version = None if tensor.is_inference() else tensor._version
+    if version is None or _FINITE.get(tensor) != version:
+        check_finite(name, tensor)
+        if version is not None:
+            _FINITE[tensor] = version
 
 
 class PartnerGraph(SamplingGraph):

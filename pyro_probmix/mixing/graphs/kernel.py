@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pyro_probmix.mixing.graphs._search import as_points, check_search, nearest_neighbors, squared_distances
+from pyro_probmix._checks import check_number
 from pyro_probmix.mixing.graphs.base import PartnerGraph, uniform
+from pyro_probmix.mixing.graphs.search import as_points, check_search, nearest_neighbors, squared_distances
 
 __all__ = ["KernelGraph"]
 
@@ -96,14 +97,21 @@ class KernelGraph(PartnerGraph):
             return self._candidates[sources, columns]
         size = max(1, _VALUES // self.num_nodes)
         parts = zip(sources.split(size), places.split(size), strict=True)
-        return torch.cat([_search_rows(self._rows(rows), some) for rows, some in parts])
+        return torch.cat([_search_rows(self.kernel(rows).cumsum(dim=1), some) for rows, some in parts])
 
-    def _rows(self, nodes: Tensor) -> Tensor:
-        """Return the cumulative kernel of some nodes with all, shape ``(M, N)``."""
+    def kernel(self, nodes: Tensor) -> Tensor:
+        """Return k_ij of some nodes with all, zero where it is cut off, shape ``(M, N)``.
+
+        Args:
+            nodes: Shape ``(M,)``, 64-bit integers on the CPU.
+        """
+        if self.num_neighbors is not None:
+            kept = self._cumulative_kernel[nodes].diff(dim=1, prepend=self._cumulative_kernel.new_zeros(len(nodes), 1))
+            return kept.new_zeros(len(nodes), self.num_nodes).scatter_(1, self._candidates[nodes], kept)
         # Squares of differences: the expanded square would lose the digits of near points far from the origin.
         mode = "donot_use_mm_for_euclid_dist"
         distances = torch.cdist(self._points[nodes], self._points, compute_mode=mode)
-        return distances.square_().div_(-2).exp_().cumsum(dim=1)
+        return distances.square_().div_(-2).exp_()
 
 
 def _search_rows(cumulative: Tensor, places: Tensor) -> Tensor:
@@ -113,8 +121,8 @@ def _search_rows(cumulative: Tensor, places: Tensor) -> Tensor:
 
 def _in_bandwidths(name: str, data: Tensor | None, bandwidth: float | None) -> tuple[Tensor | None, float | None]:
     """Return the data in units of the bandwidth, and the bandwidth."""
-    if bandwidth is not None and not 0 < bandwidth < float("inf"):
-        raise ValueError(f"bandwidth_{name}: expected a positive number, got {bandwidth}")
+    if bandwidth is not None:
+        check_number(f"bandwidth_{name}", bandwidth)
     if data is None:
         if bandwidth is not None:
             raise ValueError(f"bandwidth_{name}: expected None without {name}, got {bandwidth}")

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from pyro_probmix._checks import check_integer
-from pyro_probmix.mixing.graphs._search import Metric, as_points, check_search, nearest_neighbors
 from pyro_probmix.mixing.graphs.base import PartnerGraph
+from pyro_probmix.mixing.graphs.search import Metric, as_points, check_search, nearest_neighbors
 
 __all__ = ["EmbeddingGraph", "NearestNeighborGraph"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pyro_probmix._checks import check_finite, check_integer, name_rows
+from pyro_probmix._checks import check_choice, check_finite, check_integer, name_rows
 from pyro_probmix.mixing.graphs.base import PartnerGraph, uniform
 
 __all__ = ["LabelGraph", "WeightedGraph"]
@@ -123,12 +123,8 @@ class LabelGraph(PartnerGraph):
             raise TypeError(f"y: expected a tensor, got {type(y).__name__}")
         if y.ndim == 0 or y.numel() == 0:
             raise ValueError(f"y: expected shape (N, ...) with at least one value, got {tuple(y.shape)}")
-        for name, value, values in (
-            ("kind", kind, ("same", "cross")),
-            ("uniform_over", uniform_over, ("pairs", "nodes")),
-        ):
-            if value not in values:
-                raise ValueError(f"{name}: expected {values[0]!r} or {values[1]!r}, got {value!r}")
+        check_choice("kind", kind, ("same", "cross"))
+        check_choice("uniform_over", uniform_over, ("pairs", "nodes"))
         check_finite("y", y)
         rows = y.detach().to("cpu").reshape(len(y), -1)
         _, labels, sizes = torch.unique(rows, dim=0, return_inverse=True, return_counts=True)

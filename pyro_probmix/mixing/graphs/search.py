@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pyro_probmix._checks import check_finite, check_integer
 
-__all__ = ["Metric", "as_points", "check_search", "nearest_neighbors", "squared_distances"]
+__all__ = ["Metric", "as_points", "check_search", "nearest_neighbors", "squared_distances", "tiled_search"]
 
 Metric: TypeAlias = str | Callable[[Any, Any], float]
 
@@ -31,16 +31,7 @@ _LISTS_SEARCHED = 64
 
 
 def as_points(name: str, x: Tensor) -> Tensor:
-    """Return data as N points of double precision on the CPU, or refuse them.
-
-    Args:
-        name: The argument's name, as the caller's user typed it.
-        x: Data of shape ``(N, ...)``; dimensions after the first are flattened.
-
-    Raises:
-        TypeError: If ``x`` is not a real tensor.
-        ValueError: If ``x`` is empty or not finite, or distances overflow.
-    """
+    """Return data as N points of double precision on the CPU, or refuse them."""
     if not isinstance(x, Tensor) or x.is_complex():
         raise TypeError(f"{name}: expected a real tensor, got {x.dtype if isinstance(x, Tensor) else type(x).__name__}")
     if x.ndim == 0 or x.numel() == 0:
@@ -57,12 +48,7 @@ def as_points(name: str, x: Tensor) -> Tensor:
 
 
 def check_search(num_nodes: int, num_neighbors: int, metric: Metric = "euclidean", approximate: bool = False) -> int:
-    """Return k as an ``int``, or refuse what no search can do among this many nodes.
-
-    Raises:
-        TypeError: If ``num_neighbors`` is no integer.
-        ValueError: If ``num_neighbors`` is not in 1..N-1, or the search does not know the metric.
-    """
+    """Return k as an ``int``, or refuse what no search can do among this many nodes."""
     num_neighbors = check_integer("num_neighbors", num_neighbors)
     if num_neighbors >= num_nodes:
         raise ValueError(f"num_neighbors: expected fewer than the {num_nodes} nodes, got {num_neighbors}")
@@ -74,19 +60,10 @@ def check_search(num_nodes: int, num_neighbors: int, metric: Metric = "euclidean
 
 
 def nearest_neighbors(points: Tensor, k: int, metric: Metric = "euclidean", approximate: bool = False) -> Tensor:
-    """Return the k nearest neighbours of each point, itself left out by its index, nearest first.
-
-    Args:
-        points: Shape ``(N, d)``, in double precision on the CPU.
-        k: From 1 to N-1.
-        metric: A metric of :class:`sklearn.neighbors.NearestNeighbors`.
-        approximate: Search with faiss; Euclidean and cosine metrics only.
-
-    Returns:
-        64-bit integers of shape ``(N, k)``.
-    """
+    """Return the k nearest neighbours of each point, itself left out by its index, nearest first."""
     if approximate:
-        return _approximate(_on_sphere(points) if metric == "cosine" else points, k)
+        # At norm one the nearest in angle are the nearest.
+        return _approximate(torch.nn.functional.normalize(points, dim=1) if metric == "cosine" else points, k)
     if metric != "euclidean":
         # Without an argument the search leaves every point out of its own neighbours, by index.
         search = NearestNeighbors(n_neighbors=k, metric=metric).fit(points.numpy())
@@ -95,7 +72,7 @@ def nearest_neighbors(points: Tensor, k: int, metric: Metric = "euclidean", appr
     few_blocks = (k + 1 + _SPARE_BLOCKS) * _BLOCK * 4 > n
     if d <= _TREE_DIMENSIONS or n <= _TREE_POINTS or few_blocks:
         return _tree(points, torch.arange(n, device="cpu"), k)
-    return _tiled(points, k)
+    return tiled_search(points, k)
 
 
 def _tree(points: Tensor, rows: Tensor, k: int) -> Tensor:
@@ -121,16 +98,7 @@ def _scaled(points: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def squared_distances(points: Tensor, rows: Tensor, candidates: Tensor) -> Tensor:
-    """Return the squared distances of each row's point from its candidates, from differences of coordinates.
-
-    Args:
-        points: Shape ``(N, d)``.
-        rows: Indices of shape ``(M,)``.
-        candidates: Indices of shape ``(M, C)``.
-
-    Returns:
-        Shape ``(M, C)``.
-    """
+    """Return the squared distances of each row's point from its candidates, from differences of coordinates."""
     size = max(1, _VALUES // (candidates.shape[1] * points.shape[1]))
     parts = zip(rows.split(size), candidates.split(size), strict=True)
     return torch.cat([(points[some] - points[few].unsqueeze(1)).square_().sum(dim=2) for few, some in parts])
@@ -144,7 +112,7 @@ def _ranked(points: Tensor, rows: Tensor, candidates: Tensor, k: int) -> tuple[T
     return candidates.gather(1, order), nearest, squares
 
 
-def _tiled(points: Tensor, k: int) -> Tensor:
+def tiled_search(points: Tensor, k: int) -> Tensor:
     r"""Search with matrix products, exactly.
 
     Of centred points z with norms up to R, the products :math:`s_{ij} = |z_j|^2 - 2\, z_i \cdot z_j` are looked at
@@ -201,11 +169,6 @@ def _tiled_pass(exact: Tensor, centred: Tensor, rows: Tensor, found: Tensor, dty
         certain = (farthest <= norms[part] + least[:, -1] - errors[part]) & precise | (farthest == 0)
         doubtful.append(part[~certain])
     return torch.cat(doubtful)
-
-
-def _on_sphere(points: Tensor) -> Tensor:
-    """Scale to norm one, which makes the nearest in angle the nearest; the origin stays."""
-    return torch.nn.functional.normalize(points, dim=1)
 
 
 def _approximate(points: Tensor, k: int) -> Tensor:
