@@ -6,30 +6,40 @@ import math
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import pyro
 import torch
 from torch import Tensor, nn
 
-from pyro_probmix._checks import check_integer
+from pyro_probmix._checks import check_choice, check_integer
 from pyro_probmix._random import seeded
 from pyro_probmix.distributions import linear_pool
 from pyro_probmix.mixing import PairBatch
-from pyro_probmix.mixing.batches import check_batch, may_look_at
-from pyro_probmix.models.guide import Guide
-from pyro_probmix.models.lazy import LazyDistribution, from_noise, rsample
-from pyro_probmix.models.mix import COEFFICIENT_SITE, MixMessenger
-from pyro_probmix.models.mixing import Labels, Mixing
-from pyro_probmix.models.plain import Objective, PlainStatements, labels_of, reduce
-from pyro_probmix.models.priors import Given, Named, Weights, draw_weights, has_priors, latents, refuse_priors
-from pyro_probmix.models.statements import EMBEDDING_SITE, LABEL_SITE, PLATE, Owned, Statements, data_plate
+from pyro_probmix.mixing.batches import check_batch, check_weight, may_look_at
+from pyro_probmix.models.guide import Guide, trained_weights
+from pyro_probmix.models.laws import LazyDistribution, from_noise, rsample
+from pyro_probmix.models.mix import MixMessenger
+from pyro_probmix.models.mixing import Labels, Mixing, draw_shape
+from pyro_probmix.models.names import EMBEDDING_SITE, PLATE, UniquelyNamed
+from pyro_probmix.models.objectives import Objective, labels_of, reduce
+from pyro_probmix.models.priors import (
+    AttributeNames,
+    FixedWeights,
+    WeightsAlone,
+    draw_weights,
+    has_priors,
+    refuse_priors,
+)
+from pyro_probmix.models.statements import PlainStatements, PyroStatements
 from pyro_probmix.nn import NormalEmbedding
 
 __all__ = ["DensityModel"]
 
+Propagate = Literal["sample", "mean"]
 
-class DensityModel(Owned):
+
+class DensityModel(UniquelyNamed):
     """Conditional density model with named stages, x → embedding → y, and one of them fused or none.
 
     Calling it with a batch runs the Pyro model: plate ``data``, in it ``mixing_coefficient``, ``embedding`` where
@@ -58,11 +68,10 @@ class DensityModel(Owned):
         decoder: nn.Module,
         likelihood: nn.Module,
         mixing: Mixing | None = None,
-        propagate: Literal["sample", "mean"] = "sample",
+        propagate: Propagate = "sample",
     ) -> None:
         super().__init__()
-        if propagate not in ("sample", "mean"):
-            raise ValueError(f'propagate: expected "sample" or "mean", got {propagate!r}')
+        check_choice("propagate", propagate, get_args(Propagate))
         is_module = isinstance(likelihood, nn.Module)
         if not (is_module and hasattr(likelihood, "event_shape") and hasattr(likelihood, "support")):
             raise TypeError(
@@ -105,13 +114,18 @@ class DensityModel(Owned):
         """Whether the embedding is a distribution."""
         return hasattr(self._modules.get("encoder"), "event_shape")
 
-    # The model, stage by stage. `sample` and `deterministic` are Pyro's statements, or the plain ones of `risk`.
+    @property
+    def draws_embedding(self) -> bool:
+        """Whether the embedding is drawn: it is a distribution, and not its mean is handed on."""
+        return self.stochastic and self.propagate == "sample"
 
-    def _embed(self, x: Tensor, sample: Any, deterministic: Any) -> tuple[Tensor, int]:
+    # The model, stage by stage. The statements are Pyro's, or the plain ones of `risk`.
+
+    def _embed(self, x: Tensor, statements: Any) -> tuple[Tensor, int]:
         """The embedding and its number of event dimensions."""
         event_dim = x.dim() - 1
         if self.mixing.at == "x":
-            x = deterministic("x", x, event_dim=event_dim)
+            x = statements.deterministic("x", x, event_dim=event_dim)
         # To Pyro, reading `self.encoder` is a statement that registers its parameters: only where it is called.
         encoder = self._modules.get("encoder")
         if encoder is None:
@@ -119,20 +133,13 @@ class DensityModel(Owned):
         if self.stochastic:
             shape: Any = encoder.event_shape
             q = LazyDistribution(lambda: self.encoder(x), x.shape[:1], shape, self.propagate)
-            return sample(EMBEDDING_SITE, q), len(q.event_shape)
+            return statements.sample(EMBEDDING_SITE, q), len(q.event_shape)
         z = self.encoder(x)
-        return deterministic(EMBEDDING_SITE, z, event_dim=z.dim() - 1), z.dim() - 1
+        return statements.deterministic(EMBEDDING_SITE, z, event_dim=z.dim() - 1), z.dim() - 1
 
-    def _generate(self, batch: PairBatch, sample: Any, deterministic: Any) -> Tensor:
-        z, event_dim = self._embed(batch.x, sample, deterministic)
-        return sample("y", self.likelihood(_apply(self.decoder, z, event_dim)), obs=batch.y)
-
-    def _observed(self, batch: PairBatch) -> Tensor | None:
-        """Which edges have an output that is observed; None for all."""
-        if batch.mask is None:
-            return None
-        observed = self.mixing.edge_mask(batch.mask, batch.partner, -batch.mask.dim())
-        return observed.flatten(1).any(1) if observed.dim() > 1 else observed
+    def _generate(self, batch: PairBatch, statements: Any) -> Tensor:
+        z, event_dim = self._embed(batch.x, statements)
+        return statements.sample("y", self.likelihood(_apply(self.decoder, z, event_dim)), obs=batch.y)
 
     def forward(self, batch: PairBatch, num_rows: int | None = None, latent_only: bool = False) -> Tensor | None:
         """The generative model (eqs. 12-13, 21-22) as a Pyro program.
@@ -150,31 +157,17 @@ class DensityModel(Owned):
         Returns:
             y, of shape ``(B,) + event_shape``.
         """
-        check_batch(batch)
-        if not latent_only:
-            self._check(batch)
-        bayesian = has_priors(self)
+        self.check_batch(batch)
         messenger = MixMessenger(self.mixing, batch, PLATE, latent_only)
-        with messenger, Named(self) if bayesian else nullcontext():
-            plate = data_plate(len(batch), num_rows)
-            drawn = messenger.drawn
+        bayesian = has_priors(self)
+        with messenger, AttributeNames(self) if bayesian else nullcontext():
             if bayesian:
-                draw_weights(self, None if messenger.replayed is None else drawn)
-            with plate:
-                messenger.draw()
-            alike, lazy = latent_only, False
-            if messenger.replayed is not None:
-                embedding, label = drawn.get(EMBEDDING_SITE), drawn.get(LABEL_SITE)
-                messenger.label = None if label is None else label["value"]
-                alike = embedding is None or getattr(embedding.get("fn"), "_mask", None) is False
-                # The networks' own statements are scored if they are run.
-                others = latents(drawn).keys() - {COEFFICIENT_SITE, EMBEDDING_SITE, *messenger.seen}
-                lazy = alike and embedding is not None and not others
-            statements = Statements(plate, alike, lazy)
+                draw_weights(self, None if messenger.replay is None else messenger.drawn)
+            statements = PyroStatements(messenger, num_rows)
             if not latent_only:
-                return self._generate(batch, statements.sample, statements.deterministic)
+                return self._generate(batch, statements)
             if self.stochastic:
-                self._embed(batch.x, statements.sample, statements.deterministic)
+                self._embed(batch.x, statements)
             return None
 
     @property
@@ -227,7 +220,7 @@ class DensityModel(Owned):
                 "autoguide: expected a class such as AutoNormal, or a function that makes a guide from a model, got "
                 f"{type(autoguide).__name__}"
             )
-        weights = autoguide(Weights(self), **kwargs)
+        weights = autoguide(WeightsAlone()(self), **kwargs)
         if not callable(weights):
             raise TypeError(f"autoguide: expected one that makes a guide, got one that makes {type(weights).__name__}")
         return Guide(self, weights)
@@ -279,32 +272,53 @@ class DensityModel(Owned):
                 < 1, ``labels`` or ``objective`` is unknown, ``labels="exact"`` is asked of an objective that draws
                 labels, or a tensor's shape is none of these.
         """
-        check_batch(batch)
-        refuse_priors(self, "risk")
-        check_integer("num_samples", num_samples)
-        if batch.y is None:
-            raise ValueError("batch: expected labels y, got None")
-        if noise is not None and (not self.stochastic or self.propagate == "mean"):
-            raise TypeError(f"noise: expected None, since no embedding is drawn, got {type(noise).__name__}")
         labels = labels_of(objective, labels)
-        self._check(batch)
-        log_shares = None
-        if coefficient is None and self.mixing.num_coefficients > 1:
+        num_samples = self._check_risk(batch, num_samples, coefficient, noise, label, weight)
+        edges = self.mixing.edges(batch, num_samples, coefficient, weight)
+        statements = PlainStatements(self.mixing, batch, edges, labels, noise, label)
+        self._generate(batch, statements)
+        return -reduce(statements.log_prob, objective, edges)
+
+    def _check_risk(
+        self, batch: PairBatch, num_samples: int, coefficient: Any, noise: Any, label: Any, weight: Any
+    ) -> int:
+        """How many samples of each edge the risk takes; arguments that it cannot have are refused."""
+        self.check_batch(batch, labelled=True)
+        refuse_priors(self, "risk")
+        num_samples = check_integer("num_samples", num_samples)
+        if coefficient is None:
             num_samples *= self.mixing.num_coefficients
-            log_shares = self.mixing.log_shares(batch.x, num_samples)
+        if noise is not None and not self.draws_embedding:
+            raise TypeError(f"noise: expected None, since no embedding is drawn, got {type(noise).__name__}")
+        sizes = [(len(batch),), (num_samples, len(batch))]
         for name, value in (("coefficient", coefficient), ("noise", noise), ("label", label)):
-            if value is not None:
-                self._check_draw(name, value, len(batch), num_samples)
-        if weight is not None and weight.shape != (len(batch),):
-            raise ValueError(f"weight: expected shape {(len(batch),)}, got {tuple(weight.shape)}")
-        statements = PlainStatements(self.mixing, batch, num_samples, labels, coefficient, noise, label)
-        self._generate(batch, statements.sample, statements.deterministic)
-        if weight is not None:
-            share: Tensor | None = weight / weight.sum()
-        else:
-            weight = self.mixing.edge_weight(batch)
-            share = None if weight is None else weight / len(batch)
-        return -reduce(statements.log_prob, objective, log_shares, share, self._observed(batch))
+            if value is None:
+                continue
+            event_shape = (
+                () if name == "coefficient" else (self.encoder if name == "noise" else self.likelihood).event_shape
+            )
+            shapes = [(*size, *event_shape) for size in sizes]
+            if value.shape not in shapes:
+                raise ValueError(f"{name}: expected shape {shapes[0]} or {shapes[1]}, got {tuple(value.shape)}")
+        if coefficient is not None and may_look_at(coefficient):
+            low, high = (-math.inf, math.inf) if self.mixing.extrapolates else (0, 1)
+            outside = ~((coefficient >= low) & (coefficient <= high))
+            if bool(outside.any()):
+                got = coefficient[outside][0].item()
+                raise ValueError(f"coefficient: expected numbers in [{low}, {high}], got {got:g}")
+        check_weight(weight, len(batch))
+        return num_samples
+
+    def check_batch(self, batch: PairBatch, labelled: bool = False) -> None:
+        check_batch(batch)
+        if batch.y is None:
+            if labelled:
+                raise ValueError("batch: expected labels y, got None")
+            return
+        likelihood: Any = self._modules["likelihood"]
+        expected = (len(batch), *likelihood.event_shape)
+        if batch.y.shape != expected:
+            raise ValueError(f"y: expected shape {expected}, got {tuple(batch.y.shape)}")
 
     def draw(
         self, batch: PairBatch, num_samples: int = 1, labels: Labels | None = None, parts: bool = False
@@ -319,7 +333,7 @@ class DensityModel(Owned):
             batch: as for :meth:`risk`.
             num_samples: as for :meth:`risk`.
             labels: as for :meth:`risk`.
-            parts: leave λ as what it is made from, where it ``has_parts`` and no label is drawn with it.
+            parts: leave λ as what it is made from, where that is a Beta of each edge and no label is drawn with it.
 
         Returns:
             ``coefficient``, ``noise`` and ``label``, as far as this model has them; ``gamma`` and ``uniform`` (see
@@ -327,19 +341,18 @@ class DensityModel(Owned):
             a ``coefficient`` that is left in parts.
         """
         mixing = self.mixing
-        rows = num_samples * mixing.num_coefficients
-        shape = (len(batch),) if rows == 1 else (rows, len(batch))
-        draws = {}
-        sampled = mixing.vicinity is not None and (labels or mixing.labels) == "sample"
-        if parts and mixing.has_parts and not sampled:
+        shape = draw_shape(num_samples * mixing.num_coefficients, len(batch))
+        label_is_drawn = mixing.vicinity is not None and (labels or mixing.labels) == "sample"
+        draws: dict[str, Tensor] = {}
+        if parts and mixing.is_edgewise_beta and not label_is_drawn:
             draws["gamma"], draws["uniform"] = mixing.law(batch.x).rsample_parts(shape)
         elif mixing.coefficient is not None:
-            draws["coefficient"] = mixing.coefficients(batch.x, shape).expand(shape)
+            draws["coefficient"] = mixing.coefficients(batch.x, shape)
         pooled = mixing.at == EMBEDDING_SITE and mixing.fusion != "log-linear"
         noise = None if pooled else self.draw_noise(batch.x, shape)  # others are drawn from otherwise
         if noise is not None:
             draws["noise"] = noise
-        if sampled:
+        if label_is_drawn:
             if batch.y is None:
                 raise ValueError("batch: expected labels y, got None")
             support = self.likelihood.support
@@ -417,12 +430,9 @@ class DensityModel(Owned):
             with seeded(seed, x.device):
                 return linear_pool([self._given_weights(x, guide) for _ in range(num_samples)])
         refuse_priors(self, "predictive without a guide")
-        if not self.stochastic:
-            z = x if self.encoder is None else self.encoder(x)
-            return self.likelihood(self.decoder(z))
+        if not self.draws_embedding:
+            return self._likelihood_at(x)
         q = self.encoder(x)
-        if self.propagate == "mean":
-            return self.likelihood(self.decoder(q.mean))
         if noise is None:
             with seeded(seed, x.device):
                 z = rsample(q, torch.Size([num_samples]))
@@ -431,55 +441,22 @@ class DensityModel(Owned):
             if noise.shape != expected:
                 raise ValueError(f"noise: expected shape {expected}, got {tuple(noise.shape)}")
             z = from_noise(q, noise)
-        z = z.transpose(0, 1)
-        return linear_pool(self.likelihood(_apply(self.decoder, z, len(q.event_shape))))
+        return linear_pool(self.likelihood(_apply(self.decoder, z.transpose(0, 1), len(q.event_shape))))
 
     def _given_weights(self, x: Tensor, guide: Any) -> Any:
         """The likelihood at ``x``, given a draw of the weights and of the embedding."""
-        weights = _draw(guide, PairBatch(x, None, torch.arange(len(x), device=x.device)))
+        weights = trained_weights(guide, PairBatch(x, None, torch.arange(len(x), device=x.device)))
         # What the networks tell Pyro's parameter store and any handler around stays in here.
-        store, given = pyro.get_param_store().scope(), Given(weights)
-        with store, pyro.poutine.block(), given, Named(self), self._pyro_context:
-            z = x if self._modules.get("encoder") is None else self.encoder(x)
-            if self.stochastic:
-                z = z.mean if self.propagate == "mean" else rsample(z)
-            return self.likelihood(self.decoder(z))
+        store, given = pyro.get_param_store().scope(), FixedWeights(weights)
+        with store, pyro.poutine.block(), given, AttributeNames(self), self._pyro_context:
+            return self._likelihood_at(x)
 
-    def _check_draw(self, name: str, value: Tensor, size: int, num_samples: int) -> None:
-        """Refuses random numbers of another shape than one a node, or one a sample and node."""
-        event_shape: Any = ()
-        if name == "label":
-            event_shape = self.likelihood.event_shape
-        elif name == "noise" and self.stochastic:
-            event_shape = self.encoder.event_shape
-        shapes = [(*leading, *event_shape) for leading in ((size,), (num_samples, size))]
-        if value.shape not in shapes:
-            raise ValueError(f"{name}: expected shape {shapes[0]} or {shapes[1]}, got {tuple(value.shape)}")
-        if name == "coefficient" and may_look_at(value):
-            low, high = (-math.inf, math.inf) if self.mixing.extrapolates else (0, 1)
-            outside = ~((value >= low) & (value <= high))
-            if bool(outside.any()):
-                raise ValueError(f"coefficient: expected numbers in [{low}, {high}], got {value[outside][0].item():g}")
-
-    def _check(self, batch: PairBatch) -> None:
-        likelihood: Any = self._modules["likelihood"]
-        expected = (len(batch), *likelihood.event_shape)
-        if batch.y is not None and batch.y.shape != expected:
-            raise ValueError(f"y: expected shape {expected}, got {tuple(batch.y.shape)}")
-
-
-def _draw(guide: Any, batch: PairBatch) -> dict[str, Tensor]:
-    """A draw of the weights, by a guide that has been trained."""
-    if isinstance(guide, Guide):
-        if guide.weights is None:
-            raise ValueError(
-                "guide: expected that of weights with priors, model.guide_for(AutoNormal), got model.guide"
-            )
-        guide = guide.weights
-    if getattr(guide, "prototype_trace", guide) is None:  # of an autoguide, which would learn of rows without labels
-        raise ValueError(f"guide: expected one that has been trained, got {type(guide).__name__}, not yet called")
-    drawn = pyro.poutine.block(pyro.poutine.trace(guide).get_trace)(batch)
-    return {name: value.detach() for name, value in latents(drawn.nodes).items()}
+    def _likelihood_at(self, x: Tensor) -> Any:
+        """The likelihood at ``x``, given one draw of a stochastic embedding or its mean."""
+        z = x if self._modules.get("encoder") is None else self.encoder(x)
+        if self.stochastic:
+            z = rsample(z) if self.draws_embedding else z.mean
+        return self.likelihood(self.decoder(z))
 
 
 def _first_dtype(network: nn.Module) -> torch.dtype | None:

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import pyro.distributions as dist
 import torch
-from pyro.distributions.torch_distribution import ExpandedDistribution
 from torch import nn
 
 from pyro_probmix._random import seeded
-from pyro_probmix.distributions import (
-    index_select,
-    is_exponential_family,
-    linear_pool,
-    numerical_pool,
-)
-from pyro_probmix.distributions.exponential_family import set_validation
-from pyro_probmix.distributions.held_tensors import reference_tensor
+from pyro_probmix.distributions import linear_pool, numerical_pool
 from pyro_probmix.mixing import Vicinity, default_vicinity
 from pyro_probmix.models.assembly import register_method
-from pyro_probmix.models.density_model import DensityModel
-from pyro_probmix.models.mixing import Fusion, Labels, Mixing, Per, check_poolable
+from pyro_probmix.models.density_model import DensityModel, Propagate
+from pyro_probmix.models.mixing import Fusion, Labels, Mixing, Per
+from pyro_probmix.models.poolable import check_pool_of_rows
 from pyro_probmix.nn import DistributionEmbedding, Likelihood, NormalEmbedding
 
 __all__ = ["ERM", "ManifoldMixup", "ManifoldProbMix", "Mixup", "ProbMix"]
@@ -241,7 +234,7 @@ class ManifoldProbMix(DensityModel):
         coefficient: Any = None,
         vicinity: Vicinity | None = None,
         labels: Labels = "exact",
-        propagate: Literal["sample", "mean"] = "sample",
+        propagate: Propagate = "sample",
         fusion: Fusion = "log-linear",
         per: Per = "edge",
     ) -> None:
@@ -303,26 +296,8 @@ def _mixing(
     if isinstance(pooled, Likelihood):
         density = probe if pooled is likelihood else pooled.probe()
         if density is not None:
-            _check_pooled("likelihood" if pooled is likelihood else "embedding", density, fusion)
+            check_pool_of_rows("likelihood" if pooled is likelihood else "embedding", density, fusion)
     if vicinity is not None and probe is not None:
         pool: Any = {"linear": linear_pool, "numerical": numerical_pool}.get(fusion) if at == "y" else None
         vicinity.check(probe if pool is None else pool([probe, probe], [0.5, 0.5]), labels)
     return mixing
-
-
-def _check_pooled(argument: str, p: Any, fusion: Fusion) -> None:
-    """Refuses densities, here those of two rows, that have no such pool."""
-    base = p
-    while isinstance(base, (torch.distributions.Independent, ExpandedDistribution)):
-        base = base.base_dist
-    if fusion == "numerical" and base.event_shape:
-        raise ValueError(
-            f'{argument}: expected a density of numbers, or of independent ones, with fusion="numerical", got '
-            f'{type(base).__name__} of event shape {tuple(base.event_shape)}; use fusion="linear"'
-        )
-    if fusion == "log-linear":
-        set_validation(p, True)  # so that values are compared on any device
-    rows = torch.arange(2, device=reference_tensor([p]).device).flip(0)
-    swapped = p if fusion == "log-linear" and not is_exponential_family(p) else index_select(p, -1, rows)
-    if fusion == "log-linear":
-        check_poolable(argument, p, swapped)

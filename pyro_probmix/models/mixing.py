@@ -3,37 +3,34 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
-from pyro.distributions import MaskedDistribution, TorchDistribution, ZeroInflatedDistribution
-from pyro.distributions.torch_distribution import ExpandedDistribution
 from torch import Tensor
-from torch.distributions import constraints
 
+from pyro_probmix._checks import check_choice
 from pyro_probmix.distributions import (
     ExpandedBeta,
     LogSpaceBeta,
-    exponential_family,
     index_select,
-    is_exponential_family,
     linear_pool,
     log_linear_pool,
     numerical_pool,
 )
 from pyro_probmix.distributions.components import broadcast_shapes
-from pyro_probmix.distributions.exponential_family import resolved, validates
-from pyro_probmix.distributions.not_closed import why_not_closed
+from pyro_probmix.distributions.exponential_family import validates
 from pyro_probmix.distributions.numerical import NUM_NODES
 from pyro_probmix.distributions.pooling import pool_alike
 from pyro_probmix.mixing import GaussJacobi, PairBatch, Vicinity, as_coefficient, coefficient_to, default_vicinity
-from pyro_probmix.mixing.batches import legal_labels
-from pyro_probmix.models.lazy import LazyDistribution
+from pyro_probmix.models.laws import ExpectedLikelihood, LazyDistribution
+from pyro_probmix.models.masks import inside_masks, mask_labels, unmasked
+from pyro_probmix.models.poolable import check_poolable
 from pyro_probmix.ops.autocast import without_autocast
 from pyro_probmix.ops.rows import take
-from pyro_probmix.ops.values import at_hand, can_be_read
+from pyro_probmix.ops.sums import unsqueeze_right
+from pyro_probmix.ops.values import at_hand
 
-__all__ = ["ExpectedLikelihood", "Fusion", "Labels", "Mixing", "Per", "check_labels", "check_poolable"]
+__all__ = ["Edges", "Fusion", "Labels", "Mixing", "Per"]
 
 Fusion = Literal["log-linear", "linear", "numerical"]
 Labels = Literal["exact", "sample"]
@@ -72,12 +69,8 @@ class Mixing:
     _vicinities: dict[Any, Vicinity] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        check_labels(self.labels)
-        if self.fusion not in get_args(Fusion):
-            expected = ", ".join(f'"{name}"' for name in get_args(Fusion))
-            raise ValueError(f"fusion: expected one of {expected}, got {self.fusion!r}")
-        if self.per not in ("edge", "batch"):
-            raise ValueError(f'per: expected "edge" or "batch", got {self.per!r}')
+        for name, choices in (("labels", Labels), ("fusion", Fusion), ("per", Per)):
+            check_choice(name, getattr(self, name), get_args(choices))
         if not (self.vicinity is None or isinstance(self.vicinity, Vicinity)):
             raise TypeError(f"vicinity: expected a Vicinity, got {type(self.vicinity).__name__}")
         if self.coefficient is None and (self.at is not None or self.vicinity is not None):
@@ -94,91 +87,6 @@ class Mixing:
     def extrapolates(self) -> bool:
         """Whether λ may leave [0, 1]."""
         return isinstance(self.coefficient, ExpandedBeta)
-
-    @property
-    def num_coefficients(self) -> int:
-        """How many values of λ the risk of an edge evaluates: one, drawn, or the nodes of a quadrature."""
-        return len(self.coefficient.nodes) if isinstance(self.coefficient, GaussJacobi) else 1
-
-    @property
-    def has_parts(self) -> bool:
-        """Whether λ is drawn by a :class:`LogSpaceBeta`, one an edge, and by the same for all edges."""
-        law = self.coefficient
-        return type(law) is LogSpaceBeta and law.batch_shape == () and self.per == "edge"
-
-    def law(self, like: Tensor) -> Any:
-        """The distribution of λ with its parameters where ``like`` is, in the dtype of ``like`` if floating."""
-        dtype = like.dtype if like.is_floating_point() else torch.get_default_dtype()
-        key = like.device, dtype
-        if key not in self._laws:
-            self._laws[key] = coefficient_to(self.coefficient, like.device, dtype)
-        return self._laws[key]
-
-    def coefficients(self, x: Tensor, shape: tuple[int, ...]) -> Tensor:
-        """λ of each sample and edge: drawn, or the nodes of a quadrature, each as often as the others.
-
-        Args:
-            x: inputs, of shape ``(B, ...)``, whose device and dtype λ has.
-            shape: ``(B,)`` or ``(K, B)``.
-
-        Returns:
-            λ, which expands to ``shape``.
-        """
-        law = self.law(x)
-        if isinstance(law, GaussJacobi):
-            nodes = law.enumerate_support()
-            return nodes.repeat_interleave(shape[0] // len(nodes)).unsqueeze(-1).expand(shape)
-        drawn = shape[:-1] + (1,) if self.per == "batch" else shape
-        return law.expand(drawn).sample() if law.batch_shape else law.sample(drawn)
-
-    def log_shares(self, x: Tensor, num_samples: int) -> Tensor:
-        """The log-weight of each of ``num_samples`` samples whose λ are the nodes of a quadrature, where ``x`` is."""
-        weights = self.law(x).weights
-        copies = num_samples // len(weights)
-        return (weights / copies).repeat_interleave(copies).log()
-
-    def fuse(self, p: Any, partner: Tensor, coefficient: Tensor, dim: int = -1, name: str = "p") -> Any:
-        r"""Fuse each member of the batch with its partner.
-
-        :math:`\tilde p \propto p_i^\lambda p_j^{1-\lambda}` (eq. 18), or
-        :math:`\lambda p_i + (1-\lambda) p_j` (eq. 17). By quadrature, the first has a fixed number of nodes where
-        values cannot be looked at, or not without waiting for a device; where they miss its accuracy it is NaN.
-
-        Args:
-            p: a distribution whose batch dimension ``dim`` counts the nodes.
-            partner: positions of the partners, of shape ``(B,)``.
-            coefficient: λ, broadcasting with the batch shape of ``p``.
-            dim: the nodes' batch dimension, negative.
-            name: what errors call ``p``.
-
-        Raises:
-            TypeError: if the family of ``p`` is not closed under this fusion.
-            ValueError: if what the family holds fixed differs between the two, or cannot be compared.
-        """
-        if isinstance(p, MaskedDistribution):
-            return type(p)(self.fuse(p.base_dist, partner, coefficient, dim, name), p._mask)
-        if _masks_outputs(p):
-            if self.fusion == "linear":
-                raise ValueError('fusion: expected "log-linear" where some outputs of a node are masked, got "linear"')
-            ndims = p.reinterpreted_batch_ndims
-            weight = coefficient.reshape(coefficient.shape + (1,) * ndims)
-            return self.fuse(p.base_dist, partner, weight, dim - ndims, name).to_event(ndims)
-        if isinstance(p, LazyDistribution):
-            shape = broadcast_shapes(p.batch_shape, coefficient.shape)
-            return LazyDistribution(
-                lambda: self.fuse(p.force(), partner, coefficient, dim, name), shape, p.event_shape, p.propagate
-            )
-        pair, weights = [p, index_select(p, dim, partner)], [coefficient, 1 - coefficient]
-        with without_autocast(coefficient):
-            if self.fusion == "linear":
-                return linear_pool(pair, weights)
-            if self.fusion == "numerical":
-                num_nodes = None if validates(p) or at_hand(coefficient) else NUM_NODES
-                return numerical_pool(pair, weights, simplex=not self.extrapolates, num_nodes=num_nodes)
-            check_poolable(name, p, pair[1], dim)
-            if self.extrapolates or validates(p):
-                return log_linear_pool(pair, weights, simplex=not self.extrapolates)
-            return pool_alike(pair, weights)
 
     def statement(
         self,
@@ -213,15 +121,139 @@ class Mixing:
             ValueError: if a mask has not the shape of the label, or a label is outside the support of ``p`` and ``p``
                 validates its arguments.
         """
+        partner = batch.partner
         if value is not None and batch.mask is not None:
-            p = _mask_label(name, p, value, batch.mask, dim)
-            value = legal_labels(value, _along(batch.mask, value, dim - len(p.event_shape)), dim - len(p.event_shape))
-        p = self._pair_masks(p, batch.partner, coefficient, dim)
+            p, value = mask_labels(name, p, value, batch.mask, dim)
+        p = inside_masks(
+            lambda base, *_: base, p, coefficient, dim, lambda mask, own, d: self.edge_mask(mask, partner, d, own)
+        )
         if name == self.at:
-            p = self.fuse(p, batch.partner, coefficient, dim, name)
+            p = self.fuse(p, partner, coefficient, dim, name)
         if value is None or label is not None:
             return p, label if value is not None else None
-        return self._observe(name, p, value, batch.partner, coefficient, dim, labels or self.labels)
+        _check_label(name, p, value)
+        if self.at is None and self.vicinity is None:
+            return p, value
+        value_dim = dim - len(p.event_shape)
+        if (labels or self.labels) == "sample":
+            law = unmasked(p)
+            vicinity = self._vicinity_of(name, law, "sample")
+            return p, self.draw_label(value, partner, coefficient, law.support, value_dim, vicinity)
+        pair = value, take(value, value_dim, partner)
+
+        def expected(base: Any, own: Any, _: int) -> ExpectedLikelihood:
+            return ExpectedLikelihood(base, self._vicinity_of(name, base, "exact"), *pair, own)
+
+        return inside_masks(expected, p, coefficient, dim), value
+
+    def fuse(self, p: Any, partner: Tensor, coefficient: Tensor, dim: int = -1, name: str = "p") -> Any:
+        r"""Fuse each member of the batch with its partner.
+
+        :math:`\tilde p \propto p_i^\lambda p_j^{1-\lambda}` (eq. 18), or
+        :math:`\lambda p_i + (1-\lambda) p_j` (eq. 17). By quadrature, the first has a fixed number of nodes where
+        values cannot be looked at, or not without waiting for a device; where they miss its accuracy it is NaN.
+
+        Args:
+            p: a distribution whose batch dimension ``dim`` counts the nodes.
+            partner: positions of the partners, of shape ``(B,)``.
+            coefficient: λ, broadcasting with the batch shape of ``p``.
+            dim: the nodes' batch dimension, negative.
+            name: what errors call ``p``.
+
+        Raises:
+            TypeError: if the family of ``p`` is not closed under this fusion.
+            ValueError: if what the family holds fixed differs between the two, or cannot be compared.
+        """
+
+        def pool(base: Any, own: Tensor, base_dim: int) -> Any:
+            if isinstance(base, LazyDistribution):
+                shape = broadcast_shapes(base.batch_shape, own.shape)
+                return base.then(lambda made: self.fuse(made, partner, own, base_dim, name), shape)
+            if self.fusion == "linear" and base_dim != dim:
+                raise ValueError('fusion: expected "log-linear" where some outputs of a node are masked, got "linear"')
+            pair, weights = [base, index_select(base, base_dim, partner)], [own, 1 - own]
+            with without_autocast(own):
+                if self.fusion == "linear":
+                    return linear_pool(pair, weights)
+                if self.fusion == "numerical":
+                    num_nodes = None if validates(base) or at_hand(own) else NUM_NODES
+                    return numerical_pool(pair, weights, simplex=not self.extrapolates, num_nodes=num_nodes)
+                check_poolable(name, base, pair[1], base_dim)
+                if self.extrapolates or validates(base):
+                    return log_linear_pool(pair, weights, simplex=not self.extrapolates)
+                return pool_alike(pair, weights)
+
+        return inside_masks(pool, p, coefficient, dim)
+
+    def interpolate(self, value: Tensor, partner: Tensor, coefficient: Tensor, dim: int = -1) -> Tensor:
+        r""":math:`\lambda v_i + (1-\lambda) v_j` (eqs. 8, 28), ``dim`` being negative and counted in ``value``."""
+        weight = unsqueeze_right(coefficient, -1 - dim).to(value.dtype)
+        return torch.lerp(take(value, dim, partner), value, weight)
+
+    def draw_label(
+        self, y: Tensor, partner: Tensor, coefficient: Tensor, support: Any, dim: int = 0, vicinity: Any = None
+    ) -> Tensor:
+        """A draw ỹ from the vicinal density (eq. 14).
+
+        Args:
+            y: the labels, of shape ``(B,) + event_shape``.
+            partner: positions of the partners, of shape ``(B,)``.
+            coefficient: λ, of shape ``(..., B)``.
+            support: where one label lives.
+            dim: the nodes' dimension in ``y``, negative; default: the first.
+            vicinity: of the labels; default: the attribute.
+        """
+        vicinity = vicinity or self.vicinity
+        if self.extrapolates and vicinity.fusion == "linear":
+            raise ValueError(
+                'labels: expected "exact" where λ leaves [0, 1] and the labels are fused linearly: no density is drawn '
+                "from with negative weights"
+            )
+        label = vicinity.fused(y, take(y, dim or -y.dim(), partner), coefficient, support).sample()
+        return label if label.is_floating_point() else label.to(y.dtype)
+
+    def _vicinity_of(self, name: str, p: Any, labels: Labels) -> Vicinity:
+        """The kernel of the labels that ``p`` is of, checked once for a site of that kind."""
+        key = name, type(p), p.event_shape, labels
+        if key not in self._vicinities:
+            vicinity = default_vicinity(p) if self.vicinity is None else self.vicinity
+            vicinity.check(p, labels)
+            self._vicinities[key] = vicinity
+        return self._vicinities[key]
+
+    def edges(
+        self, batch: PairBatch, num_samples: int, coefficient: Tensor | None = None, weight: Tensor | None = None
+    ) -> Edges:
+        """The edges of a batch, as the risk counts them.
+
+        Args:
+            batch: nodes, partners, weights and masks.
+            num_samples: of each edge, over all nodes of a quadrature.
+            coefficient: λ; default: drawn, or the nodes of a quadrature.
+            weight: of each node's term, relative to their sum; default: those of the batch.
+        """
+        shape = draw_shape(num_samples, len(batch))
+        log_shares = observed = share = None
+        if self.coefficient is not None and coefficient is None:
+            coefficient = self.coefficients(batch.x, shape)
+            log_shares = self._log_shares(batch.x, num_samples) if self.num_coefficients > 1 else None
+        if weight is not None:
+            share = weight / weight.sum()
+        elif batch.weight is not None:
+            share = self.edge_weight(batch) / len(batch)
+        if batch.mask is not None:
+            observed = self.edge_mask(batch.mask, batch.partner, -batch.mask.dim())
+            observed = observed.flatten(1).any(1) if observed.dim() > 1 else observed
+        return Edges(shape, _expanded(coefficient, shape), log_shares, share, observed)
+
+    def edge_weight(self, batch: PairBatch) -> Any:
+        """How much the terms of each edge count, of shape ``(B,)``, or None: the product of its nodes' weights."""
+        weight = batch.weight
+        if weight is None:
+            return None
+        if batch.x.is_floating_point():
+            weight = weight.to(batch.x.dtype)
+        return weight if self.at is None else weight * weight.index_select(-1, batch.partner)
 
     def edge_mask(self, mask: Tensor, partner: Tensor, dim: int = -1, coefficient: Tensor | None = None) -> Tensor:
         """Where both nodes of an edge are; where nothing is fused, a node alone makes its edge.
@@ -234,214 +266,82 @@ class Mixing:
         """
         if self.at is None:
             return mask
-        theirs = take(mask, dim, partner)
+        theirs = mask.index_select(dim, partner)
         if coefficient is None:
             return mask & theirs
         return (mask | (coefficient == 0)) & (theirs | (coefficient == 1))
 
-    def edge_weight(self, batch: PairBatch) -> Tensor | None:
-        """How much the terms of each edge count, of shape ``(B,)``: with the product of its nodes' weights."""
-        weight = batch.weight
-        if weight is None:
-            return None
-        if batch.x.is_floating_point():
-            weight = weight.to(batch.x.dtype)
-        return weight if self.at is None else weight * take(weight, -1, batch.partner)
+    @property
+    def num_coefficients(self) -> int:
+        """How many values of λ the risk of an edge evaluates: one, drawn, or the nodes of a quadrature."""
+        return len(self.coefficient.nodes) if isinstance(self.coefficient, GaussJacobi) else 1
 
-    def interpolate(self, value: Tensor, partner: Tensor, coefficient: Tensor, dim: int = -1) -> Tensor:
-        r""":math:`\lambda v_i + (1-\lambda) v_j` (eqs. 8, 28), ``dim`` being negative and counted in ``value``."""
-        event_dim = -1 - dim
-        weight = coefficient.reshape(coefficient.shape + (1,) * event_dim).to(value.dtype)
-        return torch.lerp(take(value, dim, partner), value, weight)
+    @property
+    def is_edgewise_beta(self) -> bool:
+        """Whether λ is drawn by a :class:`LogSpaceBeta`, one an edge, and by the same for all edges."""
+        law = self.coefficient
+        return type(law) is LogSpaceBeta and law.batch_shape == () and self.per == "edge"
 
-    def draw_label(self, y: Tensor, partner: Tensor, coefficient: Tensor, support: Any) -> Tensor:
-        """A draw ỹ from the vicinal density (eq. 14), where the vicinity has been given.
+    def coefficients(self, x: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """λ of each sample and edge: drawn, or the nodes of a quadrature, each as often as the others.
 
         Args:
-            y: the labels, of shape ``(B,) + event_shape``.
-            partner: positions of the partners, of shape ``(B,)``.
-            coefficient: λ, of shape ``(..., B)``.
-            support: where one label lives.
+            x: inputs, of shape ``(B, ...)``, whose device and dtype λ has.
+            shape: ``(B,)`` or ``(K, B)``.
         """
-        return self._draw_label(self.vicinity, y, take(y, -y.dim(), partner), coefficient, support)
+        law = self.law(x)
+        if isinstance(law, GaussJacobi):
+            nodes = law.enumerate_support()
+            return nodes.repeat_interleave(shape[0] // len(nodes)).unsqueeze(-1).expand(shape)
+        drawn = shape[:-1] + (1,) if self.per == "batch" else shape
+        return _expanded(law.expand(drawn).sample() if law.batch_shape else law.sample(drawn), shape)
 
-    def _draw_label(self, vicinity: Any, y: Tensor, partner_y: Tensor, coefficient: Tensor, support: Any) -> Tensor:
-        if self.extrapolates and vicinity.fusion == "linear":
-            raise ValueError(
-                'labels: expected "exact" where λ leaves [0, 1] and the labels are fused linearly: no density is drawn '
-                "from with negative weights"
-            )
-        label = vicinity.fused(y, partner_y, coefficient, support).sample()
-        return label if label.is_floating_point() else label.to(y.dtype)
+    def law(self, x: Tensor) -> Any:
+        """The distribution of λ with its parameters where the inputs ``x`` are, in their dtype if that is floating."""
+        dtype = x.dtype if x.is_floating_point() else torch.get_default_dtype()
+        key = x.device, dtype
+        if key not in self._laws:
+            self._laws[key] = coefficient_to(self.coefficient, x.device, dtype)
+        return self._laws[key]
 
-    def _pair_masks(self, p: Any, partner: Tensor, coefficient: Any, dim: int) -> Any:
-        """``p`` with its mask, if it has one, that of edges."""
-        if isinstance(p, MaskedDistribution) and isinstance(p._mask, Tensor):
-            return p.base_dist.mask(self.edge_mask(p._mask, partner, dim, coefficient))
-        if _masks_outputs(p):
-            ndims = p.reinterpreted_batch_ndims
-            weight = None if coefficient is None else coefficient.reshape(coefficient.shape + (1,) * ndims)
-            return self._pair_masks(p.base_dist, partner, weight, dim - ndims).to_event(ndims)
-        return p
-
-    def _observe(
-        self, name: str, p: Any, y: Tensor, partner: Tensor, coefficient: Any, dim: int, labels: Labels
-    ) -> tuple[Any, Tensor]:
-        """The distribution that scores an observed label, fused where its site is, and what it scores (eqs. 14, 16)."""
-        if p._validate_args:
-            try:
-                p._validate_sample(y)
-            except ValueError as error:
-                raise ValueError(f"{name}: {error}") from error
-        if self.at is None and self.vicinity is None:
-            return p, y
-        partner_y = take(y, dim - len(p.event_shape), partner)
-        if labels == "sample":
-            law = _unmasked(p)
-            vicinity = self._vicinity_of(name, law, labels)
-            return p, self._draw_label(vicinity, y, partner_y, coefficient, law.support)
-        return self._expected(name, p, y, partner_y, coefficient), y
-
-    def _expected(self, name: str, p: Any, y: Tensor, partner_y: Tensor, coefficient: Tensor) -> Any:
-        """``p`` that scores by expectations, with the masks that it has: a vicinity knows of none."""
-        if isinstance(p, MaskedDistribution):
-            return self._expected(name, p.base_dist, y, partner_y, coefficient).mask(p._mask)
-        if _masks_outputs(p):
-            ndims = p.reinterpreted_batch_ndims
-            weight = coefficient.reshape(coefficient.shape + (1,) * ndims)
-            return self._expected(name, p.base_dist, y, partner_y, weight).to_event(ndims)
-        return ExpectedLikelihood(p, self._vicinity_of(name, p, "exact"), y, partner_y, coefficient)
-
-    def _vicinity_of(self, name: str, p: Any, labels: Labels) -> Vicinity:
-        """The kernel of the labels that ``p`` is of, checked once for a site of that kind."""
-        key = name, type(p), p.event_shape, labels
-        if key not in self._vicinities:
-            vicinity = default_vicinity(p) if self.vicinity is None else self.vicinity
-            vicinity.check(p, labels)
-            self._vicinities[key] = vicinity
-        return self._vicinities[key]
+    def _log_shares(self, x: Tensor, num_samples: int) -> Tensor:
+        """The log-weight of each of ``num_samples`` samples whose λ are the nodes of a quadrature, where ``x`` is."""
+        weights = self.law(x).weights
+        copies = num_samples // len(weights)
+        return (weights / copies).repeat_interleave(copies).log()
 
 
-class ExpectedLikelihood(TorchDistribution):
-    r"""A likelihood that scores by :math:`\mathbb{E}_{\tilde y}[\log \tilde p(\tilde y)]`, labels integrated out.
+class Edges(NamedTuple):
+    """The edges of a batch of B nodes, and S samples of each.
 
     Args:
-        base_dist: the likelihood, of batch shape ``(..., B)``.
-        vicinity: gives the vicinal density of the label (eq. 14).
-        y: labels, of shape ``(B,) + event_shape``.
-        partner_y: the partners' labels.
-        coefficient: λ, of shape ``(..., B)``.
+        shape: ``(B,)`` for one sample, or ``(S, B)``.
+        coefficient: λ, of that shape; None where nothing is mixed.
+        log_shares: the log-weight of each sample, of shape ``(S,)``, where these are not equal.
+        share: how much each edge counts in the mean over the batch, of shape ``(B,)``; None where all count alike.
+        observed: which edges have an output that is observed, of shape ``(B,)``; None for all.
     """
 
-    arg_constraints: dict[str, constraints.Constraint] = {}
-
-    def __init__(self, base_dist: Any, vicinity: Vicinity, y: Tensor, partner_y: Tensor, coefficient: Tensor) -> None:
-        self.base_dist = base_dist
-        self._label = (vicinity, y, partner_y, coefficient)
-        shape = broadcast_shapes(base_dist.batch_shape, coefficient.shape)
-        super().__init__(shape, base_dist.event_shape, validate_args=False)
-
-    def expand(self, batch_shape: Any, _instance: Any = None) -> ExpectedLikelihood:
-        """The same likelihood over a larger batch."""
-        vicinity, y, partner_y, coefficient = self._label
-        return ExpectedLikelihood(
-            self.base_dist.expand(batch_shape), vicinity, y, partner_y, coefficient.expand(batch_shape)
-        )
-
-    @constraints.dependent_property
-    def support(self) -> constraints.Constraint:
-        return self.base_dist.support
-
-    def sample(self, sample_shape: Any = torch.Size()) -> Tensor:
-        return self.base_dist.sample(sample_shape)
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        """The expectation; ``value`` has been integrated out."""
-        vicinity, y, partner_y, coefficient = self._label
-        return vicinity.expected_log_prob(self.base_dist, y, partner_y, coefficient)
+    shape: tuple[int, ...]
+    coefficient: Any
+    log_shares: Tensor | None
+    share: Tensor | None
+    observed: Tensor | None
 
 
-def _masks_outputs(p: Any) -> bool:
-    """Whether ``p`` is of independent outputs, some of them masked."""
-    return isinstance(p, torch.distributions.Independent) and isinstance(p.base_dist, MaskedDistribution)
+def draw_shape(num_samples: int, size: int) -> tuple[int, ...]:
+    """Of numbers drawn for each of ``size`` nodes: one sample has no dimension of its own."""
+    return (size,) if num_samples == 1 else (num_samples, size)
 
 
-def _unmasked(p: Any) -> Any:
-    """The law of one label, whichever of them count."""
-    if isinstance(p, MaskedDistribution):
-        return _unmasked(p.base_dist)
-    return _unmasked(p.base_dist).to_event(p.reinterpreted_batch_ndims) if _masks_outputs(p) else p
+def _expanded(tensor: Any, shape: tuple[int, ...]) -> Any:
+    return tensor if tensor is None or tensor.shape == shape else tensor.expand(shape)
 
 
-def _along(mask: Tensor, value: Tensor, dim: int) -> Tensor:
-    """A mask of nodes, which ``dim`` counts in ``value``, or of outputs, so that it broadcasts with ``value``."""
-    return mask.reshape(mask.shape + (1,) * (-1 - dim)) if mask.dim() == 1 else mask
-
-
-def _mask_label(name: str, p: Any, y: Tensor, mask: Tensor, dim: int) -> Any:
-    """``p`` with rows masked, or, where its outputs are independent, single outputs."""
-    if mask.dim() == 1:
-        return p.mask(mask.reshape(mask.shape + (1,) * (-1 - dim)))
-    if mask.shape != y.shape:
-        raise ValueError(
-            f"mask: expected shape {tuple(mask.shape[:1])} or that of the labels at {name!r}, {tuple(y.shape)}, got "
-            f"{tuple(mask.shape)}"
-        )
-    event_dim = len(p.event_shape)
-    if event_dim == 0:
-        return p.mask(mask)
-    if not isinstance(p, torch.distributions.Independent) or p.reinterpreted_batch_ndims != event_dim:
-        raise ValueError(
-            f"mask: expected shape {tuple(mask.shape[:1])}, since the outputs of the likelihood are not independent, "
-            f"got {tuple(mask.shape)}"
-        )
-    return p.base_dist.mask(mask).to_event(event_dim)
-
-
-def check_poolable(name: str, p: Any, partners: Any, dim: int = -1) -> None:
-    """Refuses densities that have no log-linear pool of their family with those of their partners.
-
-    Args:
-        name: what errors call ``p``.
-        p: a distribution whose batch dimension ``dim`` counts the nodes.
-        partners: that of their partners.
-        dim: negative.
-
-    Raises:
-        TypeError: if the family is not closed under pooling.
-        ValueError: if what it holds fixed differs, or varies over the nodes where values cannot be compared.
-    """
-    base, base_dim = resolved(p), dim
-    while isinstance(base, (torch.distributions.Independent, ExpandedDistribution, MaskedDistribution)):
-        base_dim -= getattr(base, "reinterpreted_batch_ndims", 0)
-        base = resolved(base.base_dist)
-    kind, remedies = type(base).__name__, 'fuse an embedding (ManifoldProbMix), or use fusion="linear" or "numerical"'
-    if not is_exponential_family(p):
-        why = why_not_closed(type(base)) or "it has no natural form here"
-        raise TypeError(
-            f"{name}: expected a family that is closed under log-linear pooling, got {kind}: {why}; {remedies}"
-        )
-    inner = base.base_dist if isinstance(base, ZeroInflatedDistribution) else base
-    names = exponential_family(inner).fixed
-    unread = [fixed for fixed in names if _varies_unseen(getattr(inner, fixed), base_dim, validates(p))]
-    if not unread:
-        reason = exponential_family(p).mismatch(exponential_family(partners))
-        unread = [] if reason is None else [reason.removeprefix("equal ").partition(",")[0]]
-    if unread:
-        raise ValueError(
-            f"{name}: expected a {unread[0]} of {kind} that is held fixed, since densities are pooled, got one that "
-            f"varies, as one that is predicted does; hold it fixed, {remedies}"
-        )
-
-
-def _varies_unseen(value: Any, dim: int, wait: bool) -> bool:
-    """Whether a tensor has a value for each node, which ``dim`` counts, that cannot be compared."""
-    if not isinstance(value, Tensor) or value.dim() < -dim or value.shape[dim] == 1 or value.stride(dim) == 0:
-        return False
-    return not (at_hand(value) or (wait and can_be_read(value)))
-
-
-def check_labels(labels: Any) -> None:
-    """Refuses what is no treatment of the labels."""
-    if labels not in ("exact", "sample"):
-        raise ValueError(f'labels: expected "exact" or "sample", got {labels!r}')
+def _check_label(name: str, p: Any, y: Tensor) -> None:
+    """Refuses a label outside the support of ``p``, if ``p`` validates."""
+    if p._validate_args:
+        try:
+            p._validate_sample(y)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error

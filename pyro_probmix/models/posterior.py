@@ -9,16 +9,19 @@ import pyro.distributions as dist
 import torch
 from torch import nn
 
+from pyro_probmix._checks import as_module
 from pyro_probmix.mixing import PairBatch
 from pyro_probmix.models.density_model import DensityModel
-from pyro_probmix.models.lazy import Unscored
+from pyro_probmix.models.laws import Unscored
 from pyro_probmix.models.mix import MixMessenger
-from pyro_probmix.models.statements import EMBEDDING_SITE, LABEL_SITE, PLATE, Owned, data_plate
+from pyro_probmix.models.names import EMBEDDING_SITE, LABEL_SITE, PLATE, UniquelyNamed
+from pyro_probmix.models.statements import data_plate
+from pyro_probmix.ops.sums import unsqueeze_right
 
 __all__ = ["PosteriorGuide"]
 
 
-class PosteriorGuide(Owned):
+class PosteriorGuide(UniquelyNamed):
     r"""Guide that draws the embedding from an amortised posterior :math:`q_\phi(z|x_i, x_j, \tilde y, \lambda)`.
 
     With it the loss of ``Trace_ELBO``, divided by the number of nodes, bounds the risk of eq. 23 from above by
@@ -64,16 +67,12 @@ class PosteriorGuide(Owned):
             raise TypeError(f"model: expected one with a stochastic embedding, got {type(model).__name__}")
         if model.propagate == "mean":
             raise ValueError('model: expected propagate="sample", got "mean", which leaves no embedding to infer')
-        if not isinstance(network, nn.Module):
-            raise TypeError(f"network: expected an nn.Module, got {network!r}")
         self.__dict__["_model"] = model  # not a child: its parameters are the model's
-        self.network = network
+        self.network = as_module("network", network)
 
     def forward(self, batch: PairBatch, num_rows: int | None = None) -> None:
         """Draws ``mixing_coefficient``, ``label`` and ``embedding``; ``num_rows`` as for the model."""
-        if batch.y is None:
-            raise ValueError("batch: expected labels y, got None")
-        self._model._check(batch)
+        self._model.check_batch(batch, labelled=True)
         weight = self._model.mixing.edge_weight(batch)
         with data_plate(len(batch), num_rows):
             q = self._posterior(batch)
@@ -96,14 +95,14 @@ class PosteriorGuide(Owned):
             coefficient = drawn.expand(torch.broadcast_shapes(drawn.shape, coefficient.shape))
             label = mixing.draw_label(label, batch.partner, coefficient, modules["likelihood"].support)
             if observed is not None:
-                weight = coefficient.reshape(coefficient.shape + (1,) * (observed.dim() - 1))
+                weight = unsqueeze_right(coefficient, observed.dim() - 1)
                 observed = mixing.edge_mask(observed, batch.partner, -observed.dim(), weight)
         event_dim = len(modules["likelihood"].event_shape)
         law = Unscored(dist.Delta(label, event_dim=event_dim, validate_args=False))
         label = pyro.sample(LABEL_SITE, law, infer={"is_auxiliary": True})
         if observed is not None:
             missing_dims = 1 + event_dim - batch.mask.dim()  # type: ignore[union-attr]
-            label = label.masked_fill(~observed.reshape(observed.shape + (1,) * missing_dims), 0)
+            label = label.masked_fill(~unsqueeze_right(observed, missing_dims), 0)
         pair = batch.x, batch.x[batch.partner]
         x, partner_x = (value.expand(coefficient.shape + value.shape[1:]) for value in pair)
         q = self.network(x, partner_x, label, coefficient)

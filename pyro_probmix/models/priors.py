@@ -2,33 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
+import pyro
 from pyro.nn import PyroModule, PyroSample
+from pyro.poutine.block_messenger import BlockMessenger
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import get_plates
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor, nn
 
-from pyro_probmix.models.mix import COEFFICIENT_SITE
-from pyro_probmix.models.statements import EMBEDDING_SITE, HiddenRows
+from pyro_probmix.models.names import COEFFICIENT_SITE, EMBEDDING_SITE
 
-__all__ = ["Given", "Named", "Weights", "draw_weights", "has_priors", "latents", "refuse_priors"]
+__all__ = [
+    "AttributeNames",
+    "FixedWeights",
+    "WeightsAlone",
+    "draw_weights",
+    "has_priors",
+    "latents",
+    "refuse_priors",
+]
 
 
 def has_priors(module: nn.Module) -> bool:
     """Whether a weight of ``module`` has a prior, being a ``PyroSample``."""
-    if isinstance(module, PyroModule) and (module.__dict__["_pyro_samples"] or _declared(type(module))):
-        return True
-    return any(has_priors(child) for child in module._modules.values() if child is not None)
+    return bool(_priors(module))
 
 
 def refuse_priors(model: nn.Module, doing: str) -> None:
     """Refuse a model whose networks have priors, of which ``doing`` knows nothing."""
-    if has_priors(model):
+    priors = _priors(model)
+    if priors:
         names = {id(module): name for name, module in model.named_modules()}
-        found = [".".join(filter(None, (names[id(module)], name))) for module, name in _priors(model)]
+        found = [".".join(filter(None, (names[id(module)], name))) for module, name in priors]
         raise ValueError(
             f"model: expected networks without priors in {doing}, got priors of {', '.join(found[:3])}"
             f"{', …' if len(found) > 3 else ''}; train them by guide = model.guide_for(AutoNormal), "
@@ -39,13 +47,8 @@ def refuse_priors(model: nn.Module, doing: str) -> None:
 def draw_weights(model: PyroModule, drawn: Mapping[str, Any] | None) -> None:
     """Draws every weight that has a prior: once, before any network runs, for all rows.
 
-    Args:
-        model: what the weights are of, while it is called.
-        drawn: the sites of the guide that is replayed; None where there is none.
-
-    Raises:
-        ValueError: in a plate, such as that of vectorised particles, which networks know nothing of; or if the guide
-            leaves a weight out, which would stay as its prior is.
+    ``drawn`` are the sites of the guide that is replayed, None where there is none. Refused are plates, such as that of
+    vectorised particles, which networks know nothing of, and a guide that leaves a weight as its prior is.
     """
     plates = [frame.name for frame in get_plates() if frame.vectorized]
     if plates:
@@ -53,11 +56,11 @@ def draw_weights(model: PyroModule, drawn: Mapping[str, Any] | None) -> None:
             f"vectorize_particles: expected False for networks with priors, got them in plate {plates[0]!r}; "
             "Trace_ELBO(num_particles=…) and Predictive take one set of weights at a time without it"
         )
-    with _Seen() as seen:
+    with pyro.poutine.trace() as weights:
         for module, name in _priors(model):
             if module._pyro_context is model._pyro_context:  # else its own call draws it
                 getattr(module, name)
-    missing = [] if drawn is None else [name for name in seen.names if name not in drawn]
+    missing = [] if drawn is None else [name for name in latents(weights.trace.nodes) if name not in drawn]
     if missing:
         raise ValueError(
             f"guide: expected one that draws {', '.join(missing)}, such as model.guide_for(AutoNormal), got one that "
@@ -75,7 +78,7 @@ def latents(nodes: Mapping[str, Any]) -> dict[str, Tensor]:
     }
 
 
-class Named(Messenger):
+class AttributeNames(Messenger):
     """Names the weights of a model as its attributes are, ``decoder.0.weight``, the same in every copy of it."""
 
     def __init__(self, model: PyroModule) -> None:
@@ -93,7 +96,7 @@ class Named(Messenger):
                 msg["value"] = msg["value"].reshape(shape)
 
 
-class Given(Messenger):
+class FixedWeights(Messenger):
     """Gives weights their values, without a statement that anything outside could see.
 
     Args:
@@ -112,31 +115,14 @@ class Given(Messenger):
             raise ValueError(f"guide: expected one that draws {name}, got one that draws {', '.join(self.values)}")
 
 
-class Weights:
-    """A model with its latent sites hidden, but for the weights of its networks: what an autoguide is made of."""
+class WeightsAlone(BlockMessenger):
+    """Hides what a model draws of the batch, λ included: an autoguide made of ``WeightsAlone()(model)`` meets none."""
 
-    def __init__(self, model: Callable[..., Any]) -> None:
-        self.model = model
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        with HiddenRows(hide_fn=_of_rows):
-            return self.model(*args, **kwargs)
+    def __init__(self) -> None:
+        super().__init__(hide_fn=_is_of_batch)
 
 
-class _Seen(Messenger):
-    """The names of latent sites."""
-
-    def __enter__(self) -> _Seen:
-        self.names: list[str] = []
-        return super().__enter__()  # type: ignore[return-value]
-
-    def _pyro_post_sample(self, msg: Any) -> None:
-        if not msg["is_observed"]:
-            self.names.append(msg["name"])
-
-
-def _of_rows(msg: Any) -> bool:
-    """Whether a statement draws something of the batch."""
+def _is_of_batch(msg: Any) -> bool:
     latent = msg["type"] == "sample" and not msg["is_observed"]
     return latent and (msg["name"] in (COEFFICIENT_SITE, EMBEDDING_SITE, "y") or site_is_subsample(msg))
 

@@ -1,69 +1,89 @@
-"""What the ready models and their guides have in common: names of modules and sites, and how a site is drawn."""
+"""The statements that a ready model is written in: Pyro's, and plain ones without Pyro."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from itertools import count
+from dataclasses import dataclass
 from typing import Any
 
 import pyro
-from pyro.infer.discrete import SamplePosteriorMessenger
-from pyro.nn import PyroModule
-from pyro.poutine.block_messenger import BlockMessenger
-from pyro.poutine.messenger import block_messengers
-from pyro.poutine.replay_messenger import ReplayMessenger
-from torch import Tensor, nn
+import pyro.distributions as dist
+import torch
+from torch import Tensor
 
-from pyro_probmix.models.lazy import Unscored
+from pyro_probmix.mixing import PairBatch
+from pyro_probmix.models.laws import LazyDistribution, Unscored, from_noise
+from pyro_probmix.models.mix import MixMessenger
+from pyro_probmix.models.mixing import Edges, Labels, Mixing
+from pyro_probmix.models.names import COEFFICIENT_SITE, EMBEDDING_SITE, LABEL_SITE, PLATE
+from pyro_probmix.models.priors import latents
+from pyro_probmix.ops.autocast import without_autocast
 
-__all__ = [
-    "EMBEDDING_SITE",
-    "LABEL_SITE",
-    "PLATE",
-    "HiddenRows",
-    "Owned",
-    "Statements",
-    "data_plate",
-    "drawn_by_guide",
-    "replay_of_guide",
-]
-
-PLATE, EMBEDDING_SITE, LABEL_SITE = "data", "embedding", "label"
-_instances = count()
+__all__ = ["PlainStatements", "PyroStatements", "data_plate"]
 
 
-class Owned(PyroModule):
-    """A module under a name of its own: it never meets another, nor a copy of it, in Pyro's parameter store."""
+@dataclass
+class PlainStatements:
+    """Mixes and draws as Pyro's statements would, and keeps the log-probability of what is observed."""
 
-    def __init__(self) -> None:
-        super().__init__(_unique_name(type(self)))
+    mixing: Mixing
+    batch: PairBatch
+    edges: Edges
+    labels: Labels | None
+    noise: Tensor | None
+    label: Tensor | None
+    log_prob: Any = None
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        super().__setattr__(name, value)
-        if isinstance(value, nn.Module):
-            self._own(value, f"{self._pyro_name}.{name}")
+    def deterministic(self, name: str, value: Tensor, event_dim: int) -> Tensor:
+        if self.mixing.at != name:
+            return value
+        return self.mixing.interpolate(value, self.batch.partner, self.edges.coefficient, -1 - event_dim)
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        old, new = self._pyro_name, _unique_name(type(self))
-        for module in self.modules():
-            if isinstance(module, PyroModule) and (module._pyro_name + ".").startswith(old + "."):
-                module._pyro_name = new + module._pyro_name.removeprefix(old)
-
-    def _own(self, module: nn.Module, name: str) -> None:
-        """Names the modules of Pyro inside of those of torch, which Pyro leaves without a name, alike in any model."""
-        for key, child in module._modules.items():
-            full = f"{name}.{key}"
-            if isinstance(child, PyroModule):
-                if child._pyro_name and not isinstance(module, PyroModule):
-                    continue  # it is another's, or has a name of the user's own
-                child._pyro_name, child._pyro_context = full, self._pyro_context
-            if child is not None:
-                self._own(child, full)
+    def sample(self, name: str, p: Any, obs: Tensor | None = None) -> Tensor:
+        coefficient, shape = self.edges.coefficient, self.edges.shape
+        p, value = self.mixing.statement(name, p, obs, self.batch, coefficient, labels=self.labels, label=self.label)
+        if value is None:  # of the embedding
+            p = p if p.batch_shape == shape else p.expand(shape)
+            return p.rsample() if self.noise is None else from_noise(p.force(), self.noise)
+        # torch.compile cannot follow Pyro's Categorical, which asks whether the value is one it has enumerated.
+        cls = torch.distributions.Categorical if type(p) is dist.Categorical else type(p)
+        with without_autocast(value):
+            self.log_prob = cls.log_prob(p, value)
+        return value
 
 
-def _unique_name(cls: type) -> str:
-    return f"{cls.__name__}_{next(_instances)}"
+class PyroStatements:
+    """Pyro's statements inside the data plate, which the networks between them stay outside of.
+
+    The embedding is not scored where model and guide draw it alike, for the two terms cancel; nor is it computed where
+    the guide's draw is all that is asked for.
+    """
+
+    def __init__(self, messenger: MixMessenger, num_rows: int | None) -> None:
+        self.plate = data_plate(len(messenger.batch), num_rows)
+        with self.plate:
+            messenger.draw()
+        self.unscored, self.computed = messenger.latent_only, True
+        if messenger.replay is not None:
+            drawn = messenger.drawn
+            embedding, label = drawn.get(EMBEDDING_SITE), drawn.get(LABEL_SITE)
+            messenger.label = None if label is None else label["value"]
+            self.unscored = embedding is None or getattr(embedding.get("fn"), "_mask", None) is False
+            # The networks' own statements are scored if they are run.
+            others = latents(drawn).keys() - {COEFFICIENT_SITE, EMBEDDING_SITE, *messenger.seen}
+            self.computed = not self.unscored or embedding is None or bool(others)
+
+    def sample(self, name: str, p: Any, obs: Tensor | None = None) -> Tensor:
+        if isinstance(p, LazyDistribution):
+            if self.computed:
+                p.force()
+            if self.unscored:
+                p = Unscored(p)
+        with self.plate:
+            return pyro.sample(name, p, obs=obs)
+
+    def deterministic(self, name: str, value: Tensor, event_dim: int) -> Tensor:
+        with self.plate:
+            return pyro.deterministic(name, value, event_dim=event_dim)
 
 
 def data_plate(size: int, num_rows: int | None) -> pyro.plate:
@@ -73,53 +93,3 @@ def data_plate(size: int, num_rows: int | None) -> pyro.plate:
     if num_rows < size:
         raise ValueError(f"num_rows: expected at least {size}, the number of nodes in the batch, got {num_rows}")
     return pyro.plate(PLATE, num_rows, subsample=range(size), dim=-1)  # type: ignore[arg-type]
-
-
-def replay_of_guide() -> Any:
-    """The handler that replays the draws of a guide, where there is one.
-
-    The trace of a guide has come to its end: losses that enumerate replay unfinished ones too, of the guide itself.
-    """
-
-    def replays_guide(messenger: Any) -> bool:
-        is_replay = isinstance(messenger, ReplayMessenger) and messenger.trace is not None
-        return is_replay and (isinstance(messenger, SamplePosteriorMessenger) or "_RETURN" in messenger.trace)
-
-    with block_messengers(replays_guide) as replays:
-        return replays[-1] if replays else None
-
-
-def drawn_by_guide() -> Mapping[str, Any]:
-    """The sites of the guide whose draws the model is replayed with."""
-    replay = replay_of_guide()
-    return {} if replay is None else replay.trace.nodes
-
-
-class HiddenRows(BlockMessenger):
-    """Hides what a model draws of the batch, λ included, from a guide of something else."""
-
-
-class Statements:
-    """Pyro's statements inside the data plate, which the networks between them stay outside of.
-
-    Args:
-        plate: the data plate, entered for each statement.
-        alike: whether model and guide draw the embedding alike, so that the terms cancel and neither is computed.
-        lazy: whether the embedding is left to be computed when it is needed, if at all.
-    """
-
-    def __init__(self, plate: pyro.plate, alike: bool, lazy: bool) -> None:
-        self.plate, self.alike, self.lazy = plate, alike, lazy
-
-    def sample(self, name: str, p: Any, obs: Tensor | None = None) -> Tensor:
-        if name == EMBEDDING_SITE:
-            if not self.lazy:
-                p.force()
-            if self.alike:
-                p = Unscored(p)
-        with self.plate:
-            return pyro.sample(name, p, obs=obs)
-
-    def deterministic(self, name: str, value: Tensor, event_dim: int) -> Tensor:
-        with self.plate:
-            return pyro.deterministic(name, value, event_dim=event_dim)

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from pyro_probmix._random import random_state
 from pyro_probmix.mixing import EmbeddingGraph, PairBatch, PairLoader
 from pyro_probmix.models import DensityModel
-from pyro_probmix.models.plain import Objective
+from pyro_probmix.models.objectives import Objective
 from pyro_probmix.training._averaging import MovingAverage
 from pyro_probmix.training._guard import GuardedSteps
 from pyro_probmix.training.checkpoints import Checkpoint, save_checkpoint

@@ -174,11 +174,11 @@ class Batches:
 
 
 def _stacked_law(replicas: Sequence[Replica], num_rows: int) -> LogSpaceBeta | None:
-    """The law of λ of all replicas, if each ``has_parts``: these are made into λ for all at once."""
+    """The law of λ of all replicas, if each has a Beta of each edge: these are made into λ for all at once."""
     laws = []
     for replica in replicas:
         mixing = replica.model.mixing
-        if not mixing.has_parts or type(replica.model).draw is not DensityModel.draw:
+        if not mixing.is_edgewise_beta or type(replica.model).draw is not DensityModel.draw:
             return None
         laws.append(mixing.law(replica.loader.x))
     shape = (-1, 1) if num_rows == 1 else (-1, 1, 1)

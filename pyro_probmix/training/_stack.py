@@ -17,7 +17,7 @@ from torch.func import functional_call, vmap
 
 from pyro_probmix.mixing import PairBatch
 from pyro_probmix.models import DensityModel
-from pyro_probmix.models.plain import weighted_mean
+from pyro_probmix.models.objectives import weighted_mean
 from pyro_probmix.training._averaging import MovingAverage
 from pyro_probmix.training._compiled import Compiled
 

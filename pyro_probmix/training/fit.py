@@ -17,7 +17,7 @@ from pyro_probmix._checks import check_integer
 from pyro_probmix._random import seeded
 from pyro_probmix.mixing import CompleteGraph, EmbeddingGraph, PairLoader, SamplingGraph, as_coefficient
 from pyro_probmix.models import DensityModel
-from pyro_probmix.models.plain import OBJECTIVES, Objective
+from pyro_probmix.models.objectives import OBJECTIVES, Objective
 from pyro_probmix.models.priors import refuse_priors
 from pyro_probmix.training._checks import (
     check_decay,

@@ -16,7 +16,7 @@ from torch.distributions.transforms import AffineTransform, SigmoidTransform
 
 import pyro_probmix as pm
 from pyro_probmix.distributions.held_tensors import map_tensors
-from pyro_probmix.models.plain import OBJECTIVES
+from pyro_probmix.models.objectives import OBJECTIVES
 from tests.cases import CASES, NAMES, TORCH, unmasked
 from tests.devices.fake_cuda import DEVICE, fake_cuda, module_on_device, on_device
 from tests.models.cases import CLASSES, EMBEDDING, FEATURES, LIKELIHOODS, METHODS, randomize

@@ -246,7 +246,7 @@ def test_labels_outside_the_support(method: str) -> None:
     ("arguments", "message"),
     [
         ({"num_samples": 0}, "num_samples: expected an integer >= 1, got 0"),
-        ({"labels": "foo"}, 'labels: expected "exact" or "sample"'),
+        ({"labels": "foo"}, 'labels: expected one of "exact", "sample"'),
         ({"coefficient": torch.rand(5)}, r"coefficient: expected shape \(6,\) or \(1, 6\), got \(5,\)"),
         ({"coefficient": torch.rand(2, 6)}, r"coefficient: .* got \(2, 6\)"),
     ],
@@ -287,7 +287,7 @@ def test_predictive_of_no_samples() -> None:
         (
             lambda: make_model("ManifoldProbMix", propagate="foo"),
             ValueError,
-            'propagate: expected "sample" or "mean", got \'foo\'',
+            'propagate: expected one of "sample", "mean", got "foo"',
         ),
         (lambda: make_model("ProbMix", labels="foo"), ValueError, "labels: expected"),
         (lambda: make_model("ProbMix", coefficient=0.2), TypeError, "coefficient: expected a distribution"),

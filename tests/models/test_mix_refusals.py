@@ -130,7 +130,7 @@ def test_labels_outside_the_support(labels: Any) -> None:
     ("arguments", "error", "message"),
     [
         ({"fn": 3}, TypeError, "fn: expected a callable, got int"),
-        ({"labels": "foo"}, ValueError, 'labels: expected "exact" or "sample", got \'foo\''),
+        ({"labels": "foo"}, ValueError, 'labels: expected one of "exact", "sample", got "foo"'),
         ({"vicinity": 0.1}, TypeError, "vicinity: expected a Vicinity, got float"),
         ({"coefficient": 0.5}, TypeError, "coefficient: expected a distribution"),
         ({"coefficient": dist.Normal(0.0, 1.0)}, ValueError, "coefficient: expected a support within"),

@@ -14,9 +14,7 @@ from pyro.infer import SVI, Trace_ELBO
 from torch import Tensor, nn
 
 import pyro_probmix as pm
-from pyro_probmix.distributions.numerical import distribution as numerical
 from pyro_probmix.mixing import PairBatch
-from pyro_probmix.training._guard import GuardedSteps
 from tests.training.replica_cases import assert_as_fit, initial
 
 SIZE = 8
@@ -197,27 +195,38 @@ def test_vectors_of_one_density_and_unknown_fusions_are_refused_when_the_model_i
         pm.ProbMix(network, likelihood, fusion="numerical")
     with pytest.raises(ValueError, match='labels: expected "sample"'):
         make_model("StudentT", vicinity=pm.NormalVicinity(0.1))
-    with pytest.raises(ValueError, match='fusion: expected one of "log-linear", "linear", "numerical", got \'pool\''):
+    with pytest.raises(ValueError, match='fusion: expected one of "log-linear", "linear", "numerical", got "pool"'):
         make_model("StudentT", "pool")
     sampled = make_model("StudentT", vicinity=pm.NormalVicinity(0.1), labels="sample")
     assert sampled.risk(batch_of("StudentT")).isfinite()
 
 
 @pytest.mark.faults("families that are not closed")
-def test_training_that_meets_the_end_of_the_rule_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As it is on a GPU, where nothing is looked at: the risk is not a number, and the guard names what gives that."""
-    monkeypatch.setattr("pyro_probmix.models.mixing.NUM_NODES", 15)
-    monkeypatch.setattr("pyro_probmix.models.mixing.at_hand", lambda tensor: False)
-    monkeypatch.setattr(numerical, "can_be_read", lambda tensor: False)
-    model = make_model("StudentT")
-    before = [p.detach().clone() for p in model.parameters()]
-    with pytest.raises(ValueError, match='the loss; fusion="numerical" gives NaN where its nodes miss its accuracy'):
-        pm.fit(model, data("StudentT"), epochs=2, progress=False)
-    assert all(torch.equal(p, old) for p, old in zip(model.parameters(), before, strict=True))
-    plain = GuardedSteps(make_model("StudentT", "linear"), torch.optim.SGD(model.parameters()), torch.device("cpu"), 0)
-    assert plain._hint == ""
-    monkeypatch.setattr(numerical, "NUM_NODES", 15)
-    replicas = pm.fit_replicas(lambda r: make_model("StudentT"), [data("StudentT")], epochs=2, progress=False)
+def test_a_loss_that_is_not_finite_names_what_gives_that() -> None:
+    x, y = data("StudentT")
+    far = y + 1e200, "loss: expected finite losses and gradients, got one that is not in epoch 0, batch 0: the loss; "
+    hint = 'fusion="numerical" gives NaN where its nodes miss its accuracy; '
+    for fusion, named in (("numerical", hint), ("linear", "")):
+        model = make_model("StudentT", fusion)
+        before = [p.detach().clone() for p in model.parameters()]
+        with pytest.raises(ValueError, match=f"{far[1]}{named}the parameters are those"):
+            pm.fit(model, (x, far[0]), epochs=2, progress=False)
+        assert all(torch.equal(p, old) for p, old in zip(model.parameters(), before, strict=True))
+
+
+@pytest.mark.faults("families that are not closed")
+def test_replicas_that_meet_the_end_of_the_rule_stop() -> None:
+    """Where nothing is looked at, as in replicas and on a GPU, the risk is not a number."""
+
+    def make(log_odds: float) -> Any:
+        network = nn.Linear(2, 1)
+        nn.init.zeros_(network.weight)
+        nn.init.constant_(network.bias, log_odds)
+        likelihood = pm.nn.DistributionLikelihood(dist.Geometric)
+        return pm.ProbMix(network, likelihood, coefficient=dist.Beta(0.8, 0.8), fusion="numerical").double()
+
+    own = [data("NegativeBinomial", seed) for seed in range(2)]
+    replicas = pm.fit_replicas(lambda r: make((-9.0, 0.0)[r]), own, epochs=2, progress=False)
     assert replicas.failed == {0: 0}
 
 

@@ -323,7 +323,7 @@ def test_bad_arguments_of_the_risk_are_refused(arguments: dict[str, Any], messag
     ("arguments", "message"),
     [
         ({"fusion": "geometric"}, 'fusion: expected one of "log-linear", "linear", "numerical"'),
-        ({"per": "epoch"}, 'per: expected "edge" or "batch"'),
+        ({"per": "epoch"}, 'per: expected one of "edge", "batch"'),
         (
             {"fusion": "linear", "coefficient": pm.ExpandedBeta(1.0, 1.0, -0.5, 1.5)},
             "coefficient: expected a support within .* with linear fusion, got ExpandedBeta",

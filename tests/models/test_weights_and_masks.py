@@ -222,3 +222,16 @@ def test_linear_fusion_refuses_masks_of_single_outputs(method: str) -> None:
             model.risk(masked)
     else:
         agree(model, masked, 1)
+
+
+def test_a_mask_of_the_models_own_is_that_of_edges_beside_one_of_the_batch() -> None:
+    class Masking(pm.nn.NormalLikelihood):
+        def distribution(self, raw: torch.Tensor) -> Any:
+            return super().distribution(raw).mask(torch.tensor([True, True, False, True, True, True]))
+
+    x, y = torch.randn(6, 2), torch.randn(6)
+    model = pm.ProbMix(pm.nn.MLP(2, [4], 2), Masking())
+    coefficient, partner = torch.full((6,), 0.3), torch.tensor([1, 2, 3, 4, 5, 0])
+    alone = model.risk(pm.PairBatch(x, y, partner), coefficient=coefficient)
+    every = torch.ones(6, dtype=torch.bool)
+    assert model.risk(pm.PairBatch(x, y, partner, mask=every), coefficient=coefficient) == alone

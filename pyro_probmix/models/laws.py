@@ -1,4 +1,4 @@
-"""A distribution that is computed when it is needed."""
+"""The distributions that stand at the sites of a mixed model."""
 
 from __future__ import annotations
 
@@ -11,21 +11,19 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from pyro_probmix.distributions import LinearPool
+from pyro_probmix.distributions.components import broadcast_shapes
+from pyro_probmix.distributions.exponential_family import unwrapped
+from pyro_probmix.mixing import Vicinity
 from pyro_probmix.ops import draws
 
-__all__ = ["LazyDistribution", "Unscored", "from_noise"]
+__all__ = ["ExpectedLikelihood", "LazyDistribution", "Unscored", "from_noise", "rsample"]
 
 
 class LazyDistribution(TorchDistribution):
     """A distribution of known shape whose parameters are computed when it is first sampled or scored.
 
-    At a masked site whose value is replayed from a guide they are never computed.
-
-    Args:
-        build: makes the distribution.
-        batch_shape: its batch shape.
-        event_shape: its event shape.
-        propagate: ``"sample"``, or ``"mean"`` to draw the mean always (Theorem 4.7).
+    At a masked site whose value is replayed from a guide they are never computed. With ``propagate="mean"`` every draw
+    is the mean (Theorem 4.7).
 
     Example:
         >>> lazy = LazyDistribution(lambda: dist.Normal(torch.zeros(3), 1.0), (3,), ())
@@ -49,9 +47,12 @@ class LazyDistribution(TorchDistribution):
         return self._distribution
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> LazyDistribution:
-        """The lazy form of the expanded distribution."""
         shape = torch.Size(batch_shape)
-        return LazyDistribution(lambda: self.force().expand(shape), shape, self.event_shape, self.propagate)
+        return self.then(lambda made: made.expand(shape), shape)
+
+    def then(self, change: Callable[[Any], Any], batch_shape: Any) -> LazyDistribution:
+        """The lazy form of ``change`` of the distribution, which has this batch shape."""
+        return LazyDistribution(lambda: change(self.force()), batch_shape, self.event_shape, self.propagate)
 
     @constraints.dependent_property
     def support(self) -> constraints.Constraint:
@@ -100,40 +101,53 @@ class Unscored(MaskedDistribution):
         return zeros.to(value.dtype) if value.is_floating_point() else zeros
 
 
-def rsample(p: Any, sample_shape: torch.Size = torch.Size()) -> Tensor:
-    """``p.rsample``, the same numbers, as ``torch.func.vmap`` can follow them."""
-    q = _without_event(p)
-    if isinstance(q, torch.distributions.TransformedDistribution):
-        z = rsample(q.base_dist, sample_shape)
-        for transform in q.transforms:
-            z = transform(z)
-        return z
-    if isinstance(q, LinearPool):
-        if q.weights.requires_grad:
-            raise NotImplementedError("rsample: expected weights without gradient, which none could reach them by")
-        return q.draw_by(rsample, sample_shape)
-    return draws.rsample(q, sample_shape)
+class ExpectedLikelihood(TorchDistribution):
+    r"""A likelihood that scores by :math:`\mathbb{E}_{\tilde y}[\log \tilde p(\tilde y)]`, labels integrated out.
+
+    The labels have shape ``(B,) + event_shape``, the likelihood and λ batch shape ``(..., B)``.
+    """
+
+    arg_constraints: dict[str, constraints.Constraint] = {}
+
+    def __init__(self, base_dist: Any, vicinity: Vicinity, y: Tensor, partner_y: Tensor, coefficient: Tensor) -> None:
+        self.base_dist, self.vicinity, self.pair, self.coefficient = base_dist, vicinity, (y, partner_y), coefficient
+        shape = broadcast_shapes(base_dist.batch_shape, coefficient.shape)
+        super().__init__(shape, base_dist.event_shape, validate_args=False)
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> ExpectedLikelihood:
+        base, coefficient = self.base_dist.expand(batch_shape), self.coefficient.expand(batch_shape)
+        return ExpectedLikelihood(base, self.vicinity, *self.pair, coefficient)
+
+    @constraints.dependent_property
+    def support(self) -> constraints.Constraint:
+        return self.base_dist.support
+
+    def sample(self, sample_shape: Any = torch.Size()) -> Tensor:
+        return self.base_dist.sample(sample_shape)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        return self.vicinity.expected_log_prob(self.base_dist, *self.pair, self.coefficient)
 
 
 def from_noise(p: Any, noise: Tensor) -> Tensor:
-    """The draw of a Normal embedding density that standard normal ``noise`` makes, loc + scale · noise.
-
-    Args:
-        p: a Normal, lazy, masked, independent or none of these.
-        noise: of shape ``(...) + p.event_shape``.
-
-    Raises:
-        TypeError: if ``p`` is not Normal.
-    """
-    normal = _without_event(p)
+    """The draw of a Normal embedding density that standard normal ``noise`` makes, loc + scale · noise."""
+    normal = unwrapped(p)
     if not isinstance(normal, torch.distributions.Normal):
         raise TypeError(f"noise: expected a Normal embedding density, got {type(normal).__name__}")
     return normal.loc + normal.scale * noise
 
 
-def _without_event(p: Any) -> Any:
-    if isinstance(p, LazyDistribution):
-        return _without_event(p.force())
+def rsample(p: Any, sample_shape: torch.Size = torch.Size()) -> Tensor:
+    """``p.rsample``, the same numbers, as ``torch.func.vmap`` can follow them."""
     if isinstance(p, (torch.distributions.Independent, MaskedDistribution)):
-        return _without_event(p.base_dist)
-    return p
+        return rsample(p.base_dist, sample_shape)
+    if isinstance(p, torch.distributions.TransformedDistribution):
+        value = rsample(p.base_dist, sample_shape)
+        for transform in p.transforms:
+            value = transform(value)
+        return value
+    if isinstance(p, LinearPool):
+        if p.weights.requires_grad:
+            raise NotImplementedError("rsample: expected weights without gradient, which none could reach them by")
+        return p.draw_by(rsample, sample_shape)
+    return draws.rsample(p, sample_shape)
