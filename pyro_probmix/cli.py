@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -15,6 +14,7 @@ try:
     import typer
     from rich.console import Console
 
+    from pyro_probmix._checks import check_choice
     from pyro_probmix._version import __version__
     from pyro_probmix.datasets import NAMES, UCI, Task, load
     from pyro_probmix.experiments import (
@@ -25,13 +25,12 @@ try:
         RESULTS,
         TABLES,
         Ablation,
+        ExperimentSettings,
         PaperTable,
         ablate,
         draw_picture,
         import_plugins,
-        select_datasets,
         select_methods,
-        select_table,
         settings_for,
     )
     from pyro_probmix.experiments import compare as run_comparison
@@ -106,22 +105,13 @@ def compare(
     plugin: Plugins = None,
 ) -> None:
     """Train methods on the splits of a data set; print a table, write results.json and figure.png."""
-    given = {
-        "splits": splits,
-        "epochs": epochs,
-        "alpha": alpha,
-        "beta": beta,
-        "batch_size": batch_size,
-        "learning_rate": learning_rate,
-        "num_neighbors": num_neighbors,
-    }
+    changes = _settings(locals())
     with _plain_errors():
         import_plugins(plugin or ())
         chosen = select_methods(methods)
         if data is not None and name not in UCI:
             raise ValueError(f"data hold the UCI sets; {name} is not read from there")
         dataset = load(name, data, target=target, task=cast("Task | None", task))
-        changes: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
         settings = replace(settings_for(dataset), **changes)
         folder = out or Path("results") / Path(dataset.name).stem
         workers = joblib.cpu_count() if jobs is None else jobs
@@ -158,50 +148,45 @@ def reproduce(
     plugin: Plugins = None,
 ) -> None:
     """Compute a table, an ablation or a figure of the paper; print and write it beside the paper's."""
-    given = {"splits": splits, "epochs": epochs}
-    changes: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
-    common: dict[str, Any] = {"out": out, "seed": seed, "progress": sys.stderr.isatty(), **changes}
+    common: dict[str, Any] = {"out": out, "seed": seed, "progress": sys.stderr.isatty(), **_settings(locals())}
     with _plain_errors(*(["stopped"] if name in PICTURES else [])):
         import_plugins(plugin or ())
-        if name not in REPRODUCTIONS:
-            raise ValueError(f"unknown reproduction {name!r}; expected one of {', '.join(REPRODUCTIONS)}")
-        if datasets is not None and name not in TABLES:
-            raise ValueError(f"datasets belong to a table; {name} has its own")
-        if methods is not None and name in PICTURES:
-            raise ValueError(f"methods belong to a table or an ablation; {name} has its own")
-        if protocol != "paper" and name not in TABLES:
-            raise ValueError(f"the protocol can be chosen for a table; {name} has its own")
-        if data is not None and name not in TABLES:
-            raise ValueError(f"data belong to a table; {name} draws its own")
-        if name in PICTURES and (device != "cpu" or jobs is not None or compile):
-            raise ValueError(f"device, jobs and compile belong to a table or an ablation; {name} is drawn here")
+        check_choice("name", name, REPRODUCTIONS)
+        trained, places = (*TABLES, *ABLATIONS), device != "cpu" or jobs is not None or compile
+        for given, names, said in (
+            (datasets is not None, TABLES, "datasets belong to a table; {} has its own"),
+            (methods is not None, trained, "methods belong to a table or an ablation; {} has its own"),
+            (protocol != "paper", TABLES, "the protocol can be chosen for a table; {} has its own"),
+            (data is not None, TABLES, "data belong to a table; {} draws its own"),
+            (places, trained, "device, jobs and compile belong to a table or an ablation; {} is drawn here"),
+        ):
+            if given and name not in names:
+                raise ValueError(said.format(name))
         if name in PICTURES:
             typer.echo(f"figure:  {draw_picture(name, **common)}")
             return
-        common |= {"device": device, "jobs": _jobs(device) if jobs is None else jobs, "compile": compile}
+        cores = joblib.cpu_count() if device == "cpu" else 1
+        common |= {"device": device, "jobs": cores if jobs is None else jobs, "compile": compile}
         common["report"] = lambda line: typer.echo(line, err=True)
         if methods is not None:
             common["methods"] = methods.split(",")
-        reproduction: PaperTable | Ablation
+        shown: PaperTable | Ablation
         if name in TABLES:
-            chosen = None if datasets is None else select_datasets(datasets, name)
-            reproduction, cells = run_reproduction(name, data, protocol=protocol, datasets=chosen, **common)
+            rows = None if datasets is None else datasets.split(",")
+            shown, cells = run_reproduction(name, data, protocol=protocol, datasets=rows, **common)
         else:
-            reproduction, cells = ablate(name, **common)
-    for panel in reproduction.terminal(cells):
+            shown, cells = ablate(name, **common)
+    for panel in shown.terminal(cells):
         Console().print(panel)
-    for claim in reproduction.claims(cells):
+    for claim in shown.claims(cells):
         typer.echo(str(claim))
-    results, stem = name, name
-    if name in TABLES:
-        table = select_table(name, protocol)
-        results, stem = table.results, table.name
-    typer.echo(f"results: {out / results}.json\ntable:   {out / stem}.md\nfigure:  {out / stem}.png")
+    typer.echo(f"results: {out / shown.results}.json\ntable:   {out / shown.name}.md\nfigure:  {out / shown.name}.png")
 
 
-def _jobs(device: str) -> int:
-    """The number of cores, where processes can share replicas."""
-    return joblib.cpu_count() if device == "cpu" and "fork" in multiprocessing.get_all_start_methods() else 1
+def _settings(given: dict[str, Any]) -> dict[str, Any]:
+    """What has been given of the settings of an experiment."""
+    names = {field.name for field in fields(ExperimentSettings)}
+    return {name: value for name, value in given.items() if name in names and value is not None}
 
 
 def main() -> None:

@@ -123,8 +123,7 @@ def test_an_arrow_that_points_up_is_found(module: str, source: str) -> None:
 
 TO_BE_MOVED = {
     "estimators",
-    "experiments.compare",
-    "experiments.store",
+    "experiments.runner",
 }
 
 

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from pyro_probmix.experiments.ablations import ABLATIONS, PICTURES, Ablation, ablate, draw_picture
 from pyro_probmix.experiments.compare import FIGURE, RESULTS, compare
 from pyro_probmix.experiments.methods import METHODS, Method, select_methods
-from pyro_probmix.experiments.paper import PaperTable
-from pyro_probmix.experiments.plugins import import_plugins
-from pyro_probmix.experiments.protocol import ExperimentSettings, settings_for
-from pyro_probmix.experiments.reproduce import (
+from pyro_probmix.experiments.paper.ablations import ABLATIONS, Ablation
+from pyro_probmix.experiments.paper.protocols import paper_settings
+from pyro_probmix.experiments.paper.reproduce import (
+    PICTURES,
     TABLES,
     TUNED_TABLES,
-    paper_settings,
+    ablate,
+    draw_picture,
     reproduce,
     select_datasets,
     select_table,
 )
+from pyro_probmix.experiments.paper.tables import PaperTable
+from pyro_probmix.experiments.plugins import import_plugins
 from pyro_probmix.experiments.results import Comparison
+from pyro_probmix.experiments.settings import ExperimentSettings, settings_for
 
 __all__ = [
     "ABLATIONS",

@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import closing
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-
+from pyro_probmix._checks import check_integer
 from pyro_probmix.datasets import Dataset
-from pyro_probmix.experiments.cells import Cell, metrics_for, run_cell
 from pyro_probmix.experiments.figures import draw
 from pyro_probmix.experiments.methods import METHODS, select_methods
-from pyro_probmix.experiments.protocol import ExperimentSettings, make_split, settings_for
 from pyro_probmix.experiments.results import Comparison
-from pyro_probmix.training._processes import in_processes
+from pyro_probmix.experiments.runner import Cell, Runner
+from pyro_probmix.experiments.settings import ExperimentSettings, settings_for
+from pyro_probmix.experiments.splits import make_split
 
 __all__ = ["FIGURE", "RESULTS", "compare"]
 
@@ -46,23 +36,22 @@ def compare(
     """Train and test methods on the splits of a data set, under one protocol.
 
     Splits are scaled, if ``settings`` say so, on their training rows, a part of which picks the epoch; metrics are in
-    the units of the data. A cell's random numbers come from the seed and its split alone, so methods are paired and
-    results depend neither on ``jobs`` nor on which other methods are compared.
+    the units of the data. The splits of a method are trained as replicas, whose random numbers come from the seed and
+    the split alone, so methods are paired and results depend neither on ``jobs`` nor on which others are compared.
 
     Args:
         data: the data set.
-        methods: names of methods, by default all of :data:`~pyro_probmix.experiments.methods.METHODS`; those of
-            :func:`~pyro_probmix.models.register_method` too, with ``local_`` before them on nearest neighbours.
-        settings: how to train; by default :func:`~pyro_probmix.experiments.protocol.settings_for` the data.
+        methods: names of methods, by default all of :data:`~pyro_probmix.experiments.METHODS`.
+        settings: how to train; by default :func:`~pyro_probmix.experiments.settings_for` the data.
         seed: seed of everything random.
-        jobs: worker processes; 1 works in this process. With more, a script needs the usual
-            ``if __name__ == "__main__":`` guard.
-        out: folder for ``results.json``, which is rewritten after every cell, and ``figure.png``; ``None``
+        jobs: processes that share the methods; 1 trains in this one.
+        out: folder for ``results.json``, which is rewritten after every method, and ``figure.png``; ``None``
             writes nothing.
         progress: show a progress bar on standard error.
 
     Raises:
-        ValueError: if a method is unknown, or the data are too few for the settings.
+        RuntimeError: if a process ends by itself.
+        ValueError: if a method is unknown, the data are too few for the settings, or a training fails.
 
     >>> from dataclasses import replace
     >>> from pyro_probmix.datasets import toy_regression
@@ -74,26 +63,20 @@ def compare(
     """
     methods = select_methods(",".join(methods))
     settings = settings or settings_for(data)
-    if jobs < 1 or seed < 0:
-        raise ValueError(f"jobs must be at least 1 and seed not negative; got jobs={jobs}, seed={seed}")
+    check_integer("seed", seed, minimum=0)
+    # No more than methods, so that none shares out its splits and is rounded in another way.
+    runner = Runner(jobs=min(check_integer("jobs", jobs), len(methods)), progress=progress)
     _check_neighbors(data, methods, settings, seed)
     comparison = Comparison(data, settings, methods, seed)
     folder = None if out is None else Path(out)
     if folder:
         folder.mkdir(parents=True, exist_ok=True)
-    cells = [
-        Cell(data, settings, method, split, seed, METHODS[method], metrics_for(data))
-        for split in range(settings.splits)
-        for method in methods
-    ]
-    results = in_processes(run_cell, cells, min(jobs, len(cells))) if jobs > 1 else (run_cell(cell) for cell in cells)
-    with _bar(progress) as bar, closing(results):
-        task = bar.add_task("", total=len(cells))
-        for result in results:
-            comparison.add(result)
-            if folder:
-                comparison.save(folder / RESULTS)
-            bar.update(task, advance=1, description=f"{METHODS[result.method].label}, split {result.split + 1}")
+    pictured = data.splitting == "drawn"
+    cells = [Cell(data.name, name, data, METHODS[name], settings, seed, pictured=pictured) for name in methods]
+    for cell, result in runner.run(cells):
+        comparison.results[cell.column] = result
+        if folder:
+            comparison.save(folder / RESULTS)
     if folder:
         draw(comparison, folder / FIGURE)
     return comparison
@@ -102,17 +85,4 @@ def compare(
 def _check_neighbors(data: Dataset, methods: Sequence[str], settings: ExperimentSettings, seed: int) -> None:
     rows = len(make_split(data, 0, seed, settings.validation_fraction).train[0])
     if any(METHODS[method].local for method in methods) and settings.num_neighbors >= rows:
-        raise ValueError(f"num_neighbors must be below the {rows} training rows; got {settings.num_neighbors}")
-
-
-def _bar(progress: bool) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        disable=not progress,
-    )
+        raise ValueError(f"num_neighbors: expected fewer than the {rows} training rows, got {settings.num_neighbors}")

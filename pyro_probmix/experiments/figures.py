@@ -16,17 +16,16 @@ from matplotlib.patches import Patch
 
 from pyro_probmix.datasets import TOY_REGIONS
 from pyro_probmix.evaluation import METRICS
-from pyro_probmix.experiments.cells import HEIGHTS, Picture
 from pyro_probmix.experiments.files import write_bytes
 from pyro_probmix.experiments.methods import METHODS
-from pyro_probmix.experiments.paper import Cells, PaperTable
+from pyro_probmix.experiments.pictures import HEIGHTS, Picture
 from pyro_probmix.experiments.results import Comparison
 
-__all__ = ["draw", "draw_ablation", "draw_densities", "draw_table"]
+__all__ = ["BLUE", "GREY", "VERMILION", "draw", "draw_densities", "save"]
 
 # The colour-blind-safe palette of Okabe and Ito.
-_BLUE, _ORANGE, _GREEN, _VERMILION, _GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#7F7F7F"
-_CLASSES = (_BLUE, _ORANGE, _GREEN)
+BLUE, _ORANGE, _GREEN, VERMILION, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#7F7F7F"
+_CLASSES = (BLUE, _ORANGE, _GREEN)
 _DPI = 150
 
 
@@ -40,7 +39,7 @@ def draw(comparison: Comparison, path: Path) -> None:
     """
     panels = _PANELS[comparison.data.task]
     figure = _toy_figure(comparison, *panels) if comparison.pictures else _split_figure(comparison)
-    _save(figure, path, _DPI)
+    save(figure, path, _DPI)
 
 
 def draw_densities(comparison: Comparison, path: Path) -> None:
@@ -48,79 +47,11 @@ def draw_densities(comparison: Comparison, path: Path) -> None:
 
     Source: El-Laham et al. (2025), figure 3.
     """
-    _save(_toy_figure(comparison, _density_panel, _density_legend), path, _DPI)
+    save(_toy_figure(comparison, _density_panel, _density_legend), path, _DPI)
 
 
-def draw_table(table: PaperTable, cells: Cells, path: Path) -> None:
-    """Write a reproduced table as a PNG file: a panel a data set, ours beside the paper's means."""
-    names = [name for name in table.paper if table.means(cells, name)]
-    columns = min(len(names), 4)
-    rows = -(-len(names) // columns)
-    figure = Figure(figsize=(2.2 + 2.2 * columns, 0.9 + 2.6 * rows), layout="constrained")
-    axes = figure.subplots(rows, columns, sharey=True, squeeze=False)
-    for axis in axes.flat[len(names) :]:
-        axis.set_axis_off()
-    for axis, name in zip(axes.flat, names, strict=False):
-        means = table.means(cells, name)
-        for place, method in enumerate(table.columns):
-            if table.comparable and method in table.paper[name]:
-                axis.plot(
-                    table.paper[name][method][0], place, color=_GREY, marker="D", mfc="none", ms=4, linestyle="none"
-                )
-            values = table.values(cells, name, method)
-            if values is not None:
-                error = values.std(ddof=min(1, len(values) - 1)) / np.sqrt(len(values))
-                color = _VERMILION if method == min(means, key=means.__getitem__) else _BLUE
-                axis.errorbar(means[method], place, xerr=error, color=color, marker="o", ms=4, capsize=2)
-        rival = table.rival(name)
-        if rival is not None:
-            axis.axvline(rival, color=_GREY, linestyle="--", linewidth=1)
-        axis.set_title(name, fontsize=9)
-        axis.tick_params(labelsize=7)
-        axis.grid(axis="x", alpha=0.3)
-    axes[0, 0].set_yticks(range(len(table.columns)), table.labels.values())
-    axes[0, 0].set_ylim(len(table.columns) - 0.5, -0.5)
-    figure.suptitle(f"{table.title}, lower is better", fontsize=10)
-    handles = [
-        Line2D([], [], color=_BLUE, marker="o", markersize=4, label="ours, mean ± standard error"),
-        Line2D([], [], color=_VERMILION, marker="o", markersize=4, label="best of ours"),
-        Line2D([], [], color=_GREY, marker="D", mfc="none", markersize=4, linestyle="none", label="the paper's mean"),
-    ]
-    handles = handles if table.comparable else handles[:2]
-    if any(table.rival(name) is not None for name in names):
-        handles.append(
-            Line2D([], [], color=_GREY, linestyle="--", linewidth=1, label="best published of other methods")
-        )
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(columns, 3), frameon=False, fontsize=8)
-    _save(figure, path, 100)
-
-
-def draw_ablation(cells: Cells, metrics: tuple[str, ...], title: str, path: Path) -> None:
-    """Write box plots of the methods under every setting as a PNG file, a column a setting and a row a metric."""
-    methods = [method for method in METHODS if any(method in found for found in cells.values())]
-    size = 2.4 + 1.5 * len(cells), 0.8 + (0.8 + 0.22 * len(methods)) * len(metrics)
-    figure = Figure(figsize=size, layout="constrained")
-    axes = figure.subplots(len(metrics), len(cells), sharex="row", sharey=True, squeeze=False)
-    for row, metric in enumerate(metrics):
-        for axis, (setting, found) in zip(axes[row], cells.items(), strict=True):
-            values = [found[method][metric] if method in found else [] for method in methods]
-            sign = 1 if METRICS[metric].lower_is_better else -1
-            medians = [sign * np.median(v) if v else np.inf for v in values]
-            boxes = axis.boxplot(values, orientation="horizontal", widths=0.7, flierprops={"markersize": 2})
-            boxes["medians"][int(np.argmin(medians))].set(color=_VERMILION, linewidth=3)
-            axis.set_yticks(range(1, len(methods) + 1), [METHODS[method].label for method in methods], fontsize=7)
-            axis.tick_params(axis="x", labelsize=6)
-            axis.grid(axis="x", alpha=0.3)
-            axis.set_xscale("linear" if metric == "accuracy" else "symlog")
-            if row == 0:
-                axis.set_title(setting.replace("alpha", "α").replace("beta", "β"), fontsize=8)
-        axes[row, 0].set_ylabel(metric, fontsize=8)
-    axes[0, 0].invert_yaxis()
-    figure.suptitle(f"{title}: test set, the best median in red", fontsize=10)
-    _save(figure, path, 100)
-
-
-def _save(figure: Figure, path: Path, dpi: int) -> None:
+def save(figure: Figure, path: Path, dpi: int) -> None:
+    """Write a figure as a PNG file, whole or not at all."""
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=dpi)
     write_bytes(path, content.getvalue())
@@ -165,7 +96,7 @@ def _toy_figure(
 
 
 def _title(comparison: Comparison, key: str) -> str:
-    metrics = comparison.cells[key, 0].metrics
+    metrics = {metric: values[0] for metric, values in comparison.results[key].metrics.items()}
     second = f"accuracy {metrics['accuracy']:.2f}" if "accuracy" in metrics else f"MSE {metrics['mse']:.0f}"
     return f"{METHODS[key].label}\nNLL {metrics['nll']:.2f}, {second}"
 
@@ -173,24 +104,24 @@ def _title(comparison: Comparison, key: str) -> str:
 def _regression_panel(axes: Axes, picture: Picture) -> None:
     x, mean, deviation = picture.grid[:, 0], picture.mean, picture.deviation
     assert deviation is not None
-    axes.axvspan(*TOY_REGIONS["test"], color=_GREY, alpha=0.15, linewidth=0)
-    axes.fill_between(x, mean - 2 * deviation, mean + 2 * deviation, color=_BLUE, alpha=0.3, linewidth=0)
-    axes.plot(x, mean, color=_BLUE)
+    axes.axvspan(*TOY_REGIONS["test"], color=GREY, alpha=0.15, linewidth=0)
+    axes.fill_between(x, mean - 2 * deviation, mean + 2 * deviation, color=BLUE, alpha=0.3, linewidth=0)
+    axes.plot(x, mean, color=BLUE)
     axes.plot(x, x**3, color="black", linestyle="--", linewidth=0.8)
     axes.scatter(*picture.train, s=5, color=_ORANGE, zorder=3, linewidth=0)
-    axes.scatter(*picture.test, s=5, color=_VERMILION, zorder=3, linewidth=0)
+    axes.scatter(*picture.test, s=5, color=VERMILION, zorder=3, linewidth=0)
     axes.set_xlim(x[0], x[-1])
     axes.set_ylim(HEIGHTS[0], HEIGHTS[-1])
 
 
 def _regression_legend(comparison: Comparison) -> list[Artist]:
     return [
-        Line2D([], [], color=_BLUE, label="mean"),
-        Patch(color=_BLUE, alpha=0.3, linewidth=0, label="mean ± 2 standard deviations"),
+        Line2D([], [], color=BLUE, label="mean"),
+        Patch(color=BLUE, alpha=0.3, linewidth=0, label="mean ± 2 standard deviations"),
         Line2D([], [], color="black", linestyle="--", linewidth=0.8, label="x³"),
         Line2D([], [], color=_ORANGE, marker="o", markersize=3, linestyle="none", label="training data"),
-        Line2D([], [], color=_VERMILION, marker="o", markersize=3, linestyle="none", label="test data"),
-        Patch(color=_GREY, alpha=0.15, linewidth=0, label="test region"),
+        Line2D([], [], color=VERMILION, marker="o", markersize=3, linestyle="none", label="test data"),
+        Patch(color=GREY, alpha=0.15, linewidth=0, label="test region"),
     ]
 
 
@@ -202,15 +133,15 @@ def _density_panel(axes: Axes, picture: Picture) -> None:
     axes.imshow(shades, extent=extent, origin="lower", aspect="auto", cmap="Blues", vmin=-5.0, vmax=-0.5)
     axes.plot(x, x**3, color="black", linestyle="--", linewidth=0.8)
     axes.scatter(*picture.train, s=4, color=_ORANGE, linewidth=0)
-    axes.scatter(*picture.test, s=4, color=_VERMILION, linewidth=0)
-    axes.axvline(TOY_REGIONS["test"][0], color=_GREY, linewidth=0.8)
+    axes.scatter(*picture.test, s=4, color=VERMILION, linewidth=0)
+    axes.axvline(TOY_REGIONS["test"][0], color=GREY, linewidth=0.8)
     axes.set_xlim(x[0], x[-1])
     axes.set_ylim(HEIGHTS[0], HEIGHTS[-1])
 
 
 def _density_legend(comparison: Comparison) -> list[Artist]:
-    shade = Patch(color=_BLUE, alpha=0.5, linewidth=0, label="log density, from 1e-5 to 0.3")
-    border = Line2D([], [], color=_GREY, linewidth=0.8, label="where the test region begins")
+    shade = Patch(color=BLUE, alpha=0.5, linewidth=0, label="log density, from 1e-5 to 0.3")
+    border = Line2D([], [], color=GREY, linewidth=0.8, label="where the test region begins")
     return [shade, border, *_regression_legend(comparison)[2:5]]
 
 
@@ -233,7 +164,7 @@ def _classification_legend(comparison: Comparison) -> list[Artist]:
         Line2D([], [], color=color, marker="o", markeredgecolor="black", markeredgewidth=0.4, lw=0, label=name)
         for name, color in zip(comparison.data.class_names, _CLASSES, strict=True)
     ]
-    shade = Patch(color=_GREY, alpha=0.5, linewidth=0, label="shade: class probabilities")
+    shade = Patch(color=GREY, alpha=0.5, linewidth=0, label="shade: class probabilities")
     return [*points, shade, Line2D([], [], color="black", linewidth=0.8, label="decision boundary")]
 
 
@@ -252,9 +183,9 @@ def _split_figure(comparison: Comparison) -> Figure:
         for place, method in enumerate(methods):
             values = comparison.values(method, metric)
             jitter = rng.uniform(-0.12, 0.12, len(values))
-            axes.scatter(values, place + 0.2 + jitter, s=9, color=_BLUE, alpha=0.5, linewidth=0)
+            axes.scatter(values, place + 0.2 + jitter, s=9, color=BLUE, alpha=0.5, linewidth=0)
             spread = values.std(ddof=1) if len(values) > 1 else 0.0
-            color = _VERMILION if method == comparison.best(metric) else "black"
+            color = VERMILION if method == comparison.best(metric) else "black"
             axes.errorbar(values.mean(), place - 0.15, xerr=spread, color=color, marker="D", ms=5, capsize=3)
         axes.set_xlabel(METRICS[metric].axis)
         axes.grid(axis="x", alpha=0.3)
@@ -262,9 +193,9 @@ def _split_figure(comparison: Comparison) -> Figure:
     panels[0].set_ylim(len(methods) - 0.5, -0.5)
     figure.suptitle(f"{comparison.data.name}: test set, {comparison.settings.splits} splits", fontsize=11)
     handles = [
-        Line2D([], [], color=_BLUE, marker="o", markersize=4, linestyle="none", alpha=0.5, label="one split"),
+        Line2D([], [], color=BLUE, marker="o", markersize=4, linestyle="none", alpha=0.5, label="one split"),
         Line2D([], [], color="black", marker="D", markersize=5, label="mean ± standard deviation"),
-        Line2D([], [], color=_VERMILION, marker="D", markersize=5, label="best mean"),
+        Line2D([], [], color=VERMILION, marker="D", markersize=5, label="best mean"),
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
     return figure

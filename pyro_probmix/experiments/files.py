@@ -12,7 +12,7 @@ from typing import Any
 
 from pyro_probmix._version import __version__
 
-__all__ = ["check_writable", "versions", "write_bytes", "write_json", "write_text"]
+__all__ = ["check_writable", "versions", "write_bytes", "write_json"]
 
 
 def versions() -> dict[str, str]:
@@ -22,11 +22,7 @@ def versions() -> dict[str, str]:
 
 
 def check_writable(folder: Path) -> None:
-    """Fail before hours of training, not after them, where a folder cannot be made or written to.
-
-    Raises:
-        OSError: if so; nothing has been made.
-    """
+    """Fail before hours of training, not after them, where a folder cannot be made or written to."""
     while not folder.exists():
         folder = folder.parent
     with tempfile.TemporaryFile(dir=folder):
@@ -34,39 +30,22 @@ def check_writable(folder: Path) -> None:
 
 
 def write_bytes(path: Path, content: bytes, new: bool = False) -> None:
-    """Write a file; a kill while writing leaves the file as it was.
-
-    Args:
-        path: of the file.
-        content: what is written.
-        new: leave a file alone that is there already, even since a moment ago.
-
-    Raises:
-        FileExistsError: if the file is there and has to be new.
-    """
+    """Write a file; a kill while writing leaves it as it was. One that has to be new and is there is left alone."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         temporary.write_bytes(content)
         if new:
-            _link(temporary, path)
+            os.link(temporary, path)
         else:
             os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _link(source: Path, path: Path) -> None:
-    try:
-        os.link(source, path)
     except FileExistsError:
         raise
-    except OSError:  # a file system without links
-        os.replace(source, path)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write text as :func:`write_bytes` does."""
-    write_bytes(path, text.encode())
+    except OSError:
+        if not new:
+            raise
+        os.replace(temporary, path)  # on a file system without links
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: Any, new: bool = False) -> None:

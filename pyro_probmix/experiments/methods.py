@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pyro_probmix import models
 from pyro_probmix.datasets import Dataset
-from pyro_probmix.experiments.protocol import ExperimentSettings
+from pyro_probmix.experiments.settings import ExperimentSettings
 from pyro_probmix.mixing import CompleteGraph, NearestNeighborGraph, SamplingGraph
 from pyro_probmix.models import DensityModel, assemble
 from pyro_probmix.nn import CategoricalLikelihood, Likelihood, NormalLikelihood

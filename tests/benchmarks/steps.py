@@ -28,7 +28,8 @@ from torch import Tensor, nn
 import pyro_probmix as pm
 from pyro_probmix.datasets import load_uci
 from pyro_probmix.experiments.methods import METHODS
-from pyro_probmix.experiments.protocol import make_split, settings_for
+from pyro_probmix.experiments.settings import settings_for
+from pyro_probmix.experiments.splits import make_split
 from pyro_probmix.mixing import LogSpaceBeta
 
 __all__ = ["COMPILED", "NAMES", "RATIOS", "STEPS", "Problem", "load_problem", "report"]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pyro_probmix.datasets import DATA_VARIABLE, HORIZON, STOCKS, WINDOW, load_stock, stock_split
-from pyro_probmix.experiments.protocol import make_split
+from pyro_probmix.experiments.splits import make_split
 
 
 def closes(data_dir, ticker):

@@ -14,8 +14,8 @@ from scipy import integrate
 
 from pyro_probmix.datasets import load
 from pyro_probmix.experiments import ABLATIONS, METHODS, PICTURES, ablate, compare, draw_picture, settings_for
-from pyro_probmix.experiments.ablations import COLUMNS, ablation_settings
-from pyro_probmix.experiments.cells import HEIGHTS
+from pyro_probmix.experiments.paper.ablations import COLUMNS, ablation_settings
+from pyro_probmix.experiments.pictures import HEIGHTS
 
 QUICK = {"splits": 2, "epochs": 2, "num_samples": 3, "hidden_features": (8, 4), "progress": False}
 SETTINGS = tuple(ablation_settings("toy-regression"))
@@ -112,10 +112,14 @@ def test_a_pictured_density_is_a_density_in_the_units_of_the_data():
 @pytest.mark.parametrize(
     ("function", "arguments", "message"),
     [
-        (ablate, {"name": "table1"}, "unknown ablation 'table1'; expected one of ablation-regression"),
-        (ablate, {"name": "ablation-regression", "seed": -1}, "seed must not be negative; got -1"),
+        (
+            ablate,
+            {"name": "table1"},
+            'name: expected one of "ablation-regression", "ablation-classification", got "table1"',
+        ),
+        (ablate, {"name": "ablation-regression", "seed": -1}, "seed: expected an integer >= 0, got -1"),
         (ablate, {"name": "ablation-regression", "methods": ["mixop"]}, "unknown methods: mixop"),
-        (draw_picture, {"name": "figure1"}, "unknown figure 'figure1'; expected one of figure2"),
+        (draw_picture, {"name": "figure1"}, 'name: expected one of "figure2", "figure3", "figure14", got "figure1"'),
     ],
 )
 def test_bad_arguments_are_refused_before_anything_is_written(function, arguments, message, tmp_path):

@@ -4,13 +4,31 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
-from pyro_probmix.experiments import ABLATIONS, TABLES, TUNED_TABLES, ablate, reproduce, select_table
+from pyro_probmix.experiments import (
+    ABLATIONS,
+    TABLES,
+    TUNED_TABLES,
+    ExperimentSettings,
+    ablate,
+    paper_settings,
+    reproduce,
+    select_table,
+)
+from pyro_probmix.experiments.paper.ablations import ablation_settings
+from pyro_probmix.experiments.paper.protocols import stock_settings, tuned_settings
 
 FOLDER = Path(__file__).resolve().parents[2] / "tutorials" / "results"
+SETTINGS = {
+    "uci_paper": paper_settings,
+    "uci_tuned": tuned_settings,
+    "stocks": lambda row: stock_settings(row.split()[0]),
+    **{name: ablation_settings(ablation.toy).__getitem__ for name, ablation in ABLATIONS.items()},
+}
 CHOICES = [*((name, "paper") for name in TABLES), *((name, "tuned") for name in TUNED_TABLES)]
 
 
@@ -28,11 +46,28 @@ def test_a_committed_table_is_rendered_byte_for_byte(name, protocol, data_dir, t
     assert reproduce(name, data_dir, report=lines.append, **options) == (table, numbers)
     assert len(lines) == len(table.columns)
     assert all(line.endswith("(kept)") for line in lines)
-    assert (tmp_path / f"{table.name}.md").read_bytes() == (FOLDER / f"{table.name}.md").read_bytes()
+    for file in (f"{table.name}.md", f"{table.results}.json"):
+        assert (tmp_path / file).read_bytes() == (FOLDER / file).read_bytes()
 
 
 @pytest.mark.parametrize("name", ABLATIONS)
 def test_a_committed_ablation_is_rendered_byte_for_byte(name, tmp_path):
     numbers = committed(name, tmp_path)
     assert ablate(name, out=tmp_path, progress=False) == (ABLATIONS[name], numbers)
-    assert (tmp_path / f"{name}.md").read_bytes() == (FOLDER / f"{name}.md").read_bytes()
+    for file in (f"{name}.md", f"{name}.json"):
+        assert (tmp_path / file).read_bytes() == (FOLDER / file).read_bytes()
+
+
+def assert_settings(found: dict, expected: ExperimentSettings) -> None:
+    """What the file says of a row is what the protocol says today, or the default where it says nothing."""
+    of_today, default = (json.loads(json.dumps(asdict(settings))) for settings in (expected, ExperimentSettings()))
+    assert {**default, **found} == {**of_today, "seed": 0, "data": found["data"]}
+
+
+@pytest.mark.parametrize(("results", "settings"), SETTINGS.items())
+def test_a_committed_cell_was_trained_as_the_protocol_says(results, settings):
+    content = json.loads((FOLDER / f"{results}.json").read_text())
+    for row, found in content["cells"].items():
+        expected = settings(row)
+        assert_settings(content["settings"]["datasets"][row], expected)
+        assert all(len(values) == expected.splits for metrics in found.values() for values in metrics.values())

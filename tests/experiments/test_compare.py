@@ -16,6 +16,7 @@ from matplotlib.image import imread
 from rich.console import Console
 from scipy import stats
 
+from pyro_probmix import models
 from pyro_probmix.datasets import load
 from pyro_probmix.experiments import (
     FIGURE,
@@ -26,9 +27,8 @@ from pyro_probmix.experiments import (
     compare,
     settings_for,
 )
-from pyro_probmix.experiments import cells as cells_module
-from pyro_probmix.experiments.cells import CellResult
-from pyro_probmix.experiments.protocol import make_split
+from pyro_probmix.experiments.runner import Result, metrics_for, score
+from pyro_probmix.experiments.splits import make_split
 
 THREE = ("erm", "local_mixup", "manifold_probmix")
 SMALL = {"splits": 2, "epochs": 2, "num_samples": 3, "hidden_features": (8, 4)}
@@ -106,29 +106,59 @@ def test_metrics_are_in_the_units_of_the_data():
     data = load("diabetes")
     split = make_split(data, 0, seed=0)
     model = SimpleNamespace(predictive=lambda x, num_samples: dist.Normal(torch.zeros(len(x)), 1.5))
-    found = cells_module.score([model], split, ExperimentSettings(), data)
+    found = score([model], split, 1, metrics_for(data))
     y = split.own_units(*split.test)[1]
     loc, scale = split.y_scaler.mean_[0], split.y_scaler.scale_[0]
     np.testing.assert_allclose(found["nll"], -stats.norm(loc, 1.5 * scale).logpdf(y).mean(), rtol=1e-5)
     np.testing.assert_allclose(found["rmse"], np.sqrt(np.mean((y - loc) ** 2)), rtol=1e-5)
 
 
-def test_what_is_finished_is_kept_when_a_cell_fails(tmp_path, monkeypatch):
-    fit = cells_module.fit
-    calls = []
+def test_methods_are_paired():
+    """Those of one architecture begin with the same parameters, split by split."""
+    data = load("diabetes")
+    still = replace(settings_for(data), learning_rate=1e-30, **SMALL)
+    found = numbers(compare(data, ("erm", "mixup", "local_manifold_mixup", "probmix"), still, progress=False))
+    first, *others = (metrics["nll"] for metrics in found.values())
+    assert all(other == first for other in others)
+    assert first[0] != first[1]
 
-    def fail_at_fourth(*args, **kwargs):
-        calls.append(1)
-        if len(calls) == 4:
-            raise ValueError("loss is NaN")
-        return fit(*args, **kwargs)
 
-    monkeypatch.setattr(cells_module, "fit", fail_at_fourth)
-    with pytest.raises(ValueError, match="erm on split 2: loss is NaN"):
-        small("diabetes", out=tmp_path)
+@pytest.fixture
+def hopeless():
+    """The name of a method that cannot be trained."""
+    name = "hopeless"
+
+    @models.register_method(name)
+    class Hopeless(models.ERM):
+        @classmethod
+        def from_network(cls, network, likelihood, **_):
+            torch.nn.init.constant_(network[0].weight, math.nan)
+            return cls(network, likelihood)
+
+    yield name
+    del models.METHODS[name]
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_what_is_finished_is_kept_when_a_method_fails(jobs, hopeless, tmp_path):
+    told = r"hopeless on diabetes: the loss is not finite on splits 1 \(epoch 0\), 2 \(epoch 0\)"
+    with pytest.raises(ValueError, match=told):
+        small("diabetes", ("erm", "mixup", hopeless), out=tmp_path, jobs=jobs)
     found = json.loads((tmp_path / RESULTS).read_text())["methods"]
-    assert all(math.isfinite(found[method]["nll"][0]) and found[method]["nll"][1] is None for method in THREE)
+    assert list(found) == ["erm", "mixup", hopeless]
+    assert all(math.isfinite(number) for number in found["erm"]["nll"])
+    assert found[hopeless]["nll"] == [None, None]
     assert sorted(path.name for path in tmp_path.iterdir()) == [RESULTS]
+
+
+@pytest.mark.faults("workers that repeat draws")
+def test_processes_change_the_time_alone():
+    one = small("toy-classification")
+    two = small("toy-classification", jobs=2)
+    assert numbers(two) == numbers(one)
+    assert list(two.pictures) == list(one.pictures)
+    for method, picture in two.pictures.items():
+        np.testing.assert_array_equal(picture.mean, one.pictures[method].mean)
 
 
 def test_saving_is_atomic(tmp_path, monkeypatch):
@@ -141,21 +171,17 @@ def test_saving_is_atomic(tmp_path, monkeypatch):
     assert sorted(path.name for path in tmp_path.iterdir()) == [FIGURE, RESULTS]
 
 
-def filled(name: str, values: dict[str, list[dict[str, float]]]) -> Comparison:
-    data = load(name)
-    comparison = Comparison(data, ExperimentSettings(splits=2), tuple(values), seed=0)
-    for method, found in values.items():
-        for split, metrics in enumerate(found):
-            comparison.add(CellResult(method, split, metrics))
-    return comparison
+def filled(name: str, values: dict[str, dict[str, list[float]]]) -> Comparison:
+    results = {method: Result(metrics) for method, metrics in values.items()}
+    return Comparison(load(name), ExperimentSettings(splits=2), tuple(values), seed=0, results=results)
 
 
 def test_the_table_has_mean_deviation_and_bold_best():
     comparison = filled(
         "iris",
         {
-            "erm": [{"nll": 0.1, "accuracy": 0.8}, {"nll": 0.3, "accuracy": 1.0}],
-            "local_probmix": [{"nll": 0.12, "accuracy": 0.7}, {"nll": 0.14, "accuracy": 0.9}],
+            "erm": {"nll": [0.1, 0.3], "accuracy": [0.8, 1.0]},
+            "local_probmix": {"nll": [0.12, 0.14], "accuracy": [0.7, 0.9]},
         },
     )
     console = Console(record=True, width=80, force_terminal=True, file=io.StringIO())
@@ -175,7 +201,7 @@ def test_the_table_has_mean_deviation_and_bold_best():
 
 
 def test_the_table_of_all_methods_fits_a_terminal():
-    rows = [{"nll": -1234.5, "rmse": 1234.5, "mse": 123456.7}, {"nll": 10.0, "rmse": 2.0, "mse": 4.0}]
+    rows = {"nll": [-1234.5, 10.0], "rmse": [1234.5, 2.0], "mse": [123456.7, 4.0]}
     console = Console(record=True, width=80, file=io.StringIO())
     console.print(filled("toy-regression", dict.fromkeys(METHODS, rows)).table())
     assert "…" not in console.export_text()
@@ -185,11 +211,11 @@ def test_the_table_of_all_methods_fits_a_terminal():
     ("arguments", "message"),
     [
         ({"methods": ["erm", "mixop"]}, "unknown methods: mixop"),
-        ({"jobs": 0}, "jobs must be at least 1"),
-        ({"seed": -1}, "seed not negative"),
+        ({"jobs": 0}, "jobs: expected an integer >= 1, got 0"),
+        ({"seed": -1}, "seed: expected an integer >= 0, got -1"),
         (
             {"settings": ExperimentSettings(num_neighbors=80)},
-            "num_neighbors must be below the 80 training rows; got 80",
+            "num_neighbors: expected fewer than the 80 training rows, got 80",
         ),
     ],
 )

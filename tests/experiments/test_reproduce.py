@@ -5,10 +5,10 @@ from __future__ import annotations
 import io
 import json
 import math
+import os
 import shutil
 import sys
-from dataclasses import asdict, replace
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,41 +16,37 @@ import torch
 from rich.console import Console
 
 from pyro_probmix.experiments import (
-    ABLATIONS,
     METHODS,
     TABLES,
+    ExperimentSettings,
+    draw_picture,
     paper_settings,
     reproduce,
     select_datasets,
-    select_table,
 )
-from pyro_probmix.experiments import store as module
-from pyro_probmix.experiments.ablations import ablation_settings, draw_picture
-from pyro_probmix.experiments.protocol import make_split
-from pyro_probmix.experiments.reproduce import stock_settings
-from pyro_probmix.experiments.store import PaperSettings
-from pyro_probmix.experiments.tuned import tuned_settings
+from pyro_probmix.experiments.store import CellStore
 from pyro_probmix.training import _compiled
 
 RESULTS = "uci_paper.json"
-RESULTS_FOLDER = Path(__file__).resolve().parents[2] / "tutorials" / "results"
 
 QUICK = {"splits": 2, "epochs": 2, "num_samples": 3, "hidden_features": (8, 4), "progress": False}
 TWO = ("probmix", "local_manifold_probmix_separate_variance")
 
 
 @pytest.fixture
-def counted(monkeypatch):
-    """The cells that are trained."""
-    trained = []
-    train = module.train_cell
+def trained():
+    """The cells that are trained, and not kept: what a run reports."""
 
-    def count(data, method, *rest):
-        trained.append((data.name, method))
-        return train(data, method, *rest)
+    class Trained(list):
+        def __call__(self, line):
+            if not line.endswith("(kept)"):
+                self.append(line.partition(":")[0])
 
-    monkeypatch.setattr(module, "train_cell", count)
-    return trained
+    return Trained()
+
+
+def on_yacht(*methods):
+    return [f"yacht, {METHODS[method].label}" for method in methods]
 
 
 def run(name, data_dir, out, **options):
@@ -85,26 +81,29 @@ def test_a_reproduction_end_to_end(data_dir, tmp_path):
     assert "not run" in text
 
 
-def test_what_is_finished_is_not_computed_again(data_dir, tmp_path, counted):
-    _, first = run("table1", data_dir, tmp_path)
-    assert counted == [("yacht", method) for method in TWO]
-    _, again = run("table1", data_dir, tmp_path)
-    _, rmse = run("table3", data_dir, tmp_path)
+def test_what_is_finished_is_not_computed_again(data_dir, tmp_path, trained):
+    _, first = run("table1", data_dir, tmp_path, report=trained)
+    assert trained == on_yacht(*TWO)
+    _, again = run("table1", data_dir, tmp_path, report=trained)
+    _, rmse = run("table3", data_dir, tmp_path, report=trained)
     assert again == rmse == first
-    assert len(counted) == 2
-    _, more = run("table1", data_dir, tmp_path, methods=["erm"])
-    assert counted[2:] == [("yacht", "erm")]
+    assert len(trained) == 2
+    _, more = run("table1", data_dir, tmp_path, methods=["erm"], report=trained)
+    assert trained[2:] == on_yacht("erm")
     assert list(more["yacht"]) == ["erm", *TWO]
 
 
 @pytest.mark.faults("workers that repeat draws")
 @pytest.mark.parametrize("protocol", ["paper", "tuned"])
 def test_jobs_change_the_time_alone(protocol, data_dir, tmp_path):
-    options = {"protocol": protocol, "methods": ["manifold_probmix"], "splits": 3}
+    """Whether processes share the replicas of one cell, up to rounding, or take cells in turn."""
+    options = {"protocol": protocol, "methods": ["erm", "manifold_probmix"], "splits": 3}
     _, one = run("table1", data_dir, tmp_path / "1", **options)
-    _, two = run("table1", data_dir, tmp_path / "2", jobs=2, **options)
+    _, shared = run("table1", data_dir, tmp_path / "2", jobs=2, **options | {"methods": ["manifold_probmix"]})
+    _, two = run("table1", data_dir, tmp_path / "3", jobs=2, **options)
     for metric, values in one["yacht"]["manifold_probmix"].items():
-        assert two["yacht"]["manifold_probmix"][metric] == pytest.approx(values, rel=1e-4)
+        assert shared["yacht"]["manifold_probmix"][metric] == pytest.approx(values, rel=1e-4)
+    assert two == one
     _, again = run("table1", data_dir, tmp_path / "1", jobs=2, report=(lines := []).append, **options)
     assert again == one
     assert lines[0].endswith("(kept)")
@@ -136,32 +135,47 @@ def test_compiled_cells_are_the_cells(data_dir, tmp_path, monkeypatch):
     ],
 )
 @pytest.mark.parametrize("alone", [False, True], ids=["with cells", "results alone"])
-def test_what_is_finished_is_not_overwritten(alone, change, told, data_dir, tmp_path, counted):
+def test_what_is_finished_is_not_overwritten(alone, change, told, data_dir, tmp_path, trained):
     """By cells of other settings, whether it is in files of its own or in the file of all."""
     run("table1", data_dir, tmp_path)
     if alone:
         shutil.rmtree(tmp_path / "cells")
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
     with pytest.raises(ValueError, match=rf"json has .* on yacht of other settings \({told}\); choose another output"):
-        run("table1", data_dir, tmp_path, **change)
-    assert len(counted) == 2
+        run("table1", data_dir, tmp_path, report=trained, **change)
+    assert not trained
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == before
 
 
-def test_the_first_of_two_processes_keeps_a_cell(tmp_path):
+@pytest.fixture
+def store(tmp_path):
+    settings = {"yacht": ExperimentSettings()}
+    return CellStore(tmp_path, "name", "paper", ("erm", "mixup"), settings, {"yacht": "sum"}, 0, {})
+
+
+def test_the_first_of_two_processes_keeps_a_cell(store, tmp_path):
     """Both have seen an empty folder; the later one loses its cell, or is told of other settings."""
-    store = module.CellStore(tmp_path, "name", {"yacht": PaperSettings()}, {"yacht": "sum"}, 0, module.Compute())
     store.save("yacht", "erm", {"nll": [1.0]}, 1.0)
     store.save("yacht", "erm", {"nll": [2.0]}, 1.0)
-    assert store.load("yacht", "erm") == {"nll": [1.0]}
+    assert store.load() == {"yacht": {"erm": {"nll": [1.0]}}}
     with pytest.raises(ValueError, match=r"of other settings \(seed 0, not 1\)"):
         replace(store, seed=1).save("yacht", "erm", {"nll": [3.0]}, 1.0)
     assert store.collect() == {"yacht": {"erm": {"nll": [1.0]}}}
     assert not list(tmp_path.rglob("*.tmp"))
 
 
-def test_a_table_has_the_cells_that_another_process_finished_while_it_was_written(tmp_path):
-    store = module.CellStore(tmp_path, "name", {"yacht": PaperSettings()}, {"yacht": "sum"}, 0, module.Compute())
+def test_a_cell_from_before_a_setting_has_its_default(store, tmp_path):
+    store.save("yacht", "erm", {"nll": [1.0]}, 1.0)
+    path = tmp_path / "cells" / "name" / "yacht" / "erm.json"
+    content = json.loads(path.read_text())
+    del content["settings"]["network"]
+    path.write_text(json.dumps(content))
+    assert store.load() == {"yacht": {"erm": {"nll": [1.0]}}}
+    with pytest.raises(ValueError, match=r"of other settings \(network mlp, not lstm\)"):
+        replace(store, settings={"yacht": ExperimentSettings(network="lstm")}).load()
+
+
+def test_a_table_has_the_cells_that_another_process_finished_while_it_was_written(store):
     store.save("yacht", "erm", {"nll": [1.0]}, 1.0)
     shown = []
 
@@ -169,49 +183,44 @@ def test_a_table_has_the_cells_that_another_process_finished_while_it_was_writte
         shown.append(list(cells["yacht"]))
         store.save("yacht", "mixup", {"nll": [2.0]}, 1.0)
 
-    assert list(store.publish(store.collect(), write)["yacht"]) == ["erm", "mixup"]
+    assert list(store.publish(write)["yacht"]) == ["erm", "mixup"]
     assert shown == [["erm"], ["erm", "mixup"]]
 
 
-def test_a_folder_that_cannot_be_is_noticed_before_training(data_dir, tmp_path, counted):
+def test_a_folder_that_cannot_be_is_noticed_before_training(data_dir, tmp_path, trained):
     (tmp_path / "file").touch()
     for out in (tmp_path / "file", tmp_path / "file" / "in" / "it"):
         with pytest.raises(OSError, match="file"):
-            run("table1", data_dir, out)
+            run("table1", data_dir, out, report=trained)
         with pytest.raises(OSError, match="file"):
             draw_picture("figure2", out=out)
-    assert not counted
+    assert not trained
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_published_results_are_finished_cells(data_dir, tmp_path, counted):
+def test_published_results_are_finished_cells(data_dir, tmp_path, trained):
     """A folder with the file of results alone: what it has is kept, what it lacks is added."""
     run("table1", data_dir, tmp_path, methods=TWO[:1])
     runs = json.loads((tmp_path / RESULTS).read_text())["runs"]
     shutil.rmtree(tmp_path / "cells")
-    run("table1", data_dir, tmp_path)
-    assert counted == [("yacht", method) for method in TWO]
+    run("table1", data_dir, tmp_path, report=trained)
+    assert trained == on_yacht(TWO[1])
     content = json.loads((tmp_path / RESULTS).read_text())
     assert list(content["cells"]["yacht"]) == list(TWO)
     assert content["runs"]["yacht"][TWO[0]] == runs["yacht"][TWO[0]]
 
 
-def test_a_stopped_run_goes_on_where_it_was(data_dir, tmp_path, monkeypatch):
-    train = module.train_cell
+def test_a_stopped_run_goes_on_where_it_was(data_dir, tmp_path, trained):
+    def stop(line):
+        raise KeyboardInterrupt
 
-    def stop_at_second(data, method, *rest):
-        if method == TWO[1]:
-            raise KeyboardInterrupt
-        return train(data, method, *rest)
-
-    monkeypatch.setattr(module, "train_cell", stop_at_second)
     with pytest.raises(KeyboardInterrupt):
-        run("table1", data_dir, tmp_path)
+        run("table1", data_dir, tmp_path, report=stop)
     kept = json.loads((tmp_path / RESULTS).read_text())["cells"]
     assert list(kept["yacht"]) == [TWO[0]]
-    monkeypatch.setattr(module, "train_cell", train)
-    _, resumed = run("table1", data_dir, tmp_path)
+    _, resumed = run("table1", data_dir, tmp_path, report=trained)
     _, whole = run("table1", data_dir, tmp_path / "whole")
+    assert trained == on_yacht(TWO[1])
     assert resumed == whole
     assert resumed["yacht"][TWO[0]] == kept["yacht"][TWO[0]]
 
@@ -235,40 +244,28 @@ def test_a_cell_that_another_process_finishes_meanwhile_is_collected(data_dir, t
     """It is written between our look at the cells and our file of all, which overwrites the other's."""
     _, cells = run("table1", data_dir, tmp_path)
     path = tmp_path / "cells" / "uci_paper" / "yacht" / f"{TWO[0]}.json"
-    content, write = path.read_text(), module.CellStore._write
+    content, move = path.read_text(), os.replace
     path.unlink()
     (tmp_path / RESULTS).unlink()
 
-    def late(store, found):
-        write(store, found)
-        path.write_text(content)
+    def late(source, destination):
+        move(source, destination)
+        if destination.name == RESULTS:
+            path.write_text(content)
 
-    monkeypatch.setattr(module.CellStore, "_write", late)
+    monkeypatch.setattr("os.replace", late)
     assert run("table1", data_dir, tmp_path, methods=TWO[1:])[1] == cells
     assert json.loads((tmp_path / RESULTS).read_text())["cells"] == cells
-
-
-def test_a_training_that_fails_names_its_splits(data_dir, tmp_path, monkeypatch):
-    def spoil(data, index, *rest, **options):
-        split = make_split(data, index, *rest, **options)
-        if index == 1:
-            split.train[1].fill_(1e30)
-        return split
-
-    monkeypatch.setattr(module, "make_split", spoil)
-    with pytest.raises(ValueError, match=r"probmix on yacht: the loss is not finite on splits 2 \(epoch 0\)"):
-        run("table1", data_dir, tmp_path)
-    assert not (tmp_path / RESULTS).exists()
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"name": "table9"}, "unknown reproduction 'table9'; expected one of table1, table2"),
+        ({"name": "table9"}, 'name: expected one of "table1", "table2", "table3", "table4", got "table9"'),
         ({"methods": ["mixop"]}, "unknown methods: mixop"),
         ({"datasets": ["boston"]}, "unknown data sets: boston; expected some of bostonHousing"),
-        ({"seed": -1}, "seed must not be negative; got -1"),
-        ({"epochs": 0}, "epochs must be at least 1; got 0"),
+        ({"seed": -1}, "seed: expected an integer >= 0, got -1"),
+        ({"epochs": 0}, "epochs: expected an integer >= 1, got 0"),
     ],
 )
 def test_bad_arguments_are_refused_before_anything_is_written(arguments, message, data_dir, tmp_path):
@@ -277,12 +274,12 @@ def test_bad_arguments_are_refused_before_anything_is_written(arguments, message
     assert not (tmp_path / "out").exists()
 
 
-def test_a_missing_data_set_is_told_before_any_training(data_dir, tmp_path, counted):
+def test_a_missing_data_set_is_told_before_any_training(data_dir, tmp_path, trained):
     (tmp_path / "uci" / "yacht").mkdir(parents=True)
     (tmp_path / "uci" / "yacht" / "data.txt").write_bytes((data_dir / "uci" / "yacht" / "data.txt").read_bytes())
     with pytest.raises(FileNotFoundError, match=r"kin8nm/data\.txt"):
-        run("table1", tmp_path, tmp_path / "out", datasets=["yacht", "kin8nm"])
-    assert not counted
+        run("table1", tmp_path, tmp_path / "out", datasets=["yacht", "kin8nm"], report=trained)
+    assert not trained
     assert not (tmp_path / "out").exists()
 
 
@@ -360,47 +357,3 @@ def test_a_stock_is_trained_on_by_either_network(network, data_dir, tmp_path):
     text = (tmp_path / "table2.md").read_text()
     assert "order of the methods" in text.replace("\n", " ")
     assert f"| {network} GOOG | ours |" in text
-
-
-def committed(name: str) -> dict:
-    return json.loads((RESULTS_FOLDER / f"{name}.json").read_text())
-
-
-def assert_settings(found: dict, expected: object) -> None:
-    """What the file says of a row is what the protocol says today."""
-    for key, value in json.loads(json.dumps(asdict(expected))).items():
-        assert found[key] == value, key
-
-
-@pytest.mark.parametrize(
-    ("name", "protocol", "settings"),
-    [
-        *((name, "paper", paper_settings) for name in ("table1", "table3")),
-        *((name, "tuned", tuned_settings) for name in ("table1", "table3")),
-        *((name, "paper", lambda row: stock_settings(row.split()[0])) for name in ("table2", "table4")),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
-)
-def test_the_committed_table_shows_the_committed_numbers(name, protocol, settings):
-    table = select_table(name, protocol)
-    content = committed(table.results)
-    for dataset, found in content["cells"].items():
-        splits = settings(dataset).splits
-        assert all(len(values) == splits for metrics in found.values() for values in metrics.values())
-        assert_settings(content["settings"]["datasets"][dataset], settings(dataset))
-    text = table.markdown(content["cells"], "")
-    shown = (RESULTS_FOLDER / f"{table.name}.md").read_text()
-    for line in text.splitlines():
-        assert line in shown.splitlines()
-
-
-@pytest.mark.parametrize("name", ABLATIONS)
-def test_the_committed_ablation_shows_the_committed_numbers(name):
-    content, ablation = committed(name), ABLATIONS[name]
-    assert list(content["cells"]) == list(ablation_settings(ablation.toy))
-    for setting, expected in ablation_settings(ablation.toy).items():
-        assert_settings(content["settings"]["datasets"][setting], expected)
-        assert all(len(values) == 10 for found in content["cells"][setting].values() for values in found.values())
-    shown = (RESULTS_FOLDER / f"{name}.md").read_text().splitlines()
-    for line in ablation.markdown(content["cells"], "").splitlines():
-        assert line in shown

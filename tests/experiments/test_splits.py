@@ -1,4 +1,4 @@
-"""The protocol leaks nothing from test rows, loses no row, and is the paper's."""
+"""A split leaks nothing from test rows, and loses no row."""
 
 from __future__ import annotations
 
@@ -8,12 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from pyro_probmix.datasets import TOY_REGIONS, Dataset, load, uci_splits
-from pyro_probmix.experiments import ExperimentSettings, compare, settings_for
-from pyro_probmix.experiments import cells as cells_module
-from pyro_probmix.experiments import store as store_module
-from pyro_probmix.experiments.protocol import make_split
-from pyro_probmix.experiments.store import PaperSettings
+from pyro_probmix.datasets import TOY_REGIONS, Dataset, load, load_uci, uci_splits
+from pyro_probmix.experiments import settings_for
+from pyro_probmix.experiments.splits import make_split
 
 
 def rows(*parts: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
@@ -94,30 +91,6 @@ def test_data_can_stay_in_their_units_and_all_rows_be_trained_on():
     assert (split.y_scale, split.y_shift) == (1.0, 0.0)
 
 
-@pytest.mark.parametrize("compared", [False, True])
-def test_without_held_out_rows_the_last_epoch_is_kept(compared, monkeypatch):
-    """By either way of training."""
-    settings = PaperSettings(hidden_features=(8, 4), splits=1, epochs=3, validation_fraction=0.0, standardise=False)
-    module = cells_module if compared else store_module
-    name = "fit" if compared else "fit_replicas"
-    train, seen = getattr(module, name), []
-
-    def record(*arguments, **options):
-        seen.append((options["validation"], train(*arguments, **options)))
-        return seen[-1][1]
-
-    monkeypatch.setattr(module, name, record)
-    data = load("toy-regression")
-    if compared:
-        compare(data, ["erm"], settings, progress=False)
-    else:
-        store_module.train_cell(data, "erm", settings, 0, store_module.Compute())
-    ((validation, result),) = seen
-    history = result if compared else result.histories[0]
-    assert validation is None
-    assert (history.best_epoch, len(history.train_loss)) == (2, 3)
-
-
 def test_a_name_makes_no_toy_and_no_stock():
     """Rows of a user that share a name with ours are split as any others."""
     x = np.arange(40.0)[:, None]
@@ -135,34 +108,13 @@ def test_too_few_rows_are_refused():
         make_split(tiny, 0, seed=0)
 
 
-def test_defaults_are_the_papers():
-    toy = settings_for(load("toy-classification"))
-    assert (toy.hidden_features, toy.epochs, toy.learning_rate) == ((128, 64), 500, 0.01)
-    assert (toy.validation_fraction, toy.standardise) == (0.2, False)
-    small = Dataset("yacht", np.zeros((308, 6)), np.zeros(308), "regression")
-    uci = settings_for(small)
-    assert (uci.hidden_features, uci.epochs, uci.learning_rate, uci.splits) == ((128, 32), 1000, 0.005, 20)
-    assert (uci.alpha, uci.beta, uci.num_neighbors, uci.batch_size) == (0.2, 0.01, 5, None)
-    large = settings_for(Dataset("kin8nm", np.zeros((8192, 8)), np.zeros(8192), "regression"))
-    assert (large.batch_size, large.epochs, large.splits) == (256, 200, 20)
-    assert settings_for(load("iris")).splits == 5
-
-
-REFUSED = {
-    "splits": (0, "splits must be at least 1"),
-    "epochs": (0, "epochs must be at least 1"),
-    "num_neighbors": (0, "num_neighbors must be at least 1"),
-    "num_samples": (0, "num_samples must be at least 1"),
-    "learning_rate": (float("nan"), "learning_rate must be positive"),
-    "alpha": (0.0, "alpha must be positive"),
-    "beta": (float("inf"), "beta must be at least 0 and finite; got inf"),
-    "batch_size": (1, "batch_size must be at least 2"),
-    "validation_fraction": (1.0, r"validation_fraction must be in \[0, 1\)"),
-}
-
-
-@pytest.mark.parametrize("name", REFUSED)
-def test_settings_out_of_range_are_refused(name):
-    value, message = REFUSED[name]
-    with pytest.raises(ValueError, match=message):
-        ExperimentSettings(**{name: value})
+def test_folds_are_a_partition(data_dir):
+    data = load_uci("wine-quality-red", data_dir)  # whose rows are no multiple of five
+    splits = [make_split(data, 0, 0, 0.2, fold) for fold in range(5)]
+    held_back = torch.cat([split.validation[0] for split in splits])
+    whole = torch.cat([splits[0].train[0], splits[0].validation[0]])
+    assert torch.equal(torch.sort(held_back.sum(1)).values, torch.sort(whole.sum(1)).values)
+    with pytest.raises(ValueError, match="fold: expected an integer from 0 to 4, got 5"):
+        make_split(data, 0, 0, 0.2, 5)
+    with pytest.raises(ValueError, match="fold: expected an integer from 0 to 0, got 1"):
+        make_split(data, 0, 0, 0.0, 1)

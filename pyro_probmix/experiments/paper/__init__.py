@@ -1,0 +1,3 @@
+"""The paper's tables, ablations and figures."""
+
+__all__ = ["reproduce"]

@@ -1,0 +1,280 @@
+"""The paper's tables, ablations and figures: what is computed, and written."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from pyro_probmix._checks import check_choice, check_integer
+from pyro_probmix.datasets import load
+from pyro_probmix.experiments.compare import compare
+from pyro_probmix.experiments.figures import draw, draw_densities
+from pyro_probmix.experiments.files import check_writable, write_bytes
+from pyro_probmix.experiments.methods import METHODS, select_methods
+from pyro_probmix.experiments.paper.ablations import ABLATIONS, COLUMNS, Ablation, ablation_settings
+from pyro_probmix.experiments.paper.figures import draw_ablation, draw_table
+from pyro_probmix.experiments.paper.protocols import ENSEMBLES
+from pyro_probmix.experiments.paper.tables import PaperTable, TunedTable
+from pyro_probmix.experiments.results import Comparison
+from pyro_probmix.experiments.runner import Cell, Runner
+from pyro_probmix.experiments.settings import Candidate
+from pyro_probmix.experiments.store import Cells, CellStore
+
+__all__ = [
+    "PICTURES",
+    "TABLES",
+    "TUNED_TABLES",
+    "ablate",
+    "draw_picture",
+    "reproduce",
+    "select_datasets",
+    "select_table",
+]
+
+AnyTable = TypeVar("AnyTable", PaperTable, Ablation)
+
+_SCALES = {"kin8nm": 100.0, "naval-propulsion-plant": 100.0}
+
+TABLES = {
+    "table1": PaperTable("table1", "Table 1: test NLL in nats", "uci_paper", "table1_uci_nll", "nll"),
+    "table2": PaperTable("table2", "Table 2: test NLL", "stocks", "table2_stocks_nll", "nll", comparable=False),
+    "table3": PaperTable(
+        "table3", "Table 3: test RMSE in units of the target", "uci_paper", "table3_uci_rmse", "rmse", _SCALES
+    ),
+    "table4": PaperTable("table4", "Table 4: test RMSE", "stocks", "table4_stocks_rmse", "rmse", comparable=False),
+}
+"""What :func:`reproduce` reproduces, by name."""
+
+_TUNED_RMSE = "Test RMSE in units of the target, protocol tuned"
+TUNED_TABLES = {
+    "table1": TunedTable("table1-tuned", "Test NLL in nats, protocol tuned", "uci_tuned", "table1_uci_nll", "nll"),
+    "table3": TunedTable("table3-tuned", _TUNED_RMSE, "uci_tuned", "table3_uci_rmse", "rmse", _SCALES),
+}
+"""What is there in protocol *tuned*, by name."""
+
+
+PICTURES: dict[str, tuple[str, Callable[[Comparison, Path], None]]] = {
+    "figure2": ("toy-regression", draw),
+    "figure3": ("toy-regression", draw_densities),
+    "figure14": ("toy-classification", draw),
+}
+"""The figures of one draw of a toy problem by name, with how they are drawn."""
+
+
+def select_table(name: str, protocol: str = "paper") -> PaperTable:
+    """A table by its name and protocol.
+
+    Raises:
+        ValueError: if there is none.
+
+    >>> select_table("table1", "tuned").results
+    'uci_tuned'
+    """
+    check_choice("protocol", protocol, ("paper", "tuned"))
+    check_choice("name", name, TABLES)
+    if protocol == "tuned" and name not in TUNED_TABLES:
+        raise ValueError(f"protocol: expected paper for {name}; tuned is there for {' and '.join(TUNED_TABLES)} alone")
+    return TABLES[name] if protocol == "paper" else TUNED_TABLES[name]
+
+
+def select_datasets(names: str, table: str = "table1") -> tuple[str, ...]:
+    """The rows of a table in a comma-separated list, in the order of the paper.
+
+    Raises:
+        ValueError: if a name is unknown or the list is empty.
+
+    >>> select_datasets("yacht, bostonHousing"), select_datasets("lstm GOOG", "table2")
+    (('bostonHousing', 'yacht'), ('lstm GOOG',))
+    """
+    rows = TABLES[table].paper
+    chosen = {name.strip() for name in names.split(",")} - {""}
+    unknown = sorted(chosen - rows.keys())
+    if unknown or not chosen:
+        raise ValueError(f"unknown data sets: {', '.join(unknown) or 'none'}; expected some of {', '.join(rows)}")
+    return tuple(name for name in rows if name in chosen)
+
+
+def reproduce(
+    name: str,
+    data_dir: str | Path | None = None,
+    *,
+    protocol: str = "paper",
+    out: str | Path,
+    datasets: Sequence[str] | None = None,
+    methods: Sequence[str] | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    jobs: int = 1,
+    compile: bool = False,
+    report: Callable[[str], None] | None = None,
+    progress: bool = True,
+    **changes: Any,
+) -> tuple[PaperTable, Cells]:
+    """Compute a table of the paper, the splits or seeds of each cell as one vectorised training.
+
+    A cell that is finished is kept in ``OUT/cells`` and not computed again: what a stopped run has finished is not
+    lost, and runs over different data sets may share a folder. Other settings, seeds or data need another folder.
+    Writes all cells as ``uci_paper.json``, ``uci_tuned.json`` or ``stocks.json``, and the table as Markdown and as a
+    figure.
+
+    Args:
+        name: one of :data:`TABLES`; ``table1`` and ``table3`` share their cells, and ``table2`` and ``table4``.
+        data_dir: local data folder, see :func:`~pyro_probmix.datasets.load_uci`.
+        protocol: ``"paper"``, or ``"tuned"`` for what is in :data:`TUNED_TABLES`.
+        out: output folder.
+        datasets: which rows of the table to compute; by default all.
+        methods: which columns; by default all.
+        seed: seed of everything random.
+        device: where the models are trained, such as ``"cuda"``; other devices draw other random numbers.
+        jobs: processes that share the cells or, where these are few, the replicas of each; 1 trains in this one.
+        compile: whether steps are compiled, as by :func:`~pyro_probmix.fit_replicas`: faster, equal up to rounding.
+        report: called with a line on each cell.
+        progress: show progress bars.
+        **changes: fields of :class:`~pyro_probmix.experiments.ExperimentSettings` that differ from the protocol.
+
+    Returns:
+        The table and all finished cells in the folder.
+
+    Raises:
+        ValueError: if a name or the protocol is unknown, a setting is out of range, the folder has cells of other
+            settings, or a training fails (the split is named).
+        RuntimeError: if a process ends by itself (the cells that were in work are named).
+        FileNotFoundError: if the data folder lacks a file; nothing has been trained then.
+    """
+    table = select_table(name, protocol)
+    chosen_by_split = sorted(changes.keys() & {f.name for f in fields(Candidate)})
+    if protocol == "tuned" and chosen_by_split:
+        raise ValueError(f"{chosen_by_split[0]}: expected no change in protocol tuned, which chooses it; got one")
+    shown = select_datasets(",".join(table.paper if datasets is None else datasets), name)
+    columns = select_methods(",".join(table.columns if methods is None else methods), table.columns)
+    runner = Runner(device, jobs, compile, progress)
+    return table, _compute(table, draw_table, Path(out), shown, columns, runner, seed, report, changes, data_dir)
+
+
+def draw_picture(name: str, *, out: str | Path, seed: int = 0, progress: bool = True, **changes: Any) -> Path:
+    """Draw a figure of the paper, of all methods on one draw of a toy problem, into ``OUT/NAME.png``.
+
+    The protocol is that of :func:`ablate`; α and β, which the paper does not state here, are 0.1 and 0.01.
+
+    Args:
+        name: one of :data:`PICTURES`.
+        out: output folder.
+        seed: seed of everything random.
+        progress: show a progress bar.
+        **changes: fields of :class:`~pyro_probmix.experiments.ExperimentSettings` that differ.
+
+    Returns:
+        Path of the figure.
+
+    Raises:
+        ValueError: if the name is unknown or a setting is out of range.
+    """
+    check_choice("name", name, PICTURES)
+    toy, write = PICTURES[name]
+    data, path = load(toy), Path(out) / f"{name}.png"
+    settings = replace(ablation_settings(toy)["alpha=0.1, beta=0.01"], **{"splits": 1, **changes})
+    check_writable(path.parent)
+    comparison = compare(data, COLUMNS, settings, seed=seed, progress=progress)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write(comparison, path)
+    return path
+
+
+def ablate(
+    name: str,
+    *,
+    out: str | Path,
+    methods: Sequence[str] = COLUMNS,
+    seed: int = 0,
+    device: str = "cpu",
+    jobs: int = 1,
+    compile: bool = False,
+    report: Callable[[str], None] | None = None,
+    progress: bool = True,
+    **changes: Any,
+) -> tuple[Ablation, Cells]:
+    """Compute an ablation of the paper, the draws of each cell as one vectorised training.
+
+    Cells are kept as by :func:`reproduce`, whose arguments these are too. Writes ``NAME.json``, ``NAME.md`` and
+    ``NAME.png``.
+
+    Args:
+        name: one of :data:`ABLATIONS`.
+
+    Returns:
+        The ablation and all finished cells in the folder.
+
+    Raises:
+        ValueError: as by :func:`reproduce`.
+    """
+    check_choice("name", name, ABLATIONS)
+    ablation, columns = ABLATIONS[name], select_methods(",".join(methods), COLUMNS)
+    runner = Runner(device, jobs, compile, progress)
+    return ablation, _compute(ablation, draw_ablation, Path(out), ablation.rows, columns, runner, seed, report, changes)
+
+
+def _compute(
+    table: AnyTable,
+    draw: Callable[[AnyTable, Cells, Path], None],
+    out: Path,
+    shown: Sequence[str],
+    methods: Sequence[str],
+    runner: Runner,
+    seed: int,
+    report: Callable[[str], None] | None,
+    changes: Mapping[str, Any],
+    data_dir: str | Path | None = None,
+) -> Cells:
+    """Compute what is not there yet, and write the page and the figure of a table or an ablation."""
+    check_integer("seed", seed, minimum=0)
+    protocol = table.protocol
+    settings = {row: replace(protocol.settings(row), **changes) for row in table.rows}
+    data = {row: protocol.load(row, data_dir) for row in shown}
+    sources = {row: protocol.data(row) for row in table.rows}
+    run = {"device": runner.device, "compile": runner.compile}
+    store = CellStore(out, table.results, protocol.name, tuple(protocol.labels), settings, sources, seed, run)
+
+    def tell(row: str, method: str, metrics: dict[str, list[float]], how: str) -> None:
+        figures = {metric: values for metric, values in metrics.items() if isinstance(values[0], float)}
+        means = ", ".join(f"{metric} {np.mean(values):.3f}" for metric, values in figures.items())
+        if report is not None:
+            with tqdm.external_write_mode(file=sys.stderr):
+                report(f"{row}, {protocol.labels[method]}: {means} ({how})")
+
+    finished = store.load()
+    check_writable(out)
+    missing = []
+    for row in shown:
+        for method in methods:
+            if method in finished.get(row, {}):
+                tell(row, method, finished[row][method], "kept")
+            else:
+                missing.append((row, method))
+    # An ensemble has what is chosen for its single model, which is trained first.
+    for wave in ([key for key in missing if key[1] not in ENSEMBLES], [key for key in missing if key[1] in ENSEMBLES]):
+        finished, cells = store.load(), []
+        for row, method in wave:
+            base = ENSEMBLES.get(method, method)
+            chosen = finished.get(row, {}).get(base, {}).get("candidate")
+            if base != method and chosen is None:
+                raise ValueError(f"{method} on {row} needs the finished cell of {base}")
+            cells.append(Cell(row, method, data[row], METHODS[base], settings[row], seed, chosen))
+        for cell, result in runner.run(cells):
+            store.save(cell.row, cell.column, result.metrics, result.seconds)
+            tell(cell.row, cell.column, result.metrics, f"{result.seconds:.0f} s")
+    out.mkdir(parents=True, exist_ok=True)
+    differs = {**changes, "seed": seed} if seed else changes
+    changed = ", ".join(f"{setting} = {value}" for setting, value in differs.items())
+    notes = f"{protocol.notes} This run differs: {changed}." if changed else protocol.notes
+
+    def write(cells: Cells) -> None:
+        write_bytes(out / f"{table.name}.md", table.markdown(cells, notes).encode())
+        draw(table, cells, out / f"{table.name}.png")
+
+    return store.publish(write)

@@ -1,0 +1,269 @@
+"""The paper's printed figures, and ours beside them and beside what others have published."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.table import Table as TerminalTable
+
+from pyro_probmix.experiments.methods import METHODS
+from pyro_probmix.experiments.paper.protocols import PROTOCOLS, TUNED, Protocol
+from pyro_probmix.experiments.store import Cells
+from pyro_probmix.experiments.table import Table, best, bold, deviation, mean_texts, page
+
+__all__ = ["Claim", "PaperTable", "TunedTable", "claim"]
+
+_PROBMIX = tuple(name for name in METHODS if "probmix" in name)
+_MANIFOLD_PROBMIX = tuple(name for name in _PROBMIX if "manifold" in name)
+_SINGLE = ("manifold_probmix", "local_manifold_probmix")
+_PANEL = 4
+_PUBLISHED = {
+    "deep_ensembles": "Deep ensembles",
+    "mc_dropout": "MC dropout",
+    "wgboost_evidential": "WGBoost evidential",
+    "ngboost": "NGBoost",
+    "deep_evidential": "Deep evidential",
+}
+
+
+@functools.cache
+def _printed(name: str) -> Any:
+    return json.loads(files("pyro_probmix.experiments.paper").joinpath(f"{name}.json").read_text(encoding="utf-8"))
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A statement about a table, and on how many of how many cells or data sets it holds.
+
+    Args:
+        text: the statement.
+        holds: the names for which it holds.
+        fails: the names for which it does not.
+    """
+
+    text: str
+    holds: tuple[str, ...]
+    fails: tuple[str, ...]
+
+    def __str__(self) -> str:
+        missed = f"; not {', '.join(self.fails)}" if self.fails and len(self.fails) <= 8 else ""
+        return f"{self.text}: {len(self.holds)} of {len(self.holds) + len(self.fails)}{missed}"
+
+
+def claim(text: str, verdicts: Mapping[str, bool]) -> Claim:
+    """The claim with the names for which it holds, and does not."""
+    holds = tuple(name for name, verdict in verdicts.items() if verdict)
+    return Claim(text, holds, tuple(name for name, verdict in verdicts.items() if not verdict))
+
+
+@dataclass(frozen=True)
+class PaperTable:
+    """A table of the paper with a metric, lower being better, for data sets by methods.
+
+    Args:
+        name: of its files, without suffix.
+        title: heading, with the unit.
+        results: name of the file of the cells, without its suffix.
+        key: its key in ``paper_tables.json``.
+        metric: name of the metric.
+        scale: factor by which the paper multiplied the metric, by data set; 1 where not given.
+        comparable: whether the unit of the paper's figures is known, so that they can be set against ours.
+    """
+
+    name: str
+    title: str
+    results: str
+    key: str
+    metric: str
+    scale: dict[str, float] = field(default_factory=dict)
+    comparable: bool = True
+    _whose: ClassVar[str] = "The"
+
+    @property
+    def protocol(self) -> Protocol:
+        """How the rows are trained."""
+        return PROTOCOLS[self.results]
+
+    @property
+    def paper(self) -> dict[str, dict[str, tuple[float, float]]]:
+        """The printed mean and standard deviation, by data set and method; the network goes before a stock's name."""
+        printed = _printed("paper_tables")[self.key]
+        if self.comparable:
+            return printed
+        return {f"{network} {name}": row for network, rows in printed.items() for name, row in rows.items()}
+
+    @property
+    def rows(self) -> tuple[str, ...]:
+        """The data sets."""
+        return tuple(self.paper)
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """The methods in the table, and how they are shown."""
+        row = next(iter(self.paper.values()))
+        return {name: method.label for name, method in METHODS.items() if name in row}
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The methods in the table."""
+        return tuple(self.labels)
+
+    def values(self, cells: Cells, dataset: str, method: str) -> NDArray[np.float64] | None:
+        """Our numbers, in the paper's unit; ``None`` where there are none."""
+        found = cells.get(dataset, {}).get(method)
+        return None if found is None else np.array(found[self.metric]) * self.scale.get(dataset, 1.0)
+
+    def means(self, cells: Cells, dataset: str) -> dict[str, float]:
+        """Our mean for each method that has been run on a data set."""
+        found = {method: self.values(cells, dataset, method) for method in self.columns}
+        return {method: float(values.mean()) for method, values in found.items() if values is not None}
+
+    def rival(self, dataset: str) -> float | None:
+        """The lowest published mean of a method that is not in the table, if there is one."""
+        return None
+
+    def claims(self, cells: Cells) -> list[Claim]:
+        """Which of the paper's claims hold, on the data sets whose every column has been run, and how we compare.
+
+        Ours and the paper's are compared as printed, to two decimals; ours with each other as they are. A
+        column is within one standard error of the best if the means are no further apart than the standard error of
+        the best column's mean.
+        """
+        means = {name: self.means(cells, name) for name in self.paper}
+        full = {name: found for name, found in means.items() if len(found) == len(self.columns)}
+        below = {f"{METHODS[key].label} on {name}": round(value, 2) <= self.paper[name][key][0]
+                 for name, found in means.items() for key, value in found.items()}  # fmt: skip
+        first = {name: best(found, self.metric) for name, found in full.items()}
+        near = {}
+        for name, found in full.items():
+            values = self.values(cells, name, first[name])
+            assert values is not None
+            near[name] = _lowest(found, _PROBMIX) <= found[first[name]] + deviation(values) / np.sqrt(len(values))
+        metric = self.metric.upper()
+        claims = [
+            claim(f"cells whose mean {metric} is at or below the paper's", below),
+            claim(f"data sets where the best column is a ProbMix variant ({metric})", {
+                name: key in _PROBMIX for name, key in first.items()}),
+            claim("data sets where a ProbMix variant is the best column or within one standard error of it", near),
+            claim("data sets where the best Manifold ProbMix variant is better than both ProbMix columns", {
+                name: _lowest(found, _MANIFOLD_PROBMIX) < _lowest(found, ("probmix", "local_probmix"))
+                for name, found in full.items()}),
+        ]  # fmt: skip
+        return claims if self.comparable else claims[1:]
+
+    def markdown(self, cells: Cells, notes: str) -> str:
+        """A page of Markdown: the table, with notes and claims below."""
+        legend = f"{self._whose} best mean of a row is bold."
+        return page(self.title, [self.table(cells)], legend, notes, claims=self.claims(cells))
+
+    def terminal(self, cells: Cells) -> list[TerminalTable]:
+        """Our means for a terminal, beside the paper's: data sets that have been run, four a table."""
+        names = [name for name in self.paper if name in cells]
+        return [self._panel(cells, names[first : first + _PANEL]).terminal() for first in range(0, len(names), _PANEL)]
+
+    def table(self, cells: Cells) -> Table:
+        """The table as in the paper, ours above the paper's."""
+        rows = []
+        for name, printed in self.paper.items():
+            lowest = min(mean for mean, _ in printed.values())
+            theirs = [bold("{:.2f} ± {:.2f}".format(*printed[key]), printed[key][0] == lowest) for key in self.columns]
+            rows += [[self._row_name(name), "ours", *self._ours(cells, name, ".2f")], ["", "paper", *theirs]]
+        return Table(["data set", "", *self.labels.values()], rows, num_names=2)
+
+    def _panel(self, cells: Cells, names: Sequence[str]) -> Table:
+        columns = []
+        for name in names:
+            theirs = [f"({self.paper[name][key][0]:.2f})" for key in self.columns]
+            columns.append([f"{a} {b:>7}" for a, b in zip(self._ours(cells, name), theirs, strict=True)])
+        return _by_method(names, self.labels.values(), columns, f"{self.title} (the paper's)")
+
+    def _ours(self, cells: Cells, dataset: str, spread: str | None = None) -> list[str]:
+        return mean_texts([self.values(cells, dataset, key) for key in self.columns], self.metric, spread=spread)
+
+    def _row_name(self, dataset: str) -> str:
+        return f"{dataset} (× {self.scale[dataset]:.0f})" if dataset in self.scale else dataset
+
+
+@dataclass(frozen=True)
+class TunedTable(PaperTable):
+    """A table of protocol *tuned*: its columns, the paper's best column, and published figures of other methods."""
+
+    _whose: ClassVar[str] = "Our"
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        return TUNED
+
+    def published(self, dataset: str) -> dict[str, tuple[float, float]]:
+        """Published mean and spread on a data set, by method; standard deviation or error, as its authors printed."""
+        scale = self.scale.get(dataset, 1.0)
+        return {
+            method: (scale * row[dataset][0], scale * row[dataset][1])
+            for method, row in _printed("published")[self.metric].items()
+            if dataset in row
+        }
+
+    def paper_best(self, dataset: str) -> float:
+        """The mean of the paper's best column."""
+        return min(mean for mean, _ in self.paper[dataset].values())
+
+    def rival(self, dataset: str) -> float | None:
+        """The lowest published mean of a method that is not in the table; none where too few digits are printed."""
+        if dataset in self.scale:
+            return None
+        return min((mean for mean, _ in self.published(dataset).values()), default=None)
+
+    def claims(self, cells: Cells) -> list[Claim]:
+        """How ours compare, on the data sets where what is compared has been run; with others' as printed."""
+        means = {name: self.means(cells, name) for name in self.paper}
+        single = {n: _lowest(m, _SINGLE) for n, m in means.items() if all(s in m for s in _SINGLE)}
+        plain = {n: _lowest(means[n], ("erm", "mixup")) for n in single if {"erm", "mixup"} <= means[n].keys()}
+        ensemble = {n: m["ensemble"] for n, m in means.items() if "ensemble" in m}
+        metric = self.metric.upper()
+        claims = [
+            claim(f"data sets where the better Manifold ProbMix is at or below the paper's best column ({metric})", {
+                n: round(value, 2) <= self.paper_best(n) for n, value in single.items()}),
+            claim(f"data sets where the better Manifold ProbMix is below ERM and Mixup ({metric})", {
+                n: single[n] < value for n, value in plain.items()}),
+        ]  # fmt: skip
+        rivals = {n: self.rival(n) for n in ensemble}
+        if self.metric == "nll":  # published errors have too few digits
+            claims.append(claim("data sets where the ensemble is below every published NLL", {
+                n: rival is not None and round(ensemble[n], 2) < rival for n, rival in rivals.items()}))  # fmt: skip
+        return claims
+
+    def table(self, cells: Cells) -> Table:
+        """A data set a row: ours, the paper's best, and what others have published."""
+        others = [method for method in _PUBLISHED if method in _printed("published")[self.metric]]
+        rows = []
+        for name in self.paper:
+            published, digits = self.published(name), 0 if name in self.scale else 2  # as printed
+            theirs = [f"{self.paper_best(name):.2f}", *(f"{published[method][0]:.{digits}f}" for method in others)]
+            rows.append([self._row_name(name), *self._ours(cells, name, ".2f"), *theirs])
+        headings = ["data set", *self.labels.values(), "the paper's best", *(_PUBLISHED[key] for key in others)]
+        return Table(headings, rows)
+
+    def _panel(self, cells: Cells, names: Sequence[str]) -> Table:
+        columns = []
+        for name in names:
+            rival = self.rival(name)
+            theirs = [f"{self.paper_best(name):.2f}", "-" if rival is None else f"{rival:.2f}"]
+            columns.append([*self._ours(cells, name), *theirs])
+        return _by_method(names, [*self.labels.values(), "the paper's best", "best published"], columns, self.title)
+
+
+def _by_method(names: Sequence[str], methods: Iterable[str], columns: Iterable[Sequence[str]], title: str) -> Table:
+    """A table with a method a row, of columns by data set."""
+    headings = ["method", *(name.partition("-")[0] for name in names)]
+    return Table(headings, list(zip(methods, *columns, strict=True)), title)
+
+
+def _lowest(means: Mapping[str, float], methods: Sequence[str]) -> float:
+    return min(means[method] for method in methods if method in means)

@@ -1,0 +1,263 @@
+"""What trains the cells of an experiment: a cell is a method on all splits of a data set."""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import joblib  # type: ignore[import-untyped]
+import numpy as np
+import torch
+from joblib.parallel import get_active_backend  # type: ignore[import-untyped]
+from tqdm.auto import tqdm
+
+from pyro_probmix._checks import check_integer
+from pyro_probmix.datasets import Dataset
+from pyro_probmix.distributions import linear_pool
+from pyro_probmix.evaluation import METRICS, Metric, evaluate
+from pyro_probmix.experiments.methods import Method
+from pyro_probmix.experiments.pictures import Picture, take_picture
+from pyro_probmix.experiments.settings import ExperimentSettings
+from pyro_probmix.experiments.splits import Split, make_split
+from pyro_probmix.training import Replicas, fit_replicas
+from pyro_probmix.training._checks import check_device
+from pyro_probmix.training._compiled import check_compiler
+
+__all__ = ["Cell", "Result", "Runner", "metrics_for", "score"]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A method on all splits of a data set, in a row and a column of a table: everything a worker process needs.
+
+    Methods of one seed are paired split by split, by their random numbers and the initial parameters that they share.
+    """
+
+    row: str
+    column: str
+    data: Dataset
+    method: Method
+    settings: ExperimentSettings
+    seed: int
+    chosen: Sequence[float] | None = None
+    """The candidate of each split, for an ensemble; for a single model it is chosen."""
+    pictured: bool = False
+    """Whether the model of the first split is pictured."""
+
+    def __str__(self) -> str:
+        return f"{self.column} on {self.row}"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a cell came to: a number a split, by metric, in the units of the data; as ``candidate`` what was chosen."""
+
+    metrics: dict[str, list[float]]
+    seconds: float = 0.0
+    picture: Picture | None = None
+
+
+@dataclass(frozen=True)
+class Runner:
+    """Trains cells, the splits of each as replicas, on a device and in processes of one thread each.
+
+    Processes share the cells or, where these are few, the replicas of each. Results depend on the cell alone, up to
+    rounding where replicas are shared or steps compiled. ``joblib.parallel_config`` may name other machines.
+    """
+
+    device: str = "cpu"
+    jobs: int = 1
+    compile: bool = False
+    progress: bool = False
+
+    def __post_init__(self) -> None:
+        check_integer("jobs", self.jobs)
+        check_device(self.device)
+        if self.compile and torch.device(self.device).type == "cpu":
+            check_compiler()
+
+    def run(self, cells: Sequence[Cell]) -> Iterator[tuple[Cell, Result]]:
+        """The results of cells, in the order in which they are finished; an error names the cell, and its splits."""
+        shared = self.jobs > 1 and len(cells) >= min([self.jobs, *(cell.settings.splits for cell in cells)])
+        if getattr(get_active_backend()[0], "supports_sharedmem", False):
+            shared = False  # by threads, which have one random state
+        with tqdm(total=len(cells), unit="cell", disable=not self.progress, leave=False) as bar:
+            for cell, result in self._in_processes(cells) if shared else ((cell, self.train(cell)) for cell in cells):
+                bar.set_postfix_str(str(cell), refresh=False)
+                bar.update()
+                yield cell, result
+
+    def _in_processes(self, cells: Sequence[Cell]) -> Iterator[tuple[Cell, Result]]:
+        alone, waiting = replace(self, jobs=1, progress=False), dict(enumerate(cells))
+        tasks = (
+            joblib.delayed(_train)(alone, index, cell, metrics_for(cell.data), os.getpid())
+            for index, cell in enumerate(cells)
+        )
+        parallel = joblib.Parallel(self.jobs, return_as="generator_unordered", pre_dispatch="n_jobs", batch_size=1)
+        try:
+            for index, result in parallel(tasks):
+                yield waiting.pop(index), result
+        except BrokenProcessPool as error:
+            in_work = ", ".join(str(cell) for cell in list(waiting.values())[: self.jobs])
+            raise RuntimeError(f"a process ended by itself; in work were {in_work}") from error
+
+    def train(self, cell: Cell, metrics: Sequence[Metric] | None = None) -> Result:
+        """The result of a cell. Test rows are looked at once, by what has been chosen.
+
+        An ensemble has the candidates chosen for a single model; its members hold back different validation rows, to
+        choose their epochs.
+        """
+        settings, start, size = cell.settings, time.perf_counter(), cell.settings.members if cell.chosen else 1
+        with _one_thread():
+            splits = [self._split(cell, index) for index in range(settings.splits)]
+            if cell.chosen is None:
+                tried = [
+                    self._fit(cell, splits, [own] * len(splits)) for own in range(max(1, len(settings.candidates)))
+                ]
+                trained = [min(fits, key=lambda fit: fit.loss) for fits in zip(*tried, strict=True)]
+            else:
+                chosen = [int(candidate) for candidate in cell.chosen for _ in range(size)]
+                folds = [self._split(cell, k // size, k % size) for k in range(len(chosen))]
+                # Other initial networks than those the candidate was chosen with; others again for what is refitted.
+                trained = self._fit(cell, folds, chosen, key=2)
+            _refuse(cell, trained)
+            if settings.refit:
+                whole = [self._split(cell, k // size, None) for k in range(len(trained))]
+                chosen, epochs = [fit.candidate for fit in trained], [fit.epochs for fit in trained]
+                trained = self._fit(cell, whole, chosen, key=2 + size, epochs=epochs)
+                _refuse(cell, trained)
+            with torch.no_grad():
+                metrics = metrics_for(cell.data) if metrics is None else metrics
+                members = [[fit.model for fit in trained[k : k + size]] for k in range(0, len(trained), size)]
+                found = [score(m, s, settings.num_samples, metrics) for m, s in zip(members, splits, strict=True)]
+                picture = take_picture(members[0][0], splits[0], settings, cell.data) if cell.pictured else None
+        values: dict[str, list[float]] = {name: [own[name] for own in found] for name in found[0]}
+        if settings.candidates:
+            values["candidate"] = [fit.candidate for fit in trained[::size]]
+        return Result(values, time.perf_counter() - start, picture)
+
+    def _split(self, cell: Cell, index: int, fold: int | None = 0) -> Split:
+        """A split that holds back a part of the training rows, or none."""
+        fraction = cell.settings.validation_fraction if fold is not None else 0.0
+        split = make_split(cell.data, index, cell.seed, fraction, fold or 0, cell.settings.standardise)
+        return split.to(torch.device(self.device))
+
+    def _fit(
+        self,
+        cell: Cell,
+        splits: Sequence[Split],
+        chosen: Sequence[int],
+        key: int | None = None,
+        epochs: Sequence[int] = (),
+    ) -> list[_Fit]:
+        """A model a split, of the candidate chosen for it; those of one candidate are trained together."""
+        fits: dict[int, _Fit] = {}
+        for index in sorted(set(chosen)):
+            rows = [k for k, other in enumerate(chosen) if other == index]
+            seed = cell.seed
+            if key is not None:
+                seed = int(np.random.SeedSequence(seed, spawn_key=(key, index)).generate_state(1)[0])
+            replicas = self._replicas(
+                cell, index, [splits[k] for k in rows], seed, [epochs[k] for k in rows] if epochs else ()
+            )
+            for r, (k, model, history) in enumerate(zip(rows, replicas.models, replicas.histories, strict=True)):
+                loss = float(np.nanmin(history.validation_loss)) if history.validation_loss else 0.0
+                failed = replicas.failed.get(r)
+                fits[k] = _Fit(model, index, history.best_epoch + 1, loss if failed is None else math.inf, failed)
+        return [fits[k] for k in range(len(splits))]
+
+    def _replicas(
+        self, cell: Cell, candidate: int, splits: Sequence[Split], seed: int, epochs: Sequence[int]
+    ) -> Replicas:
+        settings = cell.settings.candidate(candidate)
+        held_out = [split.validation for split in splits if split.held_out is not None]
+        try:
+            return fit_replicas(
+                lambda r: cell.method.make_model(cell.data, settings).to(self.device),
+                [split.train for split in splits],
+                graph=functools.partial(cell.method.graph, num_neighbors=settings.num_neighbors),
+                validation=held_out or None,
+                epochs=epochs or settings.epochs,
+                batch_size=settings.batch_size,
+                learning_rate=settings.learning_rate,
+                validation_every=settings.validation_every,
+                patience=settings.patience if held_out else None,
+                ema_decay=settings.ema_decay,
+                seed=seed,
+                progress=self.progress,
+                num_workers=0 if self.jobs == 1 else self.jobs,
+                compile=self.compile,
+            )
+        except ValueError as error:
+            raise ValueError(f"{cell}: {error}") from error
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """A trained model, its candidate, the epochs that it was trained, its validation loss, and where it failed."""
+
+    model: Any
+    candidate: int
+    epochs: int
+    loss: float
+    failed: int | None
+
+
+def _refuse(cell: Cell, fits: Sequence[_Fit]) -> None:
+    size, tried = len(fits) // cell.settings.splits, len(cell.settings.candidates)
+    failed = {k // size + 1: fit.failed for k, fit in enumerate(fits) if fit.failed is not None}
+    if failed:
+        splits = ", ".join(f"{split} (epoch {epoch})" for split, epoch in failed.items())
+        rest = f" with any of {tried} candidates" if tried > 1 else ""
+        raise ValueError(f"{cell}: the loss is not finite on splits {splits}{rest}")
+
+
+def metrics_for(data: Dataset) -> tuple[Metric, ...]:
+    """What predictions are scored by: what :func:`~pyro_probmix.evaluate` gives, and ``mse`` on the toy regression."""
+    return tuple(m for m in METRICS.values() if m.default or (m.name == "mse" and data.splitting == "drawn"))
+
+
+def score(models: Sequence[Any], split: Split, num_samples: int, metrics: Sequence[Metric]) -> dict[str, float]:
+    """Test metrics of the equal mixture of trained models, in the units of the data."""
+    x, y = split.test
+    members = [model.predictive(x, num_samples=num_samples) for model in models]
+    found = evaluate(members[0] if len(members) == 1 else linear_pool(members), y, metrics)
+    return {m.name: m.rescaled(found[m.name], split.y_scale) for m in metrics if m.name in found}
+
+
+def _train(runner: Runner, index: int, cell: Cell, metrics: Sequence[Metric], parent: int) -> tuple[int, Result]:
+    """What a process does for another, which may have registered metrics that are not known here."""
+    _end_with(parent)
+    return index, runner.train(cell, metrics)
+
+
+@functools.cache
+def _end_with(parent: int) -> None:
+    """Have this process end with its parent, be that killed."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os._exit(1)
+
+    if os.getppid() == parent:
+        threading.Thread(target=watch, daemon=True).start()
+        tqdm.set_lock(threading.RLock())  # one that processes share would be left behind where this one is ended
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

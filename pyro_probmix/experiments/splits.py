@@ -1,0 +1,109 @@
+"""How a data set is split and scaled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor
+
+from pyro_probmix.datasets import TOYS, Dataset, stock_split, uci_splits
+
+__all__ = ["Split", "make_split"]
+
+
+@dataclass(frozen=True)
+class Split:
+    """The rows ``(x, y)`` of one train/test split as tensors in standardised units, with the way back.
+
+    Features, and targets of a regression, are shifted and scaled by the mean and standard deviation of the
+    training rows (validation rows included), unless the data are not to be standardised; constant columns are
+    only shifted. Labels stay as they are.
+    """
+
+    train: tuple[Tensor, Tensor]
+    validation: tuple[Tensor, Tensor]
+    test: tuple[Tensor, Tensor]
+    x_scaler: StandardScaler
+    y_scaler: StandardScaler | None
+
+    @property
+    def y_scale(self) -> float:
+        """Own units of the target per standardised unit."""
+        return 1.0 if self.y_scaler is None or self.y_scaler.scale_ is None else float(self.y_scaler.scale_[0])
+
+    @property
+    def y_shift(self) -> float:
+        """The target in its own units that is zero in standardised ones."""
+        return 0.0 if self.y_scaler is None or self.y_scaler.mean_ is None else float(self.y_scaler.mean_[0])
+
+    @property
+    def held_out(self) -> tuple[Tensor, Tensor] | None:
+        """The validation rows, if there are any."""
+        return self.validation if len(self.validation[0]) else None
+
+    def to(self, device: torch.device) -> Split:
+        """The same on another device."""
+        parts = {name: getattr(self, name) for name in ("train", "validation", "test")}
+        return replace(self, **{name: (x.to(device), y.to(device)) for name, (x, y) in parts.items()})
+
+    def standardise(self, x: NDArray[np.float64]) -> Tensor:
+        """Features of shape ``(n, d)`` in standardised units."""
+        return torch.as_tensor(self.x_scaler.transform(x), dtype=torch.float32)
+
+    def own_units(self, x: Tensor, y: Tensor) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Features and targets back in their own units; labels stay as they are."""
+        back = self.x_scaler.inverse_transform(x.double().numpy())
+        return back, y.numpy() if self.y_scaler is None else self.y_scaler.inverse_transform(y[:, None].double())[:, 0]
+
+
+def make_split(
+    data: Dataset,
+    index: int,
+    seed: int,
+    validation_fraction: float = 0.2,
+    fold: int = 0,
+    standardise: bool = True,
+) -> Split:
+    """Split number ``index`` of a data set, scaled on its training rows.
+
+    A toy problem is drawn anew, training and test set; a stock is always tested on its last days; other data follow
+    :func:`~pyro_probmix.datasets.uci_splits`, which knows no seed. The validation rows depend on the seed. Those of
+    different folds have no row in common; the last may have fewer.
+    """
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0, index)))
+    train, test = _toy_draw(data, rng) if data.splitting == "drawn" else _rows(data, index)
+    num_validation = round(validation_fraction * len(train))
+    if num_validation == len(train) or (num_validation == 0) != (validation_fraction == 0):
+        raise ValueError(f"{data.name}: {len(train)} training rows are too few to hold back {validation_fraction:.0%}")
+    last = (len(train) - 1) // num_validation if num_validation else 0
+    if not 0 <= fold <= last:
+        raise ValueError(f"fold: expected an integer from 0 to {last}, got {fold}")
+    first, end = fold * num_validation, (fold + 1) * num_validation
+    order = rng.permutation(len(train))
+    x_scaler, y_scaler = (StandardScaler(with_mean=standardise, with_std=standardise) for _ in range(2))
+    x_scaler.fit(train.x)
+    y_scaler = y_scaler.fit(train.y[:, None]) if data.task == "regression" else None
+
+    def tensors(part: Dataset, rows: NDArray[np.int64] | slice = slice(None)) -> tuple[Tensor, Tensor]:
+        x = torch.as_tensor(x_scaler.transform(part.x)[rows], dtype=torch.float32)
+        if y_scaler is None:
+            return x, torch.as_tensor(part.y[rows])
+        return x, torch.as_tensor(y_scaler.transform(part.y[:, None])[rows, 0], dtype=torch.float32)
+
+    trained = np.concatenate([order[:first], order[end:]])
+    return Split(tensors(train, trained), tensors(train, order[first:end]), tensors(test), x_scaler, y_scaler)
+
+
+def _toy_draw(data: Dataset, rng: np.random.Generator) -> tuple[Dataset, Dataset]:
+    seed = int(rng.integers(2**32))
+    toy = TOYS[data.name]
+    return toy(len(data), seed, "train"), toy(len(data), seed, "test")
+
+
+def _rows(data: Dataset, index: int) -> tuple[Dataset, Dataset]:
+    train, test = stock_split(len(data)) if data.splitting == "last" else uci_splits(len(data), index + 1)[index]
+    return replace(data, x=data.x[train], y=data.y[train]), replace(data, x=data.x[test], y=data.y[test])

@@ -1,0 +1,97 @@
+"""One table of texts, with a face for a terminal and one for Markdown."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from rich import box
+from rich.markup import escape
+from rich.table import Table as TerminalTable
+
+from pyro_probmix.evaluation import METRICS
+
+__all__ = ["Table", "best", "bold", "deviation", "mean_texts", "page"]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of texts under headings; what :func:`bold` has marked is bold.
+
+    >>> print(Table(["method", "NLL"], [["ERM", bold("0.1")], ["Mixup", "0.2"]]).markdown())
+    | method | NLL |
+    |---|--:|
+    | ERM | **0.1** |
+    | Mixup | 0.2 |
+    """
+
+    headings: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    title: str = ""
+    num_names: int = 1
+    """Columns that name a row, and are set to the left; the others hold numbers."""
+    narrow: bool = False
+    """Whether columns are close together, and headings may be broken."""
+
+    def markdown(self) -> str:
+        """The table in Markdown, without its title."""
+        rule = "|" + "---|" * self.num_names + "--:|" * (len(self.headings) - self.num_names)
+        lines = ("".join(f"| {text} " if text else "| " for text in row) + "|" for row in (self.headings, *self.rows))
+        heading, *rows = lines
+        return "\n".join([heading, rule, *rows])
+
+    def terminal(self) -> TerminalTable:
+        """The table for a terminal."""
+        padding = (0, 0) if self.narrow else (0, 1)
+        table = TerminalTable(title=self.title, title_justify="left", box=box.SIMPLE_HEAD, padding=padding)
+        for place, heading in enumerate(self.headings):
+            name = place < self.num_names
+            table.add_column(heading, justify="left" if name else "right", no_wrap=name or not self.narrow)
+        for row in self.rows:
+            table.add_row(*(re.sub(r"\*\*(.+?)\*\*", r"[b]\1[/b]", escape(text)) for text in row))
+        return table
+
+
+def page(title: str, tables: Sequence[Table], *paragraphs: str, claims: Iterable[object]) -> str:
+    """A page of Markdown: tables, what is to be known of them, and what they show."""
+    shown = "\n".join(f"- {claim}" for claim in claims)
+    parts = [f"# {title}", *(table.markdown() for table in tables), *paragraphs, "What holds:", shown]
+    return "\n\n".join(parts) + "\n"
+
+
+def bold(text: str, marked: bool = True) -> str:
+    """The text, marked as Markdown does if it is to be bold."""
+    return f"**{text}**" if marked else text
+
+
+def best(means: Mapping[str, float], metric: str) -> str:
+    """The name of the best mean of a metric, the first of equal ones; an empty text of none."""
+    sign = 1.0 if METRICS[metric].lower_is_better else -1.0
+    return min(means, key=lambda name: sign * means[name], default="")
+
+
+def deviation(values: Sequence[float] | NDArray[np.float64]) -> float:
+    """The sample standard deviation; zero of one number."""
+    return float(np.std(values, ddof=min(1, len(values) - 1)))
+
+
+def mean_texts(
+    values: Sequence[NDArray[np.float64] | None],
+    metric: str,
+    mean: str = ".2f",
+    spread: str | None = None,
+    missing: str = "not run",
+) -> list[str]:
+    """The means of a metric in a format, the best in bold; behind them the standard deviations, if they have one."""
+    means = {str(place): float(found.mean()) for place, found in enumerate(values) if found is not None}
+    first, texts = best(means, metric), []
+    for place, found in enumerate(values):
+        if found is None:
+            texts.append(missing)
+            continue
+        text = f"{found.mean():{mean}}" + ("" if spread is None else f" ± {deviation(found):{spread}}")
+        texts.append(bold(text, str(place) == first))
+    return texts
