@@ -15,6 +15,7 @@ __all__ = [
     "as_size",
     "at_index",
     "check_choice",
+    "check_device",
     "check_finite",
     "check_free",
     "check_integer",
@@ -140,6 +141,14 @@ def check_choice(name: str, value: Any, choices: Iterable[Any]) -> None:
     choices = list(choices)
     if not any(value is choice or value == choice for choice in choices):
         raise ValueError(f"{name}: expected one of {', '.join(map(_quoted, choices))}, got {_quoted(value)}")
+
+
+def check_device(device: Any) -> None:
+    """Refuse a device that is not here."""
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        raise ValueError(f"device: expected one that is here, such as cpu, got {device!r}: {error}") from error
 
 
 def _quoted(value: Any) -> str:

@@ -72,18 +72,24 @@ def set_random_state(states: Mapping[str, Tensor]) -> None:
 
 
 class RandomState:
-    """A random state of its own, on the CPU and a device: inside the context, numbers are drawn from it."""
+    """A random state of its own, on the CPU and a device: inside the context, numbers are drawn from it.
+
+    Attributes:
+        states: of the generators, that of the CPU first.
+    """
 
     def __init__(self, seed: int, device: torch.device) -> None:
-        self._generators = [torch.default_generator]
-        if device.type == "cuda":
-            self._generators.append(torch.cuda.default_generators[device.index])
+        self.device = device
         with seeded(seed, device):
-            self._states = [generator.get_state() for generator in self._generators]
+            self.states = [generator.get_state() for generator in self._generators()]
+
+    def _generators(self) -> list[torch.Generator]:
+        on_device = [torch.cuda.default_generators[self.device.index]] if self.device.type == "cuda" else []
+        return [torch.default_generator, *on_device]
 
     def __enter__(self) -> None:
-        for generator, state in zip(self._generators, self._states, strict=True):
+        for generator, state in zip(self._generators(), self.states, strict=True):
             generator.set_state(state)
 
     def __exit__(self, *error: object) -> None:
-        self._states = [generator.get_state() for generator in self._generators]
+        self.states = [generator.get_state() for generator in self._generators()]

@@ -20,13 +20,12 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d, validate_data
 from torch import Tensor
 
-from pyro_probmix._checks import check_integer, check_number
+from pyro_probmix._checks import check_device, check_integer, check_number
 from pyro_probmix.distributions import linear_pool
 from pyro_probmix.mixing import NearestNeighborGraph
 from pyro_probmix.models import DensityModel, assemble
 from pyro_probmix.nn import MLP, CategoricalLikelihood, Likelihood, NormalLikelihood
 from pyro_probmix.training import fit_replicas
-from pyro_probmix.training._checks import check_device
 
 __all__ = ["ProbMixClassifier", "ProbMixRegressor", "log_likelihood_scorer"]
 

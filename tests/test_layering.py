@@ -121,16 +121,8 @@ def test_an_arrow_that_points_up_is_found(module: str, source: str) -> None:
     assert faults(source, module)
 
 
-TO_BE_MOVED = {
-    "estimators",
-    "experiments.runner",
-}
-
-
 @pytest.mark.parametrize("path", FILES, ids=module_name)
-def test_a_room_keeps_its_own_modules_to_itself(path: Path, request: pytest.FixtureRequest) -> None:
-    if module_name(path).removeprefix(f"{PACKAGE}.") in TO_BE_MOVED:
-        request.applymarker(pytest.mark.xfail(strict=True))
+def test_a_room_keeps_its_own_modules_to_itself(path: Path) -> None:
     assert not foreign_secrets(path.read_text(encoding="utf-8"), module_name(path), path.name == "__init__.py")
 
 

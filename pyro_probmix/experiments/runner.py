@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import functools
 import math
-import os
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-import joblib  # type: ignore[import-untyped]
 import numpy as np
 import torch
-from joblib.parallel import get_active_backend  # type: ignore[import-untyped]
 from tqdm.auto import tqdm
 
-from pyro_probmix._checks import check_integer
+from pyro_probmix._checks import check_device, check_integer
 from pyro_probmix.datasets import Dataset
 from pyro_probmix.distributions import linear_pool
 from pyro_probmix.evaluation import METRICS, Metric, evaluate
@@ -28,8 +23,8 @@ from pyro_probmix.experiments.pictures import Picture, take_picture
 from pyro_probmix.experiments.settings import ExperimentSettings
 from pyro_probmix.experiments.splits import Split, make_split
 from pyro_probmix.training import Replicas, fit_replicas
-from pyro_probmix.training._checks import check_device
-from pyro_probmix.training._compiled import check_compiler
+from pyro_probmix.training.compiled import check_compiler
+from pyro_probmix.training.workers import in_workers
 
 __all__ = ["Cell", "Result", "Runner", "metrics_for", "score"]
 
@@ -87,29 +82,17 @@ class Runner:
     def run(self, cells: Sequence[Cell]) -> Iterator[tuple[Cell, Result]]:
         """The results of cells, in the order in which they are finished; an error names the cell, and its splits."""
         shared = self.jobs > 1 and len(cells) >= min([self.jobs, *(cell.settings.splits for cell in cells)])
-        if getattr(get_active_backend()[0], "supports_sharedmem", False):
-            shared = False  # by threads, which have one random state
-        with tqdm(total=len(cells), unit="cell", disable=not self.progress, leave=False) as bar:
-            for cell, result in self._in_processes(cells) if shared else ((cell, self.train(cell)) for cell in cells):
-                bar.set_postfix_str(str(cell), refresh=False)
+        alone = replace(self, jobs=1, progress=False) if shared else self
+        # Metrics that have been registered are handed over, for a process may not know them.
+        train = functools.partial(alone.train, known=tuple(METRICS.values()))
+        results = in_workers(train, cells, self.jobs if shared else 0)
+        with tqdm(total=len(cells), unit="cell", disable=not self.progress, leave=False) as bar, closing(results):
+            for index, result in results:
+                bar.set_postfix_str(str(cells[index]), refresh=False)
                 bar.update()
-                yield cell, result
+                yield cells[index], result
 
-    def _in_processes(self, cells: Sequence[Cell]) -> Iterator[tuple[Cell, Result]]:
-        alone, waiting = replace(self, jobs=1, progress=False), dict(enumerate(cells))
-        tasks = (
-            joblib.delayed(_train)(alone, index, cell, metrics_for(cell.data), os.getpid())
-            for index, cell in enumerate(cells)
-        )
-        parallel = joblib.Parallel(self.jobs, return_as="generator_unordered", pre_dispatch="n_jobs", batch_size=1)
-        try:
-            for index, result in parallel(tasks):
-                yield waiting.pop(index), result
-        except BrokenProcessPool as error:
-            in_work = ", ".join(str(cell) for cell in list(waiting.values())[: self.jobs])
-            raise RuntimeError(f"a process ended by itself; in work were {in_work}") from error
-
-    def train(self, cell: Cell, metrics: Sequence[Metric] | None = None) -> Result:
+    def train(self, cell: Cell, known: Iterable[Metric] = METRICS.values()) -> Result:
         """The result of a cell. Test rows are looked at once, by what has been chosen.
 
         An ensemble has the candidates chosen for a single model; its members hold back different validation rows, to
@@ -135,7 +118,7 @@ class Runner:
                 trained = self._fit(cell, whole, chosen, key=2 + size, epochs=epochs)
                 _refuse(cell, trained)
             with torch.no_grad():
-                metrics = metrics_for(cell.data) if metrics is None else metrics
+                metrics = metrics_for(cell.data, known)
                 members = [[fit.model for fit in trained[k : k + size]] for k in range(0, len(trained), size)]
                 found = [score(m, s, settings.num_samples, metrics) for m, s in zip(members, splits, strict=True)]
                 picture = take_picture(members[0][0], splits[0], settings, cell.data) if cell.pictured else None
@@ -220,9 +203,9 @@ def _refuse(cell: Cell, fits: Sequence[_Fit]) -> None:
         raise ValueError(f"{cell}: the loss is not finite on splits {splits}{rest}")
 
 
-def metrics_for(data: Dataset) -> tuple[Metric, ...]:
+def metrics_for(data: Dataset, known: Iterable[Metric] = METRICS.values()) -> tuple[Metric, ...]:
     """What predictions are scored by: what :func:`~pyro_probmix.evaluate` gives, and ``mse`` on the toy regression."""
-    return tuple(m for m in METRICS.values() if m.default or (m.name == "mse" and data.splitting == "drawn"))
+    return tuple(m for m in known if m.default or (m.name == "mse" and data.splitting == "drawn"))
 
 
 def score(models: Sequence[Any], split: Split, num_samples: int, metrics: Sequence[Metric]) -> dict[str, float]:
@@ -231,26 +214,6 @@ def score(models: Sequence[Any], split: Split, num_samples: int, metrics: Sequen
     members = [model.predictive(x, num_samples=num_samples) for model in models]
     found = evaluate(members[0] if len(members) == 1 else linear_pool(members), y, metrics)
     return {m.name: m.rescaled(found[m.name], split.y_scale) for m in metrics if m.name in found}
-
-
-def _train(runner: Runner, index: int, cell: Cell, metrics: Sequence[Metric], parent: int) -> tuple[int, Result]:
-    """What a process does for another, which may have registered metrics that are not known here."""
-    _end_with(parent)
-    return index, runner.train(cell, metrics)
-
-
-@functools.cache
-def _end_with(parent: int) -> None:
-    """Have this process end with its parent, be that killed."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1.0)
-        os._exit(1)
-
-    if os.getppid() == parent:
-        threading.Thread(target=watch, daemon=True).start()
-        tqdm.set_lock(threading.RLock())  # one that processes share would be left behind where this one is ended
 
 
 @contextmanager

@@ -7,9 +7,11 @@ import hashlib
 import io
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +20,19 @@ import torch
 from torch import Tensor, nn
 
 from pyro_probmix._random import set_random_state
-from pyro_probmix.training._settings import check_settings
+from pyro_probmix.mixing import EmbeddingGraph, PairLoader, as_coefficient
+from pyro_probmix.models import DensityModel
+from pyro_probmix.training.settings import Settings
 
-__all__ = ["SCHEMA", "Checkpoint", "load_checkpoint", "save_checkpoint"]
+__all__ = ["SCHEMA", "Checkpoint", "describe", "describe_training", "load_checkpoint", "save_checkpoint"]
 
 SCHEMA = 1
 """Version of the file's layout; a file of every older one is still read."""
 
 _MAGIC = b"pyro_probmix checkpoint\n"
 _HEADER_BYTES = 1024
+_SHOWN = 4
+"""Elements of a tensor up to which it is described by them."""
 
 
 @dataclass
@@ -58,9 +64,7 @@ class Checkpoint:
     random: dict[str, Tensor] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
 
-    def restore(
-        self, model: nn.Module, optimizer: torch.optim.Optimizer | None = None, scheduler: Any = None
-    ) -> Checkpoint:
+    def restore(self, model: nn.Module, optimizer: Any = None, scheduler: Any = None) -> Checkpoint:
         """Gives a model, an optimiser and a schedule the state they had, and torch its random states.
 
         Args:
@@ -164,7 +168,7 @@ def load_checkpoint(path: str | os.PathLike, settings: Mapping[str, Any] | None 
         raise ValueError(f"{path}: expected tensors and plain values alone, got something else: {reason}") from error
     checkpoint = _read_state(path, state)
     if settings is not None:
-        check_settings(f"with which {path} was written", checkpoint.settings, settings)
+        _check_settings(f"with which {path} was written", checkpoint.settings, settings)
     return checkpoint
 
 
@@ -227,3 +231,114 @@ def _plain(value: Any, name: str) -> Any:
     if type(value) in (list, tuple):
         return type(value)(_plain(own, f"{name}.{i}") for i, own in enumerate(value))
     raise TypeError(f"checkpoint: expected tensors and plain values, got {type(value).__name__} at {name}")
+
+
+# What a training was asked for, in words that can be kept and compared.
+
+
+def describe_training(
+    model: DensityModel,
+    loader: PairLoader,
+    validation: tuple[Tensor, Tensor] | None,
+    settings: Settings,
+    seed: int,
+    optimizer: Mapping[str, Any],
+) -> dict[str, Any]:
+    """All that decides what a training computes, but the number of its epochs."""
+    law = model.coefficient if settings.coefficient is None else as_coefficient(settings.coefficient(0))
+    mixing = None
+    if model.mixing.coefficient is not None:
+        mixing = {k: v for k, v in vars(model.mixing).items() if k != "coefficient" and not k.startswith("_")}
+    graph = describe(loader.graph)
+    if isinstance(loader.graph, EmbeddingGraph):
+        del graph["neighbors"]  # they follow the model
+    always = ("num_samples", "objective", "max_grad_norm", "precision", "compile", "max_skipped")
+    usual = {"ema_decay": None, "patience": None, "validation_every": 1}
+    asked = {name: getattr(settings, name) for name in (*always, *usual)}
+    rows = {name: getattr(loader, name) for name in ("weight", "mask")}
+    return {
+        "seed": describe(seed),
+        "batch_size": loader.batch_size,
+        **{name: describe(own) for name, own in asked.items() if name in always or own != usual[name]},
+        "optimizer": optimizer["optimizer"],
+        "coefficient": describe(law),
+        "annealing": settings.coefficient is not None,
+        "mixing": describe(mixing),
+        "propagate": model.propagate,
+        "graph": graph,
+        **{name: describe(own) for name, own in rows.items() if own is not None},
+        "x": describe(loader.x),
+        "y": describe(loader.y),
+        "validation": describe(validation),
+        "device": next(model.parameters()).device.type,
+        "model": re.sub(r" at 0x[0-9a-f]+", "", repr(model)),  # its layers and what they are made with
+        "scheduler": optimizer["scheduler"],
+    }
+
+
+def describe(value: Any) -> Any:
+    """The value as JSON has it; the elements of a large tensor by their sha256, an object by its attributes.
+
+    Example:
+        >>> describe(dist.Beta(0.2, 0.2))
+        {'class': 'Beta', 'concentration1': [0.20000000298023224], 'concentration0': [0.20000000298023224]}
+    """
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Tensor):
+        return _describe_tensor(value.detach().cpu())
+    if isinstance(value, Mapping):
+        return {str(key): describe(own) for key, own in value.items()}
+    if isinstance(value, list | tuple):
+        return [describe(own) for own in value]
+    if isinstance(value, torch.distributions.Distribution):
+        return {"class": type(value).__name__, **_parameters(value)}
+    if callable(value):
+        return getattr(value, "__qualname__", type(value).__qualname__)
+    if hasattr(value, "__dict__"):
+        attributes = {
+            key: own for key, own in vars(value).items() if not key.startswith("_") or isinstance(own, Tensor)
+        }
+        return {"class": type(value).__name__, **describe(attributes)}
+    return str(value)
+
+
+def _check_settings(origin: str, saved: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+    """Refuse settings that differ, naming the first that does."""
+    ours, theirs = _flatten(own), _flatten(saved)
+    for name in dict.fromkeys([*theirs, *ours]):
+        expected, got = (_show(values[name]) if name in values else "none" for values in (theirs, ours))
+        if expected != got:
+            lines = zip_longest(expected.splitlines(), got.splitlines(), fillvalue="nothing")
+            expected, got = next((e.strip(), g.strip()) for e, g in lines if e != g)
+            raise ValueError(f"{name}: expected {expected}, {origin}, got {got}")
+
+
+def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        return {prefix: value}
+    flat: dict[str, Any] = {}
+    for key, own in value.items():
+        flat.update(_flatten(own, f"{prefix}.{key}" if prefix else key))
+    return flat
+
+
+def _show(value: Any) -> str:
+    return value if isinstance(value, str) else repr(value)
+
+
+def _parameters(p: torch.distributions.Distribution) -> dict[str, Any]:
+    names = list(p.arg_constraints)
+    if names:
+        return {name: describe(getattr(p, name)) for name in names}
+    parts = {k: v for k, v in vars(p).items() if isinstance(v, Tensor | float | torch.distributions.Distribution)}
+    return {name: describe(part) for name, part in parts.items()}
+
+
+def _describe_tensor(value: Tensor) -> Any:
+    if value.numel() <= _SHOWN:
+        return value.flatten().tolist()
+    data = value.contiguous().flatten().view(torch.uint8).numpy()
+    return f"{value.dtype} {tuple(value.shape)} sha256 {hashlib.sha256(data.tobytes()).hexdigest()[:16]}"

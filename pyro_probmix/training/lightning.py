@@ -11,13 +11,13 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from pyro_probmix._checks import check_integer
-from pyro_probmix._random import derived_seed
+from pyro_probmix._checks import check_integer, check_number
+from pyro_probmix._random import derived_seed, random_state, set_random_state
 from pyro_probmix.mixing import CompleteGraph, PairBatch, PairLoader, SamplingGraph
 from pyro_probmix.models import DensityModel
 from pyro_probmix.models.priors import refuse_priors
 from pyro_probmix.ops.autocast import without_autocast
-from pyro_probmix.training._checks import check_labels, check_learning_rate, check_validation
+from pyro_probmix.training.data import check_labels, check_model, check_validation
 from pyro_probmix.training.history import VALIDATION_SAMPLES
 
 with warnings.catch_warnings():  # Lightning installs filters of its own where it is imported
@@ -70,12 +70,13 @@ class ProbMixModule(LightningModule):
         scheduler: Callable[[Optimizer], LRScheduler] | None = None,
     ) -> None:
         super().__init__()
-        check_learning_rate(learning_rate)
+        check_model("model", model)
+        check_number("learning_rate", learning_rate)
         refuse_priors(model, "ProbMixModule")
         self.model, self.learning_rate, self.seed = model, learning_rate, seed
         self.num_samples = check_integer("num_samples", num_samples)
         self._make_optimizer, self._make_scheduler = optimizer, scheduler
-        self._random_state: tuple[Tensor, Tensor | None] | None = None
+        self._random_state: dict[str, Tensor] = {}
 
     def configure_model(self) -> None:
         if self.device_mesh is None:
@@ -117,8 +118,7 @@ class ProbMixModule(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self._make_scheduler(optimizer)}}
 
     def on_train_start(self) -> None:
-        on_cuda = self.device.type == "cuda"
-        self._random_state = torch.get_rng_state(), torch.cuda.get_rng_state(self.device) if on_cuda else None
+        self._random_state = random_state(self.device)
 
     def on_train_epoch_start(self) -> None:
         seed = derived_seed(self.seed, self.global_rank, self.current_epoch)
@@ -137,12 +137,8 @@ class ProbMixModule(LightningModule):
 
     def restore_random_state(self) -> None:
         """Put the global random state back to what it was before training."""
-        if self._random_state is not None:
-            on_cpu, on_device = self._random_state
-            torch.set_rng_state(on_cpu)
-            if on_device is not None:
-                torch.cuda.set_rng_state(on_device, self.device)
-            self._random_state = None
+        set_random_state(self._random_state)
+        self._random_state = {}
 
 
 class _RestoreOnException(Callback):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,24 +14,26 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from pyro_probmix._checks import check_integer
+from pyro_probmix._checks import check_choice, check_integer, check_number
 from pyro_probmix._random import seeded
 from pyro_probmix.distributions import linear_pool, log_linear_pool
-from pyro_probmix.mixing import PairBatch, SamplingGraph
+from pyro_probmix.mixing import EmbeddingGraph, SamplingGraph
 from pyro_probmix.models import DensityModel
-from pyro_probmix.training._checks import check_decay, without_validation
-from pyro_probmix.training._chunk import Settings, num_epochs, train_chunks
-from pyro_probmix.training._compiled import check_compiler
-from pyro_probmix.training._replica import Data, Replica
-from pyro_probmix.training._stack import saved_bytes
-from pyro_probmix.training.history import VALIDATION_SAMPLES, History
+from pyro_probmix.models.objectives import Objective
+from pyro_probmix.models.priors import refuse_priors
+from pyro_probmix.training.chunks import Chunk, divide, train_apart
+from pyro_probmix.training.compiled import check_compiler
+from pyro_probmix.training.data import Data, check_model, check_pair, check_rows, prepare, without_validation
+from pyro_probmix.training.history import History
+from pyro_probmix.training.loop import Result
+from pyro_probmix.training.settings import Settings
+from pyro_probmix.training.stacked_steps import Replica
+from pyro_probmix.training.stacking import check_stackable
+from pyro_probmix.training.workers import in_workers
 
 __all__ = ["Replicas", "fit_replicas"]
 
 Graphs = SamplingGraph | Sequence[SamplingGraph] | Callable[[Tensor], SamplingGraph]
-
-MEMORY = 2**30
-"""Bytes that the replicas trained at once may take on a CPU."""
 
 
 @dataclass
@@ -72,8 +75,7 @@ class Replicas:
             TypeError: if a log-linear pool is asked of densities that are in no exponential family.
             ValueError: if ``pooling`` is unknown, or there are no members.
         """
-        if pooling not in ("linear", "log-linear"):
-            raise ValueError(f'pooling: expected "linear" or "log-linear", got {pooling!r}')
+        check_choice("pooling", pooling, ("linear", "log-linear"))
         if members is None:
             members = [r for r in range(len(self.models)) if r not in self.failed]
         if len(members) == 0:
@@ -90,18 +92,29 @@ def fit_replicas(
     *,
     graph: Graphs | None = None,
     validation: Sequence[Data] | None = None,
+    weight: Sequence[Tensor | None] | None = None,
+    mask: Sequence[Tensor | None] | None = None,
     epochs: int | Sequence[int] = 1000,
     batch_size: int | None = None,
     learning_rate: float | Sequence[float] = 5e-3,
     num_samples: int = 1,
+    objective: Objective = "expected-log",
+    max_grad_norm: float | None = None,
     ema_decay: float | None = None,
-    seed: int = 0,
-    progress: bool = True,
+    precision: torch.dtype | None = None,
+    compile: bool = False,
+    coefficient: Callable[[int], Any] | None = None,
     patience: int | None = None,
     validation_every: int = 1,
+    non_finite: Literal["stop", "skip"] = "stop",
+    max_skipped: int = 10,
+    checkpoint_dir: str | os.PathLike | None = None,
+    checkpoint_every: int = 50,
+    resume: bool = False,
+    seed: int = 0,
+    progress: bool = True,
     chunk_size: int | None = None,
     num_workers: int = 0,
-    compile: bool = False,
 ) -> Replicas:
     r"""Trains many models at once: splits, seeds, hyperparameters or members of an ensemble.
 
@@ -122,22 +135,38 @@ def fit_replicas(
         graph: which pairs are mixed: one graph for all, one each, or what makes it from the inputs, such as
             :class:`~pyro_probmix.NearestNeighborGraph`; default: :class:`~pyro_probmix.CompleteGraph`.
         validation: inputs and labels that choose the epoch of each replica; default: the last epoch is kept.
+        weight: how much each row of each replica counts, as for :func:`~pyro_probmix.fit`, one or None each.
+        mask: which labels of each replica are observed, likewise.
         epochs: passes over the data, at least 1; for all or one each.
         batch_size: nodes a step; default: all of them.
-        learning_rate: Adam's step size, positive; for all or one each.
+        learning_rate: step size, positive; for all or one each. The optimiser is Adam and the rate stays as it is:
+            steps of other optimisers of PyTorch, and its schedules, are of one model.
         num_samples: K of eq. 16.
+        objective: as for :func:`~pyro_probmix.fit`.
+        max_grad_norm: likewise, of the gradients of each replica.
         ema_decay: of the moving average of the parameters that is validated and kept, as for :func:`~pyro_probmix.fit`.
-        seed: seed of all random numbers.
-        progress: whether a progress bar is shown.
-        patience: epochs without a better validation loss after which a replica stops; default: never.
-        validation_every: epochs from one validation to the next; the last epoch is validated too.
-        chunk_size: replicas trained at once; default: as many as fit, into half of the free memory of a GPU.
-        num_workers: processes, of one thread each, that share the replicas; 0 trains in this process, with all its
-            threads. They are forked: on a CPU, and not under Windows.
+        precision: ``torch.bfloat16`` as for :func:`~pyro_probmix.fit`; float16 needs a scale of the loss, which is of
+            one model.
         compile: whether steps are traced, once 20 of the same shapes have been taken, and, once they have taken some
             seconds, compiled by ``torch.compile``, which takes a C++ compiler and as long. They are about one and a
             half times as fast then, and equal up to rounding, but for what a network draws itself. Networks may do
             nothing but arithmetic on tensors, the same in every step.
+        coefficient: epoch, counted from 0, → distribution of λ in it, of all replicas; a model keeps its last.
+            Default: the models'.
+        patience: epochs without a better validation loss after which a replica stops; default: never.
+        validation_every: epochs from one validation to the next; the last epoch is validated too.
+        non_finite: ``"stop"``: a replica whose loss or gradient is not finite stops alone; or ``"skip"`` to go on with
+            the next batch, which its history counts.
+        max_skipped: how many steps of a replica may be skipped before it stops.
+        checkpoint_dir: folder in which a file for each chunk of replicas is kept; default: none is written.
+        checkpoint_every: epochs from one checkpoint to the next; the last epoch always has one.
+        resume: go on from the checkpoints that are there, of replicas divided into the same chunks.
+        seed: seed of all random numbers.
+        progress: whether a progress bar is shown.
+        chunk_size: replicas trained at once; default: as many as fit, into half of the free memory of a GPU.
+        num_workers: processes, of one thread each, that share the chunks of replicas, on a CPU; 0 trains in this
+            process, with all its threads. They are joblib's, which hands out pickled models: on this machine, or where
+            ``joblib.parallel_config`` says. The bar then moves from chunk to chunk.
 
     Returns:
         The models, their histories, and which of them failed.
@@ -145,7 +174,10 @@ def fit_replicas(
     Raises:
         TypeError: if an argument is of another type, such as a model that is no :class:`DensityModel`.
         ValueError: if the data of a replica are not its model's (the replica is named), a network has priors, mixes its
-            rows or changes its buffers, a number is out of range, there can be no workers, or there is no compiler.
+            rows or changes its buffers, a number is out of range, there can be no workers, there is no compiler, or a
+            checkpoint is refused as by :func:`~pyro_probmix.fit`.
+        RuntimeError: if a worker ends by itself; its replicas are named. Chunks that were finished before are in their
+            checkpoints, if there are any.
 
     Example:
         >>> x = torch.linspace(-1, 1, 64).unsqueeze(-1)
@@ -157,60 +189,114 @@ def fit_replicas(
         LinearPool(batch_shape: (64,), components: 5)
     """
     data = list(data)
-    check_decay(ema_decay)
-    settings = Settings(
-        num_samples=check_integer("num_samples", num_samples),
-        patience=math.inf if patience is None else check_integer("patience", patience),
-        validation_every=check_integer("validation_every", validation_every),
-        ema_decay=ema_decay,
-        compile=compile,
-    )
-    if patience is not None and validation is None:
-        raise ValueError(f"patience: expected validation data with it, got {patience} without")
+    check_choice("non_finite", non_finite, ("stop", "skip"))
+    check_choice("precision", precision, (torch.bfloat16, None))
+    settings = Settings.among(locals())
     if not isinstance(epochs, Sequence | Tensor | np.ndarray):
         epochs = check_integer("epochs", epochs)
     if chunk_size is not None:
         chunk_size = check_integer("chunk_size", chunk_size)
     if not data:
         raise ValueError("data: expected one replica at least, got none")
-    if num_workers:
-        check_integer("num_workers", num_workers)
-    ends, rates = _each(epochs, len(data)), _each(learning_rate, len(data))
-    graphs = list(graph) if isinstance(graph, Sequence) else [graph] * len(data)
-    held_out: list[Data | None] = [None] * len(data) if validation is None else list(validation)
-    for name, values in (("epochs", ends), ("learning_rate", rates), ("graph", graphs), ("validation", held_out)):
+    num_workers = check_integer("num_workers", num_workers, 0)
+    each = {
+        "epochs": _each(epochs, len(data)),
+        "learning_rate": _each(learning_rate, len(data)),
+        "graph": list(graph) if isinstance(graph, Sequence) else [graph] * len(data),
+        "validation": [None] * len(data) if validation is None else list(validation),
+        "weight": [None] * len(data) if weight is None else list(weight),
+        "mask": [None] * len(data) if mask is None else list(mask),
+    }
+    for name, values in each.items():
         if len(values) != len(data):
             raise ValueError(f"{name}: expected one for each of the {len(data)} replicas, got {len(values)}")
     replicas = []
     with pyro.get_param_store().scope():
-        for r, (own, end, rate, pairs, chosen) in enumerate(zip(data, ends, rates, graphs, held_out, strict=True)):
+        for r, (own, *rest) in enumerate(zip(data, *each.values(), strict=True)):
             try:
-                replicas.append(Replica.make(make_model, r, own, end, rate, pairs, chosen, batch_size, seed))
+                options = dict(zip(each, rest, strict=True))
+                replicas.append(_make(r, make_model, own, batch_size=batch_size, seed=seed, **options))
             except (TypeError, ValueError) as error:
                 kind = TypeError if isinstance(error, TypeError) else ValueError
                 raise kind(f"replica {r}: {error}") from error
         _check_apart(replicas)
         if compile and any(replica.device.type == "cpu" for replica in replicas):
             check_compiler()
-        # The data have been looked at: no step needs to wait for the device to look again.
+        if num_workers and any(replica.device.type != "cpu" for replica in replicas):
+            raise ValueError(f"num_workers: expected 0 for replicas that are not on a CPU, got {num_workers}")
         with without_validation():
-            chunks = list(_chunks(replicas, settings, chunk_size, num_workers))
-            with tqdm(
-                total=num_epochs(chunks),
-                desc=f"{len(data)} replicas",
-                unit="epoch",
-                disable=not progress,
-                leave=False,
-            ) as bar:
-                train_chunks(chunks, settings, num_workers, bar)
+            chunks = divide(replicas, settings, chunk_size, num_workers)
+        total = sum(chunk.epochs for chunk in chunks)
+        with tqdm(total=total, desc=f"{len(data)} replicas", unit="epoch", disable=not progress, leave=False) as bar:
+            results = _train_all(chunks, num_workers, bar)
     for replica in replicas:
         replica.model.eval()
     return Replicas(
         models=[replica.model for replica in replicas],
-        histories=[replica.history for replica in replicas],
-        failed={r: epoch for r, epoch in enumerate(replica.failed for replica in replicas) if epoch is not None},
+        histories=[results[r].history for r in range(len(data))],
+        failed={r: failed for r in range(len(data)) if (failed := results[r].failed) is not None},
         seeds=[replica.seed for replica in replicas],
     )
+
+
+def _train_all(chunks: Sequence[Chunk], num_workers: int, bar: Any) -> dict[int, Result]:
+    """What became of each replica; the bar counts the epochs of all chunks, of which one may have stopped early."""
+    results: dict[int, Result] = {}
+
+    def finish(chunk: Chunk, found: Sequence[Result]) -> None:
+        results.update(zip((replica.number for replica in chunk.replicas), found, strict=True))
+        bar.update(sum(c.epochs for c in chunks if c.replicas[0].number in results) - bar.n)
+
+    if not num_workers:
+        for chunk in chunks:
+            finish(chunk, chunk.train(bar))
+        return results
+    shared = in_workers(train_apart, chunks, min(num_workers, len(chunks)), name=str)
+    with closing(shared):
+        for number, (found, learnt) in shared:
+            for replica, (parameters, law) in zip(chunks[number].replicas, learnt, strict=True):
+                with torch.no_grad():
+                    for name, p in replica.model.named_parameters():
+                        p.copy_(parameters[name])
+                if replica.model.coefficient is not law is not None:
+                    replica.model.coefficient = law
+            finish(chunks[number], found)
+    return results
+
+
+def _make(
+    r: int,
+    make_model: Callable[[int], DensityModel],
+    data: Data,
+    *,
+    epochs: int,
+    learning_rate: float,
+    graph: Any,
+    validation: Data | None,
+    batch_size: int | None,
+    seed: int,
+    **rows: Tensor | None,
+) -> Replica:
+    """Replica r of a seed, its arguments checked."""
+    epochs = check_integer("epochs", epochs)
+    check_number("learning_rate", learning_rate)
+    if isinstance(data, Tensor):
+        raise TypeError("data: expected a sequence of (x, y), got a tensor in it")
+    x, _ = check_pair(data)
+    model_seed, fit_seed = np.random.SeedSequence(seed, spawn_key=(r,)).generate_state(2).tolist()
+    with seeded(model_seed, x.device):
+        model = make_model(r)
+    check_model("make_model", model)
+    refuse_priors(model, "fit_replicas")
+    loader, validation = prepare(model, data, graph, validation, batch_size, fit_seed, **rows)
+    if isinstance(loader.graph, EmbeddingGraph):
+        raise ValueError(
+            "graph: expected one that does not look at a network, got EmbeddingGraph: while replicas train, the "
+            "networks themselves stay as they began"
+        )
+    check_stackable(model)
+    check_rows("x", loader.x, model, fit_seed)
+    return Replica(r, model.train(), loader, validation, epochs, learning_rate, fit_seed)
 
 
 def _each(value: Any, size: int) -> list[Any]:
@@ -231,64 +317,3 @@ def _check_apart(replicas: Sequence[Replica]) -> None:
                     f"make_model: expected parameters of its own in each replica, got one ({name}) that replicas "
                     f"{owner[id(parameter)]} and {r} share"
                 )
-
-
-def _chunks(
-    replicas: Sequence[Replica], settings: Settings, size: int | None, num_workers: int
-) -> Iterator[list[Replica]]:
-    groups: dict[tuple, list[Replica]] = {}
-    for replica in replicas:
-        groups.setdefault(replica.kind, []).append(replica)
-    places = max(1, num_workers)
-    for group in groups.values():
-        num_at_once = _num_at_once(group, settings.num_samples)  # refuses networks that cannot be stacked
-        step = size
-        if step is None:
-            at_once = max(1, num_at_once // places)
-            rounds = -(-len(group) // (places * at_once))
-            step = -(-len(group) // (places * rounds))  # chunks of one size, as many for each place
-        for start in range(0, len(group), step):
-            yield group[start : start + step]
-
-
-def _num_at_once(group: Sequence[Replica], num_samples: int) -> int:
-    """How many replicas fit, their validation noise included where each has its own."""
-    largest = max(group, key=lambda replica: replica.loader.x.numel())
-    step = _step_bytes(largest, num_samples)
-    held_out = [replica.validation[0] for replica in group if replica.validation is not None]
-    noise = None
-    if len({len(x) for x in held_out}) > 1:
-        x = max(held_out, key=len)  # to which all are padded
-        with seeded(0, largest.device):
-            noise = largest.model.draw_noise(x, (VALIDATION_SAMPLES, len(x)))
-    held = 0 if noise is None else noise.numel() * noise.element_size()
-    free = torch.cuda.mem_get_info(largest.device)[0] // 2 if largest.device.type == "cuda" else MEMORY
-    return max(1, free // max(1, 3 * step + held))
-
-
-def _step_bytes(replica: Replica, num_samples: int) -> int:
-    """How much a step keeps for its backward pass, on any rows: its random state and its graph see none of this.
-
-    Raises:
-        ValueError: if a network changes its buffers, of which replicas keep the first.
-    """
-    model, loader = replica.model, replica.loader
-    assert loader.y is not None
-    rows = min(loader.batch_size or len(loader.x), len(loader.x))
-    batch = PairBatch(loader.x[:rows], loader.y[:rows], torch.arange(rows, device=replica.device))
-    names = {id(buffer): name for name, buffer in model.named_buffers()}
-    before = [
-        (m._buffers, key, b, b.clone()) for m in model.modules() for key, b in m._buffers.items() if b is not None
-    ]
-    with seeded(0, replica.device):
-        size = saved_bytes(lambda: model.risk(batch, num_samples))
-    changed = []
-    for owner, key, buffer, value in before:
-        if owner[key] is not buffer or not torch.allclose(buffer, value, rtol=0, atol=0, equal_nan=True):
-            changed.append(names[id(buffer)])
-            owner[key] = value
-    if changed:
-        raise ValueError(
-            f"make_model: expected networks whose buffers stay as they are in training, got {', '.join(changed)}"
-        )
-    return size

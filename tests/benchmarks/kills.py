@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 import pyro_probmix as pm  # noqa: E402
-from pyro_probmix.training import _loop, load_checkpoint, save_checkpoint  # noqa: E402
+from pyro_probmix.training import load_checkpoint, loop, save_checkpoint  # noqa: E402
 
 WIDTH = 128
 
@@ -43,7 +43,7 @@ def train(folder: Path, epochs: int, written: mmap.mmap | None = None) -> dict[s
         written[:16] = struct.pack("qq", checkpoint.epoch, 0)
 
     if written is not None:
-        _loop.save_checkpoint = note
+        loop.save_checkpoint = note
     torch.manual_seed(0)
     x = torch.randn(64, 3)
     likelihood = pm.nn.NormalLikelihood()

@@ -14,7 +14,7 @@ import pyro
 import pytest
 
 import pyro_probmix as pm
-from pyro_probmix.training import _compiled
+from pyro_probmix.training import compiled
 from tests.benchmarks.steps import HAND_WRITTEN, STEPS, Problem, load_problem
 
 REPLICAS = 20
@@ -61,7 +61,7 @@ def test_replicas(name, way, problem, measured, benchmark, monkeypatch):
         replicas = benchmark(train, 2)
         assert replicas.failed == {}
         return
-    monkeypatch.setattr(_compiled, "COMPILED_FROM", 0)
+    monkeypatch.setattr(compiled, "COMPILED_FROM", 0)
     train(3)  # what is compiled is kept on disk
     start_up = min(_seconds(train, 3) for _ in range(3))
     benchmark.pedantic(train, args=(epochs,), rounds=5, warmup_rounds=1)

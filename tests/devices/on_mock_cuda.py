@@ -7,6 +7,7 @@ import json
 import traceback
 from collections import Counter
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 import pyro_probmix as pm
 from tests.devices.mock_cuda import DEVICE, generators, mock_cuda, module_on_device, on_device, on_host, stand_in
 from tests.models.cases import EMBEDDING, FEATURES, METHODS, make_data, make_model, randomize
+from tests.training.networks import FailingAt
 
 __all__ = ["CASES", "main"]
 
@@ -119,6 +121,24 @@ def fit(make: Callable[[], Any], likelihood: str = "normal", graph: str = "compl
     check(found, {PAIRS: 2 * 2 * (SIZE // BATCH)})
 
 
+def fit_that_fails(where: str, steps: set[int], **arguments: Any) -> None:
+    """The device decides by itself which steps are taken; parameters, buffers and the error are the CPU's."""
+    ours, theirs = pair_on_both(lambda: pm.ERM(FailingAt(steps, where), pm.nn.NormalLikelihood()))
+    x, y = make_data("normal", 12, SINGLE)
+    data = x[:, :2], y
+    options: dict[str, Any] = {"epochs": 3, "batch_size": 4, "progress": False, **arguments}
+    found: list[Any] = []
+    for model, own in ((ours, data), (theirs, moved(*data))):
+        with mock_cuda() if model is theirs else nullcontext():
+            try:
+                found.append(pm.fit(model, own, **options).skipped_steps)
+            except ValueError as error:
+                found.append(str(error))
+    assert found[0] == found[1], found
+    assert "epoch 1, batch 2" in found[0] if arguments.get("max_skipped", 1) < len(steps) else found[0] == len(steps)
+    check_equal(ours, theirs)
+
+
 def fit_from_host() -> None:
     """Data on the CPU are moved at once, where there is memory."""
     _, theirs = pair_on_both(partial(make_model, "ProbMix", dtype=SINGLE))
@@ -140,10 +160,12 @@ def fit_annealed() -> None:
     check(events_of_epochs(train), {PAIRS: 2, law: 2 * 2})
 
 
-def fit_replicas(make: Callable[[], Any], likelihood: str = "normal", sizes: tuple[int, ...] = (SIZE, SIZE)) -> None:
+def fit_replicas(
+    make: Callable[[], Any], likelihood: str = "normal", sizes: tuple[int, ...] = (SIZE, SIZE), **arguments: Any
+) -> None:
     data = [make_data(likelihood, size, SINGLE) for size in sizes]
     held_out = [make_data(likelihood, 5, SINGLE) for _ in sizes]
-    options: dict[str, Any] = {"batch_size": BATCH, "progress": False}
+    options: dict[str, Any] = {"batch_size": BATCH, "progress": False, **arguments}
     expected = pm.fit_replicas(lambda r: make(), data, validation=held_out, epochs=4, **options)
     there = [moved(*own) for own in data], [moved(*own) for own in held_out]
     last: list[Any] = []
@@ -221,6 +243,15 @@ CASES: dict[str, Callable[[], None]] = {
     "fit of a moving average": partial(fit, model_of("ProbMix"), ema_decay=0.9),
     "fit with clipped gradients": partial(fit, model_of("ProbMix"), max_grad_norm=1.0),
     "fit that skips": partial(fit, model_of("ProbMix"), non_finite="skip"),
+    **{
+        f"fit that skips a bad {where}": partial(fit_that_fails, where, {0, 4, 5}, non_finite="skip", max_skipped=3)
+        for where in ("output", "gradient")
+    },
+    **{
+        f"fit that fails by its {where}": partial(fit_that_fails, where, {1, 3, 5, 7}, non_finite="skip", max_skipped=2)
+        for where in ("output", "gradient")
+    },
+    "fit with patience": partial(fit, model_of("ProbMix"), patience=100, validation_every=1),
     "fit of integrated coefficients": partial(
         fit, model_of("ProbMix", coefficient=pm.GaussJacobi(0.2, num_nodes=3), vicinity=pm.NormalVicinity(0.01))
     ),
@@ -229,6 +260,8 @@ CASES: dict[str, Callable[[], None]] = {
     **{f"fit_replicas of {method}": partial(fit_replicas, model_of(method)) for method in METHODS},
     "fit_replicas of classes": partial(fit_replicas, model_of("ProbMix", "categorical"), "categorical"),
     "fit_replicas of uneven data": partial(fit_replicas, model_of("ManifoldProbMix"), sizes=(16, 11)),
+    "fit_replicas that skip": partial(fit_replicas, model_of("ProbMix"), non_finite="skip", max_grad_norm=1.0),
+    "fit_replicas of a moving average": partial(fit_replicas, model_of("ProbMix"), ema_decay=0.9, patience=100),
     **{f"predictions of {name}": partial(predict, model_of("ManifoldProbMix", name), name) for name in LIKELIHOODS},
     "predictions of ERM": partial(predict, model_of("ERM")),
     "evaluate": evaluate_copies_once,

@@ -19,7 +19,7 @@ from torch.distributions import kl_divergence
 import pyro_probmix as pm
 from pyro_probmix.distributions import entropy, linear_pool, log_linear_pool
 from pyro_probmix.distributions.corrected import corrected, corrected_class
-from pyro_probmix.training._checks import without_validation
+from pyro_probmix.training.data import without_validation
 
 pytestmark = pytest.mark.faults("large counts in single precision")
 

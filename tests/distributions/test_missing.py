@@ -14,7 +14,7 @@ from torch import Tensor
 from pyro_probmix.distributions import LinearPool, LogLinearPool, NumericalPool, linear_pool, log_linear_pool
 from pyro_probmix.distributions.corrected import corrected
 from pyro_probmix.distributions.held_tensors import held_tensors
-from pyro_probmix.training._checks import without_validation
+from pyro_probmix.training.data import without_validation
 from tests.cases import CASES, NAMES, Case, unmasked
 
 pytestmark = pytest.mark.faults("missing expert")

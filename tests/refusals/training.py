@@ -48,6 +48,15 @@ BAD_OPTIONS: dict[str, dict[str, Any]] = {
         "a_word": "fast",
     },
     "ema_decay": {"zero": 0.0, "one": 1.0, "more": 1.5, "nan": NAN, "negative": -0.5, "a_word": "slow"},
+    "objective": {"unknown": "elbo", "none": None},
+    "non_finite": {"unknown": "ignore", "none": None},
+    "precision": {"double": torch.float64, "a_word": "half"},
+    "max_grad_norm": {"zero": 0.0, "negative": -1.0, "nan": NAN, "a_word": "small"},
+    "max_skipped": {"negative": -1, "a_float": 1.5},
+    "checkpoint_every": {"zero": 0, "a_float": 2.5},
+    "patience": {"without_validation": 3, "zero": 0, "a_float": 1.5},
+    "validation_every": {"zero": 0, "a_float": 1.5},
+    "coefficient": {"a_law_of_the_line": lambda rng, case: lambda epoch: dist.Normal(0.0, 1.0)},
 }
 FIT_OPTIONS: dict[str, dict[str, Any]] = {
     "weight": {
@@ -62,16 +71,8 @@ FIT_OPTIONS: dict[str, dict[str, Any]] = {
         "nothing": torch.zeros(SIZE).bool(),
         "of_another_length": torch.ones(SIZE - 1).bool(),
     },
-    "objective": {"unknown": "elbo", "none": None},
-    "non_finite": {"unknown": "ignore", "none": None},
-    "precision": {"double": torch.float64, "a_word": "half"},
-    "max_grad_norm": {"zero": 0.0, "negative": -1.0, "nan": NAN},
-    "max_skipped": {"negative": -1, "a_float": 1.5},
-    "checkpoint_every": {"zero": 0, "a_float": 2.5},
-    "checkpoint_dir": {},
     "optimizer": {"a_word": lambda rng, case: lambda parameters: "adam", "LBFGS": lambda rng, case: torch.optim.LBFGS},
     "graph": {"of_other_nodes": pm.CompleteGraph(SIZE + 1), "a_word": "complete"},
-    "coefficient": {"a_law_of_the_line": lambda rng, case: lambda epoch: dist.Normal(0.0, 1.0)},
     "validation": {
         "of_other_lengths": (torch.zeros(4, 3), torch.zeros(5)),
         "spoilt": lambda rng, case: (torch.zeros(4, 3), spoilt(torch.zeros(4), rng, NAN)),
@@ -135,7 +136,15 @@ table(
     shared=lambda rng, case: small(),
 )
 table("fit_replicas", "validation", lambda value: replicas(validation=value), for_one=lambda rng, case: [data()])
-table("fit_replicas", "patience", lambda value: replicas(patience=value), without_validation=3, zero=0)
+table("fit_replicas", "checkpoint_dir", lambda value: replicas(resume=value), none_to_resume_from=True)
+for name in ("weight", "mask"):
+    table(
+        "fit_replicas",
+        name,
+        lambda value, name=name: replicas(**{name: [None, value]}),
+        **FIT_OPTIONS[name],
+    )
+    table("fit_replicas", name, lambda value, name=name: replicas(**{name: value}), for_one=[None])
 table("fit_replicas", "chunk_size", lambda value: replicas(chunk_size=value), zero=0, a_float=1.5)
 table("fit_replicas", "num_workers", lambda value: replicas(num_workers=value), negative=-1, a_float=1.5)
 table(
@@ -219,11 +228,10 @@ for estimator in (pm.ProbMixRegressor, pm.ProbMixClassifier):
         "num_neighbors": {"zero": 0, "negative": -3},
         "beta": {"negative": -0.1},
     }.items():
-        more = {"method": "local_probmix"} if name == "num_neighbors" else {}
         table(
             estimator.__name__,
             name,
-            lambda value, name=name, estimator=estimator, more=more: estimated(estimator, **{name: value}, **more),
+            lambda value, name=name, estimator=estimator: estimated(estimator, **{name: value}),
             **bad,
         )
     table(

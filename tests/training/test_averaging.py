@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 import pyro_probmix as pm
-from pyro_probmix.training import _compiled
-from pyro_probmix.training._averaging import MovingAverage
+from pyro_probmix.training import compiled
+from pyro_probmix.training.averaging import MovingAverage
 from tests.models import cases
+from tests.training.networks import FailingBeyond
 from tests.training.replica_cases import assert_as_fit, assert_same, data, fit_replicas, initial, maker
-from tests.training.test_replicas_that_stop import Failing
 
 DECAY, STEPS = 0.75, 7
 
@@ -69,8 +69,8 @@ def test_what_is_validated_is_the_average_of_the_steps() -> None:
 @pytest.mark.parametrize("validated", [True, False])
 def test_replicas_are_averaged_as_fit_averages(validated: bool, compile: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each over its own steps, also once others have stopped and gone."""
-    monkeypatch.setattr(_compiled, "TRACED_FROM", 2)
-    monkeypatch.setattr(_compiled, "COMPILED_FROM", math.inf)
+    monkeypatch.setattr(compiled, "TRACED_FROM", 2)
+    monkeypatch.setattr(compiled, "COMPILED_FROM", math.inf)
     monkeypatch.setenv("CXX", sys.executable)  # no compiler is needed
     own = [data(r, size) for r, size in enumerate((9, 12, 7, 11))]
     held_out = [data(10 + r, 5) for r in range(4)] if validated else None
@@ -84,7 +84,7 @@ def test_training_that_fails_leaves_the_last_finite_step(where: str) -> None:
     """And not the average, which is what those that go on are left with."""
 
     def make_model(r: int) -> Any:
-        return pm.ERM(Failing([0.09, math.inf][r], where), pm.nn.NormalLikelihood(scale=1.0))
+        return pm.ERM(FailingBeyond([0.09, math.inf][r], where), pm.nn.NormalLikelihood(scale=1.0))
 
     own = [data(r) for r in range(2)]
     plain, averaged = (fit_replicas(make_model, own, epochs=12, ema_decay=decay) for decay in (None, DECAY))
@@ -167,10 +167,10 @@ def test_steps_that_are_not_taken_do_not_count() -> None:
 def test_averages_have_single_precision_at_least() -> None:
     """In bfloat16 the weight of a step would be lost."""
     parameter = torch.ones(3, dtype=torch.bfloat16)
-    average = MovingAverage([parameter], 0.999)
+    average = MovingAverage([parameter], 0.999, lambda weight: weight)
     for step in range(2000):
         parameter.fill_(1.0 if step < 1000 else 2.0)
-        average.update(torch.tensor(True))
+        average.update(torch.tensor([True]))
     (found,) = average.values
     assert found.dtype is torch.float32
     torch.testing.assert_close(found, torch.full((3,), 2 - 0.999**1000), rtol=1e-4, atol=0)
@@ -181,7 +181,7 @@ def test_averages_have_single_precision_at_least() -> None:
 
 @pytest.mark.parametrize("decay", [0.0, 1.0, -0.5, math.nan])
 def test_bad_decays(decay: float) -> None:
-    message = f"ema_decay: expected a number between 0 and 1, got {decay}"
+    message = rf"ema_decay: expected a number in \(0, 1\), got {decay}"
     with pytest.raises(ValueError, match=message):
         fit(model(), 1, ema_decay=decay)
     with pytest.raises(ValueError, match=message):
@@ -189,5 +189,5 @@ def test_bad_decays(decay: float) -> None:
 
 
 def test_a_decay_is_one_number() -> None:
-    with pytest.raises(TypeError, match=r"ema_decay: expected a number between 0 and 1, got \[0.9, 0.9\]"):
+    with pytest.raises(TypeError, match=r"ema_decay: expected a number in \(0, 1\), got \[0.9, 0.9\]"):
         fit_replicas(maker(), [data()] * 2, ema_decay=[0.9, 0.9])

@@ -16,17 +16,17 @@ from torch import Tensor, nn
 
 import pyro_probmix as pm
 from pyro_probmix.ops import blocks
-from pyro_probmix.training import _compiled
-from pyro_probmix.training._compiled import Compiled
+from pyro_probmix.training import compiled
+from pyro_probmix.training.compiled import Compiled
 from tests.models.cases import METHODS
 from tests.training.global_state import global_state
+from tests.training.networks import FailingBeyond
 from tests.training.replica_cases import assert_same, data, fit_replicas, maker
-from tests.training.test_replicas_that_stop import Failing
 
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_compiled, "COMPILED_FROM", 0)
+    monkeypatch.setattr(compiled, "COMPILED_FROM", 0)
 
 
 @pytest.mark.parametrize("command", ["no-such-compiler", "no-such-compiler -O3"])
@@ -73,7 +73,7 @@ def test_a_replica_that_fails(real: bool, where: str, request: pytest.FixtureReq
     """It stays where it was, with steps and epochs still to come; each has a learning rate of its own."""
 
     def make_model(r: int) -> Any:
-        return pm.ERM(Failing([math.inf, 0.09, math.inf][r], where), pm.nn.NormalLikelihood(scale=1.0))
+        return pm.ERM(FailingBeyond([math.inf, 0.09, math.inf][r], where), pm.nn.NormalLikelihood(scale=1.0))
 
     if real:
         torch.compiler.reset()
@@ -130,14 +130,13 @@ def test_large_tensors_are_traced_whole(traced: list[Any], monkeypatch: pytest.M
     assert not [node for node in graph.graph.nodes if "split.Tensor" in str(node.target)]
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_what_a_compiler_is_handed(workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whole, in this process and in workers; nothing global is touched."""
+def test_what_a_compiler_is_handed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whole; nothing global is touched."""
     torch.compiler.reset()
     monkeypatch.setenv("CXX", sys.executable)  # no compiler is needed
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
     own = [data(r) for r in range(3)]
-    arguments: dict[str, Any] = {"validation": own, "num_workers": workers, "epochs": 8}
+    arguments: dict[str, Any] = {"validation": own, "epochs": 8}
     expected = fit_replicas(maker("ManifoldProbMix"), own, **arguments)
     before = global_state()
     assert_alike(fit_replicas(maker("ManifoldProbMix"), own, compile=True, **arguments), expected)
@@ -196,8 +195,8 @@ def test_a_model_that_cannot_be_traced_is_refused() -> None:
 
 
 def test_shapes_are_traced_and_compiled_once_it_pays(traced: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_compiled, "TRACED_FROM", 2)
-    monkeypatch.setattr(_compiled, "COMPILED_FROM", 8)
+    monkeypatch.setattr(compiled, "TRACED_FROM", 2)
+    monkeypatch.setattr(compiled, "COMPILED_FROM", 8)
     calls = []
 
     def double(x: Tensor, others: dict[str, Tensor]) -> Tensor:
@@ -205,13 +204,13 @@ def test_shapes_are_traced_and_compiled_once_it_pays(traced: list[Any], monkeypa
         return 2 * x + others["y"]
 
     function = Compiled(double, lambda x, _: len(x))
-    compiled = []
+    lengths = []
     for size in (2, 2, 3, 2, 10, 2, 3):
         x = torch.arange(float(size))
         assert torch.equal(function(x, {"y": x}), 3 * x)
-        compiled.append(len(traced))
+        lengths.append(len(traced))
     assert calls == [(2,), (2,), (3,), (10,), (3,)]  # tracing runs it too
-    assert compiled == [0, 0, 0, 0, 1, 2, 2]
+    assert lengths == [0, 0, 0, 0, 1, 2, 2]
 
 
 def test_tensors_are_changed_once(traced: list[Any]) -> None:

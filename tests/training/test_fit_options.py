@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 import pyro_probmix as pm
-from pyro_probmix.training._guard import GuardedSteps
+from pyro_probmix.models import seeded
+from tests.training.networks import FailingAt
 
 N = 12
 METHODS = ("ERM", "Mixup", "ManifoldMixup", "ProbMix", "ManifoldProbMix")
@@ -109,6 +110,42 @@ def test_a_schedule_of_the_loss_sees_the_validation_loss() -> None:
         model = pm.ERM(nn.Linear(2, 1), pm.nn.NormalLikelihood(scale=1.0)).double()
         fit(model, scheduler=plateau, learning_rate=0.02, validation=validation)
         assert made[-1].param_groups[0]["lr"] == 0.02 * 0.5**halvings
+
+
+def test_a_schedule_of_the_loss_is_stepped_after_validations_alone() -> None:
+    made: list[torch.optim.Optimizer] = []
+
+    def plateau(optimizer: torch.optim.Optimizer) -> Any:
+        made.append(optimizer)
+        return torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=0)
+
+    x, y = data()
+    model = pm.ERM(nn.Linear(2, 1), pm.nn.NormalLikelihood(scale=1.0)).double()
+    fit(model, scheduler=plateau, learning_rate=0.02, validation=(x, -5 * y), validation_every=2)
+    assert made[-1].param_groups[0]["lr"] == 0.02 * 0.5**2  # after the epochs 1, 3 and 4, the first of which is best
+
+
+# Which epochs are validated, and how many there are.
+
+
+def test_patience_ends_a_training() -> None:
+    """Validation on the opposite of the truth: the first epoch is best, and the model is that of one epoch."""
+    x, y = data()
+    model, one_epoch = (pm.ERM(nn.Linear(2, 1), pm.nn.NormalLikelihood(scale=1.0)).double() for _ in range(2))
+    one_epoch.load_state_dict(model.state_dict())
+    history = fit(model, validation=(x, -5 * y), patience=3, epochs=50, learning_rate=0.02)
+    assert (len(history.train_loss), len(history.validation_loss), history.best_epoch) == (4, 4, 0)
+    fit(one_epoch, epochs=1, learning_rate=0.02)
+    assert_equal(model, one_epoch)
+
+
+def test_validation_now_and_then() -> None:
+    every, third = (make() for _ in range(2))
+    expected = fit(every, validation=data(8), epochs=8)
+    history = fit(third, validation=data(8), epochs=8, validation_every=3)
+    assert history.train_loss == expected.train_loss
+    assert history.validation_loss == [expected.validation_loss[epoch] for epoch in (2, 5, 7)]
+    assert history.best_epoch == min((2, 5, 7), key=expected.validation_loss.__getitem__)
 
 
 # Objectives.
@@ -288,43 +325,12 @@ def test_compiled_by_the_compiler() -> None:
 # Steps that are not taken.
 
 
-class Failing(nn.Module):
-    """A linear network with a running mean; at some steps its output or its gradient is not finite."""
-
-    def __init__(self, steps: set[int], where: str = "output") -> None:
-        super().__init__()
-        self.linear, self.norm = nn.Linear(2, 2), nn.BatchNorm1d(2)
-        self.steps, self.where, self.step = steps, where, -1
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.step += self.training
-        failing = self.training and self.step in self.steps
-        if failing and self.where == "output":
-            x = x * math.nan  # the running mean becomes NaN, too
-        output = self.norm(self.linear(x))
-        return output + (0 * output).sqrt() if failing and self.where == "gradient" else output
-
-
-@pytest.fixture(params=["host", "device"])
-def decides(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Who looks whether a step is taken: on a CUDA device a fused optimiser, without the host."""
-    if request.param == "device":
-        init = GuardedSteps.__init__
-
-        def deferred(self: GuardedSteps, *arguments: Any) -> None:
-            init(self, *arguments)
-            self.deferred = True
-
-        monkeypatch.setattr(GuardedSteps, "__init__", deferred)
-    return request.param
-
-
 @pytest.mark.faults("steps on a non-finite loss")
 @pytest.mark.parametrize("where", ["output", "gradient"])
-def test_skipped_steps_are_as_if_they_had_not_been(where: str, decides: str) -> None:
+def test_skipped_steps_are_as_if_they_had_not_been(where: str) -> None:
     """Three batches an epoch. Parameters, buffers and optimiser are those of the steps that were taken."""
     bad = {0, 4, 5}
-    model = make("ERM", network=Failing(bad, where))
+    model = make("ERM", network=FailingAt(bad, where))
     taken = copy.deepcopy(model)
     taken.decoder.steps = set()
     history = fit(model, batch_size=4, epochs=3, non_finite="skip", max_skipped=3)
@@ -335,8 +341,6 @@ def test_skipped_steps_are_as_if_they_had_not_been(where: str, decides: str) -> 
 
 def replay(model: Any, bad: set[int], epochs: int) -> Any:
     """The loop by hand, without the bad steps."""
-    from pyro_probmix.models import seeded
-
     x, y = data()
     optimizer = torch.optim.Adam(model.parameters(), lr=5e-3, fused=True)
     step = 0
@@ -353,21 +357,20 @@ def replay(model: Any, bad: set[int], epochs: int) -> Any:
 
 @pytest.mark.faults("steps on a non-finite loss")
 @pytest.mark.parametrize("where", ["output", "gradient"])
-def test_one_step_too_many_is_an_error(where: str, decides: str) -> None:
+def test_one_step_too_many_is_an_error(where: str) -> None:
     what = "the loss" if where == "output" else r"the gradient of decoder\.linear\.weight"
-    model = make("ERM", network=Failing({1, 3, 5, 7}, where))
+    model = make("ERM", network=FailingAt({1, 3, 5, 7}, where))
     taken = copy.deepcopy(model)
     taken.decoder.steps = set()
     message = rf"in epoch 1, batch 2: {what}, after 2 steps had been skipped; .* last finite step"
     with pytest.raises(ValueError, match=message):
         fit(model, batch_size=4, non_finite="skip", max_skipped=2)
-    # On a device the epoch goes on without steps; its networks have run, and their buffers are put back.
     assert_equal(model, replay(taken, {1, 3, *range(5, 6)}, 2))
 
 
 @pytest.mark.faults("steps on a non-finite loss")
-def test_the_first_fault_is_an_error_by_default(decides: str) -> None:
-    model = make("ERM", network=Failing({4}))
+def test_the_first_fault_is_an_error_by_default() -> None:
+    model = make("ERM", network=FailingAt({4}))
     taken = copy.deepcopy(model)
     taken.decoder.steps = set()
     with pytest.raises(
@@ -380,7 +383,7 @@ def test_the_first_fault_is_an_error_by_default(decides: str) -> None:
 
 def test_an_epoch_without_a_step_has_no_loss() -> None:
     """NaN, and not a number that looks like one."""
-    history = fit(make("ERM", network=Failing({1})), epochs=3, non_finite="skip")
+    history = fit(make("ERM", network=FailingAt({1})), epochs=3, non_finite="skip")
     assert [math.isnan(loss) for loss in history.train_loss] == [False, True, False]
 
 
@@ -393,7 +396,7 @@ def test_any_optimizer_is_unchanged_by_a_step_not_taken(fused: bool) -> None:
         made.append(torch.optim.Adam(parameters, lr=0.01, fused=fused))
         return made[-1]
 
-    model = make("ERM", network=Failing({3}))
+    model = make("ERM", network=FailingAt({3}))
     shorter = copy.deepcopy(model)
     fit(model, epochs=4, optimizer=adam, non_finite="skip")
     fit(shorter, epochs=3, optimizer=adam)
@@ -411,16 +414,23 @@ class NotAnOptimizer:
 
 
 BAD: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
-    "non_finite": ({"non_finite": "ignore"}, ValueError, 'non_finite: expected "raise" or "skip", got \'ignore\''),
+    "non_finite": ({"non_finite": "ignore"}, ValueError, 'non_finite: expected one of "raise", "skip", got "ignore"'),
     "max_skipped": (
         {"non_finite": "skip", "max_skipped": 0},
         ValueError,
         "max_skipped: expected an integer >= 1, got 0",
     ),
-    "objective": ({"objective": "elbo"}, ValueError, "objective: expected one of .*expected-log.*, got 'elbo'"),
-    "precision": ({"precision": torch.float64}, ValueError, "precision: expected torch.bfloat16.*, got torch.float64"),
-    "clipping": ({"max_grad_norm": 0.0}, ValueError, r"max_grad_norm: expected a positive number, got 0\.0"),
+    "objective": ({"objective": "elbo"}, ValueError, 'objective: expected one of .*expected-log.*, got "elbo"'),
+    "precision": (
+        {"precision": torch.float64},
+        ValueError,
+        "precision: expected one of torch.bfloat16.*, got torch.float64",
+    ),
+    "clipping": ({"max_grad_norm": 0.0}, ValueError, r"max_grad_norm: expected a number in \(0, inf\], got 0\.0"),
     "optimizer": ({"optimizer": lambda p: NotAnOptimizer()}, TypeError, "optimizer: expected .*, got NotAnOptimizer"),
+    "patience": ({"patience": 2}, ValueError, "patience: expected validation data with it, got 2 without"),
+    "no patience": ({"patience": 0, "validation": data()}, ValueError, "patience: expected an integer >= 1, got 0"),
+    "seldom": ({"validation_every": 0}, ValueError, "validation_every: expected an integer >= 1, got 0"),
     "closure": ({"optimizer": torch.optim.LBFGS}, ValueError, "optimizer: .* needs no closure, got LBFGS"),
     "every": ({"checkpoint_every": 0}, ValueError, "checkpoint_every: expected an integer >= 1, got 0"),
     "coefficient": (

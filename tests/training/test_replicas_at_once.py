@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from torch import nn
 
 import pyro_probmix as pm
-from pyro_probmix.training import _chunk, _replica
-from pyro_probmix.training import replicas as replicas_module
+from pyro_probmix.training import chunks, stacked_steps
+from pyro_probmix.training import replicas as module
 from tests.models import cases
-from tests.training.replica_cases import assert_as_fit, data, fit_replicas, maker
+from tests.training.replica_cases import assert_as_fit, computations, data, fit_replicas, maker
 
 
 @pytest.mark.parametrize("likelihood", ["normal", "categorical"])
@@ -22,39 +24,58 @@ def test_validation_in_blocks(method: str, num_bytes: int, likelihood: str, monk
     for sizes in ([4, 9, 1, 6], [5, 5, 5, 5]):
         validation = [data(10 + r, size, likelihood) for r, size in enumerate(sizes)]
         with monkeypatch.context() as patch:
-            patch.setattr(_replica, "_VALIDATED_AT_ONCE", (num_bytes, num_bytes))
+            patch.setattr(stacked_steps, "VALIDATED_AT_ONCE", (num_bytes, num_bytes))
             replicas = fit_replicas(make_model, own, validation=validation)
         assert_as_fit(replicas, make_model, own, validation)
 
 
 def test_memory_bounds_how_many_run_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes: list[int] = []
-    train = _chunk._train
-    monkeypatch.setattr(_chunk, "_train", lambda chunk, *rest: (sizes.append(len(chunk)), train(chunk, *rest)))
     own = [data(r) for r in range(5)]
-    fit_replicas(maker(), own)
-    fit_replicas(maker(), own, chunk_size=3)
-    monkeypatch.setattr(replicas_module, "MEMORY", 1)
-    fit_replicas(maker(), own)
-    assert sizes == [5, 3, 2, 1, 1, 1, 1, 1]
+    assert computations(maker(), own) == 1
+    assert computations(maker(), own, chunk_size=3) == 2
+    monkeypatch.setattr(chunks, "MEMORY", 1)
+    assert computations(maker(), own) == 5
+
+
+def test_memory_bounds_how_many_all_workers_train_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = [data(r) for r in range(10)]
+    low, high = 1, 2**20  # of memory for one, and for two
+    while high - low > 1:
+        monkeypatch.setattr(chunks, "MEMORY", (low + high) // 2)
+        low, high = (low, chunks.MEMORY) if computations(maker(), own[:2]) == 1 else (chunks.MEMORY, high)
+    seen: list[list[int]] = []
+
+    def in_this_process(function: Any, items: Any, num_workers: int, name: Any) -> Any:
+        seen.append([len(chunk.replicas) for chunk in items])
+        return ((number, function(chunk)) for number, chunk in enumerate(items))
+
+    monkeypatch.setattr(module, "in_workers", in_this_process)
+    for size, at_once in ((9, 4), (3, 4), (10, 8)):
+        monkeypatch.setattr(chunks, "MEMORY", at_once * high // 2)
+        fit_replicas(maker(), own[:size], num_workers=2)
+    assert seen == [[2, 2, 2, 2, 1], [2, 1], [3, 3, 3, 1]]
 
 
 def test_noise_of_ones_own_takes_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """The noise of the validation is one for all replicas with as many rows; others hold theirs beside it."""
-    found: list[int] = []
-    at_once = replicas_module._num_at_once
-    monkeypatch.setattr(replicas_module, "_num_at_once", lambda *a: found.append(at_once(*a)) or found[-1])
+    monkeypatch.setattr(chunks, "MEMORY", 300_000)  # the noise of 500 rows takes more
     own = [data(r) for r in range(2)]
+    found = []
     for sizes in ([500, 500], [500, 4], [4, 500]):  # all are padded to the longest
-        fit_replicas(maker("ManifoldProbMix"), own, validation=[data(r, size) for r, size in enumerate(sizes)])
-    assert found[1] == found[2] < found[0] / 2
+        validation = [data(r, size) for r, size in enumerate(sizes)]
+        found.append(computations(maker("ManifoldProbMix"), own, validation=validation))
+    assert found == [1, 2, 2]
 
 
 def test_wide_rows_are_validated_a_few_at_once() -> None:
-    narrow = _replica._row_bytes(maker()(0), *data())
-    wide = (
-        nn.Sequential(nn.Linear(cases.FEATURES, 10_000), nn.ReLU(), nn.Linear(10_000, 2)).double().requires_grad_(False)
-    )
-    model = pm.ProbMix(wide, pm.nn.NormalLikelihood())
-    assert 8 * 10_000 <= _replica._row_bytes(model, *data()) < 3 * 8 * 10_000
-    assert narrow < 8 * 100
+    """A row keeps at least the ten thousand numbers of the wide layer, and 100 such rows fill what is done at once."""
+
+    def make_model(r: int) -> Any:
+        layers = [nn.Linear(cases.FEATURES, 10_000), nn.ReLU(), nn.Linear(10_000, 2)]
+        wide = nn.Sequential(*layers).double().requires_grad_(False)
+        wide[2].bias.requires_grad_(True)
+        return pm.ProbMix(wide, pm.nn.NormalLikelihood())
+
+    validation = [data(1, 300)]
+    assert computations(maker(), [data()], training=False, validation=validation) == 1
+    assert 3 <= computations(make_model, [data()], training=False, validation=validation) <= 9

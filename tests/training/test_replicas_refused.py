@@ -12,9 +12,8 @@ import torch
 from torch import Tensor, nn
 
 import pyro_probmix as pm
-from pyro_probmix.training import _chunk
 from tests.models import cases
-from tests.training.replica_cases import data, fit_replicas, maker
+from tests.training.replica_cases import assert_same, data, fit_replicas, initial, maker
 
 X, Y = data()
 BAD: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
@@ -39,7 +38,7 @@ BAD: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "rates in a table": (
         {"learning_rate": np.array([[0.1], [0.2]])},
         TypeError,
-        r"replica 0: learning_rate: expected a positive number, got \[0.1\]",
+        r"replica 0: learning_rate: expected a number in \(0, inf\), got \[0.1\]",
     ),
     "epochs of one": ({"epochs": [4, 2.5]}, TypeError, "replica 1: epochs: expected an integer >= 1, got 2.5"),
     "samples": ({"num_samples": 0}, ValueError, "num_samples: expected an integer >= 1, got 0"),
@@ -96,15 +95,17 @@ def test_a_likelihood_that_vmap_cannot_follow_is_named() -> None:
         fit_replicas(make_model, [own])
 
 
-def test_a_refusal_comes_before_any_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_chunk.Chunk, "train", lambda *_: pytest.fail("trained"))
+def test_a_refusal_comes_before_any_training() -> None:
+    models: list[Any] = []
 
     def make_model(r: int) -> Any:
         layers = [nn.Linear(cases.FEATURES, 2), *([nn.BatchNorm1d(2)] if r else [])]
-        return pm.ProbMix(nn.Sequential(*layers), pm.nn.NormalLikelihood()).double()
+        models.append(pm.ProbMix(nn.Sequential(*layers), pm.nn.NormalLikelihood()).double())
+        return models[-1]
 
     with pytest.raises(ValueError, match="replica 1: make_model: expected networks that treat each row alone"):
         fit_replicas(make_model, [data(0), data(1)])
+    assert_same(models[0], initial(make_model, 0), rtol=0)
     x, y = data()
     with pytest.raises(ValueError, match=r"replica 0: validation x: expected rows that the networks take, got shape"):
         fit_replicas(maker(), [(x, y)], validation=[(x[:, :1], y)])

@@ -14,26 +14,9 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 import pyro_probmix as pm
-from pyro_probmix.training._stack import ModelStack
+from tests.training.networks import FailingBeyond
+from tests.training.products import Products
 from tests.training.replica_cases import assert_as_fit, assert_same, data, fit_replicas, initial, maker
-
-
-class Failing(nn.Module):
-    """A linear network whose output or gradient is not finite once its bias has moved far enough."""
-
-    def __init__(self, limit: float, where: str) -> None:
-        super().__init__()
-        self.linear, self.where = nn.Linear(3, 1).double(), where
-        nn.init.zeros_(self.linear.bias)
-        self.register_buffer("limit", torch.tensor(limit))
-
-    def forward(self, x: Tensor) -> Tensor:
-        beyond = self.linear.bias.detach().abs() > self.limit
-        output = self.linear(x)
-        if self.where == "output":
-            return output * torch.where(beyond, math.nan, 1.0)
-        # √0 is 0, its derivative infinite.
-        return output + torch.where(beyond, 0 * output, 1 + output.square()).sqrt() * torch.where(beyond, 1.0, 0.0)
 
 
 @pytest.mark.faults("steps on a non-finite loss")
@@ -43,7 +26,7 @@ def test_a_replica_that_fails_stops_alone(where: str, batch_size: int | None) ->
     """It keeps the parameters of its last finite step; the others stay bitwise what they would be."""
 
     def make_model(limits: list[float]) -> Callable[[int], Any]:
-        return lambda r: pm.ERM(Failing(limits[r], where), pm.nn.NormalLikelihood(scale=1.0))
+        return lambda r: pm.ERM(FailingBeyond(limits[r], where), pm.nn.NormalLikelihood(scale=1.0))
 
     own = [data(r) for r in range(3)]
     arguments: dict[str, Any] = {"epochs": 12, "batch_size": batch_size, "validation": [data(5)] * 3}
@@ -108,7 +91,7 @@ def test_patience() -> None:
     assert alone.histories[0] == replicas.histories[0]
 
 
-def test_those_that_have_stopped_take_no_more_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_those_that_have_stopped_take_no_more_time() -> None:
     """Uneven data, noise and buffers: who is left goes on as if the others had never been there."""
     own = [(x, x.sum(-1)) for x, _ in (data(r, size) for r, size in enumerate((9, 12, 7, 11)))]
     validation = [(x, y if r == 2 else -5 * y) for r, (x, y) in enumerate(own)]
@@ -120,16 +103,10 @@ def test_those_that_have_stopped_take_no_more_time(monkeypatch: pytest.MonkeyPat
         return pm.ManifoldProbMix(embedding, decoder, pm.nn.NormalLikelihood(scale=1.0))
 
     whole = fit_replicas(make_model, own, **options)
-    sizes, call = [], ModelStack.step
-
-    def count(self: ModelStack, arguments: Any, moving: Any) -> Any:
-        sizes.append(len(self.flat))
-        return call(self, arguments, moving)
-
-    monkeypatch.setattr(ModelStack, "step", count)
-    replicas = fit_replicas(make_model, own, patience=2, **options)
+    with Products() as products:
+        replicas = fit_replicas(make_model, own, patience=2, **options)
     lengths = [len(history.train_loss) for history in replicas.histories]
-    assert set(sizes) == {4, 1}
+    assert products.sizes == {4, 1}
     assert lengths[2] == 12 > max(lengths[:2] + lengths[3:])
     assert_same(replicas.models[2], whole.models[2])
     for history, other, length in zip(replicas.histories, whole.histories, lengths, strict=True):

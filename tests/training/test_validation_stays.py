@@ -18,11 +18,11 @@ from functools import partial
 import pyro, torch
 import pyro.distributions as dist
 import pyro_probmix as pm
-from pyro_probmix.training import _compiled
+from pyro_probmix.training import compiled, replicas
 
 torch.compile = partial(torch.compile, backend="eager")
-_compiled.COMPILED_FROM = 0
-_compiled.check_compiler = pm.training.replicas.check_compiler = lambda: None
+compiled.COMPILED_FROM = 0
+replicas.check_compiler = lambda: None
 x = torch.linspace(-1, 1, 6).unsqueeze(-1)
 data = x, x.squeeze(-1)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -19,47 +19,44 @@ class MovingAverage:
     device in each step, and knows neither rows nor steps that were not taken.
 
     Args:
-        parameters: what is averaged; their averages have single precision at least.
+        parameters: what is averaged, of R models; their averages have single precision at least.
         decay: in (0, 1).
-        shape: of the counts of steps; it broadcasts with that of the parameters.
+        spread: from numbers a model, of shape ``(R,)``, to what broadcasts with the parameters.
+        size: R.
 
     Attributes:
         values: the averages, in the order of the parameters.
-        count: steps so far.
+        count: steps of each model so far, of shape ``(R,)``.
 
     Source: Polyak and Juditsky (1992), Acceleration of Stochastic Approximation by Averaging, for the mean.
     """
 
-    def __init__(self, parameters: Sequence[Tensor], decay: float, shape: Sequence[int] = ()) -> None:
-        self.parameters, self.decay = list(parameters), decay
+    def __init__(
+        self, parameters: Sequence[Tensor], decay: float, spread: Callable[[Tensor], Tensor], size: int = 1
+    ) -> None:
+        self.parameters, self.decay, self.spread = list(parameters), decay, spread
         self.values = [p.detach().to(torch.promote_types(p.dtype, torch.float32), copy=True) for p in parameters]
-        first = self.values[0]
-        self.count = torch.zeros(tuple(shape), device=first.device, dtype=first.dtype)
+        self.count = torch.zeros(size, device=self.values[0].device, dtype=self.values[0].dtype)
 
     @torch.no_grad()
     def update(self, taken: Tensor) -> None:
-        """To be called after a step, with whether it was taken; no host waits for that."""
+        """To be called after a step, with which models have taken it; no host waits for that."""
         self.count += taken
-        weight = torch.where(taken, (1 / self.count).clamp_min(1 - self.decay), 0)
+        weight = self.spread(torch.where(taken, (1 / self.count).clamp_min(1 - self.decay), 0))
         for value, parameter in zip(self.values, self.parameters, strict=True):
             value.lerp_(parameter.to(value.dtype), weight.to(value.dtype))
-
-    @torch.no_grad()
-    def write(self) -> None:
-        """Give the parameters their averages."""
-        torch._foreach_copy_(self.parameters, self.values)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
         """Inside, the parameters are their averages."""
         own = [p.detach().clone() for p in self.parameters]
         try:
-            self.write()
+            torch._foreach_copy_(self.parameters, self.values)
             yield
         finally:
-            with torch.no_grad():
-                torch._foreach_copy_(self.parameters, own)
+            torch._foreach_copy_(self.parameters, own)
 
-    def keep(self, rows: Tensor, kept: Tensor) -> None:
-        """Go on with these rows of the one parameter alone, which are in ``kept`` from now on."""
-        self.parameters, self.values, self.count = [kept], [self.values[0][rows]], self.count[rows]
+    def keep(self, rows: Tensor, parameters: Sequence[Tensor]) -> None:
+        """Go on with these models alone, whose parameters are these."""
+        self.parameters, self.values = list(parameters), [value[rows] for value in self.values]
+        self.count = self.count[rows]

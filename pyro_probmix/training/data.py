@@ -1,0 +1,147 @@
+"""What a model is trained on, checked before the first step, and put where the model is."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Any
+
+import pyro
+import torch
+from torch import Tensor
+from torch.nn.parameter import is_lazy
+
+from pyro_probmix._checks import check_finite, name_rows
+from pyro_probmix._random import seeded
+from pyro_probmix.distributions.supports import is_binary
+from pyro_probmix.mixing import CompleteGraph, PairLoader, SamplingGraph
+from pyro_probmix.models import DensityModel
+
+__all__ = [
+    "Data",
+    "check_labels",
+    "check_model",
+    "check_pair",
+    "check_rows",
+    "check_validation",
+    "prepare",
+    "without_validation",
+]
+
+Data = tuple[Tensor, Tensor]
+
+
+def prepare(
+    model: DensityModel,
+    data: Data,
+    graph: Any,
+    validation: Data | None,
+    batch_size: int | None,
+    seed: int,
+    **rows: Any,
+) -> tuple[PairLoader, Data | None]:
+    """The batches of a training and its validation data, where the model is; lazy layers are made from ``seed``.
+
+    Data that are elsewhere go to the model's device at once if they take no more than half of its free memory.
+
+    Args:
+        model: that is trained.
+        data: inputs and labels.
+        graph: which pairs are mixed, or what makes that from the inputs; None for the complete graph.
+        validation: inputs and labels that choose the epoch, if there are any.
+        batch_size: nodes a step; None for all.
+        seed: of lazy layers.
+        rows: ``weight`` and ``mask`` as for :class:`~pyro_probmix.PairLoader`.
+
+    Raises:
+        TypeError: if something is of another type.
+        ValueError: if the data do not belong together, are not finite, or not the model's.
+    """
+    x, y = check_pair(data)
+    device = next((p.device for p in model.parameters() if p.requires_grad), x.device)
+    if device.type == "cuda":
+        size = sum(t.numel() * t.element_size() for t in (x, y) if t.device != device)
+        if size <= torch.cuda.mem_get_info(device)[0] // 2:
+            x, y = x.to(device), y.to(device)
+    if graph is None:
+        graph = CompleteGraph(len(x))
+    elif callable(graph) and not isinstance(graph, SamplingGraph):
+        graph = graph(x)
+    moved: dict[str, Any] = {name: own.to(x.device) if isinstance(own, Tensor) else own for name, own in rows.items()}
+    loader = PairLoader(x, y, graph, batch_size, **moved)
+    check_labels("y", y if loader.y is None else loader.y, model)
+    with pyro.get_param_store().scope():
+        if any(is_lazy(tensor) for tensor in (*model.parameters(), *model.buffers())):
+            check_rows("x", x, model, seed)
+        if validation is not None:
+            check_validation(*validation, model)
+            validation = (validation[0].to(device), validation[1].to(device))
+            check_rows("validation x", validation[0], model)
+    return loader, validation
+
+
+def check_model(name: str, model: Any) -> None:
+    """Refuse what is no ready model."""
+    if not isinstance(model, DensityModel):
+        raise TypeError(f"{name}: expected a model such as ProbMix, got {type(model).__name__}")
+
+
+def check_pair(data: Any) -> Data:
+    """Refuse training data that are not two tensors with a row at least."""
+    if not isinstance(data, (tuple, list)) or len(data) != 2:
+        raise TypeError(f"data: expected a pair (x, y), got {type(data).__name__}")
+    for name, tensor in zip("xy", data, strict=True):
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"{name}: expected a tensor, got {type(tensor).__name__}")
+        if tensor.dim() == 0 or len(tensor) == 0:
+            raise ValueError(f"{name}: expected shape (N, ...) with N >= 1, got {tuple(tensor.shape)}")
+    return data[0], data[1]
+
+
+def check_validation(x: Tensor, y: Tensor, model: DensityModel) -> None:
+    """Refuse validation data that do not belong together, are not finite, or not the model's."""
+    for name, tensor in (("validation x", x), ("validation y", y)):
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"{name}: expected a tensor, got {type(tensor).__name__}")
+        check_finite(name, tensor)
+    if len(x) == 0 or len(y) != len(x):
+        raise ValueError(f"validation: expected as many rows in x as in y, and one at least, got {len(x)} and {len(y)}")
+    check_labels("validation y", y, model)
+
+
+def check_labels(name: str, y: Tensor, model: DensityModel) -> None:
+    """Refuse labels of another shape or outside the likelihood's domain, looked at once, before training."""
+    expected = (len(y), *model.likelihood.event_shape)
+    if y.shape != expected:
+        raise ValueError(f"{name}: expected shape {expected}, got {tuple(y.shape)}")
+    if is_binary(model.likelihood.support) and not y.is_floating_point():
+        # of which PyTorch's Bernoulli has no log_prob
+        raise ValueError(f"{name}: expected labels 0.0 and 1.0, of a floating dtype, got {y.dtype}")
+    legal = model.likelihood.support.check(y)
+    if not bool(legal.all()):
+        raise ValueError(f"{name}: expected values in {model.likelihood.support}, got others in {name_rows(~legal)}")
+
+
+def check_rows(name: str, x: Tensor, model: DensityModel, seed: int = 0) -> None:
+    """Refuse inputs that the model's networks do not take, by one row of them; what is drawn is from ``seed``."""
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        with torch.no_grad(), seeded(seed, x.device), without_validation():
+            model.eval().predictive(x[:1].to(next(model.parameters()).device), num_samples=1)
+    except RuntimeError as error:
+        raise ValueError(
+            f"{name}: expected rows that the networks take, got shape {tuple(x.shape)}: {error}"
+        ) from error
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def without_validation() -> AbstractContextManager[None]:
+    """Values are not looked at inside; outside, PyTorch's flag and Pyro's are as they were.
+
+    The two may differ, and the first ``torch.compile`` of a process clears PyTorch's alone, for good.
+    """
+    context: AbstractContextManager[None] = pyro.settings.context(
+        validate_distributions_pyro=False, validate_distributions_torch=False
+    )
+    return context
