@@ -25,6 +25,7 @@ from pyro_probmix.experiments import (
     select_datasets,
 )
 from pyro_probmix.experiments.store import CellStore
+from pyro_probmix.training import compiled
 
 RESULTS = "uci_paper.json"
 
