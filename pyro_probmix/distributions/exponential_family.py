@@ -137,7 +137,11 @@ class ExponentialFamily:
         return y.new_zeros(y.shape[: y.dim() - len(self.p.event_shape)])
 
     def expected_log_base_measure(self, *parameters: Any, **by_name: Any) -> Tensor | float:
-        """E[log h(y)] of ``p``, whose usual parameters are given; zero unless a family says otherwise."""
+        """E[log h(y)] of ``p``, whose usual parameters are given; zero where h = 1."""
+        if not self.constant_base:
+            raise NotImplementedError(
+                f"{type(self).__name__}: expected expected_log_base_measure beside log_base_measure"
+            )
         return 0.0
 
     # What follows from the hooks. Wrappers and families with a better formula override these.
@@ -326,11 +330,15 @@ def register_family(*types: type, exact: bool = False) -> Any:
     ``log_prob`` of its own is another law, and is not described.
 
     Args:
-        types: distribution types.
+        types: distribution types; the first is what a family without a ``constructor`` builds.
         exact: whether the family describes only these very types, and no subclass.
     """
 
     def register(cls: type[ExponentialFamily]) -> type[ExponentialFamily]:
+        constraints: Any = getattr(types[0], "arg_constraints", {})
+        if not hasattr(cls, "constructor") and cls.names and all(name in constraints for name in cls.names):
+            cls.constructor = types[0]
+            cls.__init_subclass__()
         FAMILIES.update(dict.fromkeys(types, (cls, exact)))
         _FOUND.clear()
         return cls
@@ -357,8 +365,8 @@ def _search(cls: Any) -> type[ExponentialFamily] | None:
             constructor = getattr(family, "constructor", base)
             if exact:
                 return family if cls in (base, constructor) else None
-            known = {*base.__mro__, *constructor.__mro__}
-            return family if any(cls.log_prob is vars(c).get("log_prob") for c in known) else None
+            known = [getattr(c, "log_prob", None) for c in (*base.__mro__, *constructor.__mro__)]
+            return family if any(cls.log_prob is own for own in known) else None
     return None
 
 

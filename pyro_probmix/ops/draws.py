@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from functools import cache, singledispatch
+from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
@@ -17,7 +18,9 @@ from pyro_probmix.ops.blocks import unbatch
 __all__ = ["rsample"]
 
 
-@singledispatch
+_RULES: dict[type, Callable[..., Tensor]] = {}
+
+
 def rsample(p: Any, sample_shape: torch.Size = torch.Size()) -> Tensor:
     r"""``p.rsample``, the same numbers and derivatives, as ``torch.func.vmap`` can follow them.
 
@@ -29,7 +32,15 @@ def rsample(p: Any, sample_shape: torch.Size = torch.Size()) -> Tensor:
         p: any distribution of PyTorch or Pyro; it has its own ``rsample`` where nothing better is known here.
         sample_shape: of the draws.
     """
+    for cls in type(p).__mro__:  # functools.singledispatch is nothing that torch.compile follows
+        if cls in _RULES:
+            return _RULES[cls](p, sample_shape)
     return p.rsample(sample_shape)  # type: ignore[no-any-return]
+
+
+def _of(law: type) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
+    """Decorator: the rule of a law."""
+    return lambda rule: _RULES.setdefault(law, rule)
 
 
 def _noise(p: Any, sample_shape: torch.Size, *shape: int) -> Tensor:
@@ -41,43 +52,43 @@ def _times(matrix: Tensor, vector: Tensor) -> Tensor:
         return (matrix @ vector.unsqueeze(-1)).squeeze(-1)
 
 
-@rsample.register
-def _(p: laws.Normal, sample_shape: torch.Size = torch.Size()) -> Tensor:
+@_of(laws.Normal)
+def _(p: laws.Normal, sample_shape: torch.Size) -> Tensor:
     return p.loc + p.scale * _noise(p, sample_shape)
 
 
-@rsample.register
-def _(p: laws.MultivariateNormal, sample_shape: torch.Size = torch.Size()) -> Tensor:
+@_of(laws.MultivariateNormal)
+def _(p: laws.MultivariateNormal, sample_shape: torch.Size) -> Tensor:
     return p.loc + _times(p._unbroadcasted_scale_tril, _noise(p, sample_shape, *p.event_shape))
 
 
-@rsample.register
-def _(p: laws.LowRankMultivariateNormal, sample_shape: torch.Size = torch.Size()) -> Tensor:
+@_of(laws.LowRankMultivariateNormal)
+def _(p: laws.LowRankMultivariateNormal, sample_shape: torch.Size) -> Tensor:
     factor, diag = p._unbroadcasted_cov_factor, p._unbroadcasted_cov_diag
     spread = _times(factor, _noise(p, sample_shape, factor.shape[-1]))
     return p.loc + spread + diag.sqrt() * _noise(p, sample_shape, *p.event_shape)
 
 
-@rsample.register
-def _(p: laws.StudentT, sample_shape: torch.Size = torch.Size()) -> Tensor:
+@_of(laws.StudentT)
+def _(p: laws.StudentT, sample_shape: torch.Size) -> Tensor:
     normal = _noise(p, sample_shape)
     return p.loc + p.scale * (normal * torch.rsqrt(rsample(p._chi2, sample_shape) / p.df))
 
 
-@rsample.register
-def _(p: laws.Gamma, sample_shape: torch.Size = torch.Size()) -> Tensor:
+@_of(laws.Gamma)
+def _(p: laws.Gamma, sample_shape: torch.Size) -> Tensor:
     shape = sample_shape + p.batch_shape
     value = torch._standard_gamma(p.concentration.expand(shape)) / p.rate.expand(shape)
     return torch.where(value > 0, value, value - value.detach() + torch.finfo(value.dtype).tiny)
 
 
-@rsample.register
-def _(p: laws.Exponential, sample_shape: torch.Size = torch.Size()) -> Tensor:
+@_of(laws.Exponential)
+def _(p: laws.Exponential, sample_shape: torch.Size) -> Tensor:
     return _empty(p.rate, sample_shape).exponential_() / p.rate
 
 
-@rsample.register  # for a scale that is mapped over if anything is
-def _(p: laws.Laplace, sample_shape: torch.Size = torch.Size()) -> Tensor:
+@_of(laws.Laplace)  # for a scale that is mapped over if anything is
+def _(p: laws.Laplace, sample_shape: torch.Size) -> Tensor:
     noise = _empty(p.scale, sample_shape).uniform_(torch.finfo(p.scale.dtype).eps - 1, 1)
     return p.loc - p.scale * noise.sign() * torch.log1p(-noise.abs())
 
@@ -88,18 +99,18 @@ def _empty(parameter: Tensor, sample_shape: torch.Size) -> Tensor:
     return torch.empty_like(like, memory_format=torch.contiguous_format)
 
 
-@rsample.register
-def _(p: laws.Beta, sample_shape: torch.Size = torch.Size()) -> Tensor:
+@_of(laws.Beta)
+def _(p: laws.Beta, sample_shape: torch.Size) -> Tensor:
     return rsample(p._dirichlet, sample_shape)[..., 0]
 
 
-@rsample.register
-def _(p: laws.Dirichlet, sample_shape: torch.Size = torch.Size()) -> Tensor:
+@_of(laws.Dirichlet)
+def _(p: laws.Dirichlet, sample_shape: torch.Size) -> Tensor:
     return _Dirichlet.apply(p.concentration.expand(sample_shape + p.concentration.shape))  # type: ignore[no-any-return]
 
 
-@rsample.register
-def _(p: laws.VonMises, sample_shape: torch.Size = torch.Size()) -> Tensor:
+@_of(laws.VonMises)
+def _(p: laws.VonMises, sample_shape: torch.Size) -> Tensor:
     shape = sample_shape + p.batch_shape
     return _VonMises.apply(p.loc.expand(shape), p.concentration.expand(shape))  # type: ignore[no-any-return]
 

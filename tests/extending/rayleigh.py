@@ -26,8 +26,6 @@ class Rayleigh(dist.Weibull):
 class RayleighFamily(ExponentialFamily):
     """η = −1/(2σ²), T(y) = y², A(η) = log σ², h(y) = y."""
 
-    constructor = Rayleigh
-
     def to_natural(self, sigma):
         return (-0.5 / sigma**2,)
 

@@ -24,24 +24,28 @@ HERE = Path(__file__).parent
 SIZE, FEATURES = 24, 3
 
 LINES = {
-    "rayleigh": ("RayleighFamily", 25),
-    "time_window": ("TimeWindowGraph", 12),
-    "second_layer": ("SecondLayer", 12),
-    "gamma_vicinity": ("GammaVicinity", 14),
-    "absolute_error": ("absolute_error", 5),
-    "ordered_logistic": ("OrderedLogisticLikelihood", 20),
+    "rayleigh": 25,
+    "time_window": 12,
+    "second_layer": 12,
+    "gamma_vicinity": 14,
+    "absolute_error": 5,
+    "ordered_logistic": 20,
 }
 
 
 @pytest.mark.parametrize("name", LINES)
 def test_it_is_short(name: str) -> None:
     source = (HERE / f"{name}.py").read_text(encoding="utf-8")
-    (node,) = (node for node in ast.parse(source).body if getattr(node, "name", None) == LINES[name][0])
-    assert isinstance(node, (ast.ClassDef, ast.FunctionDef))
-    first = min(part.lineno for part in (node, *node.decorator_list))
-    lines = [line.strip() for line in source.splitlines()[first - 1 : node.end_lineno]]
-    assert len([line for line in lines if line and not line.startswith("#")]) <= LINES[name][1]
-    assert ast.get_docstring(node)
+    lines = 0
+    for node in ast.parse(source).body[1:]:  # after what the file says of itself
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            continue
+        assert isinstance(node, (ast.ClassDef, ast.FunctionDef))
+        assert ast.get_docstring(node)
+        first = min(part.lineno for part in (node, *node.decorator_list))
+        own = [line.strip() for line in source.splitlines()[first - 1 : node.end_lineno]]
+        lines += len([line for line in own if line and not line.startswith("#")])
+    assert 0 < lines <= LINES[name]
     assert f"(tests/extending/{name}.py)" in (HERE.parents[1] / "README.md").read_text(encoding="utf-8")
 
 

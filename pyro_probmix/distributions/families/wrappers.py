@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import reduce
-from operator import attrgetter
 from typing import Any, ClassVar
 
 import pyro.distributions as dist
@@ -43,6 +42,10 @@ class WrapperFamily(ExponentialFamily):
         self.parameter_dims, self.natural_dims = self.base.parameter_dims, self.base.natural_dims
         self.constant_base = self.base.constant_base
 
+    @property
+    def parameters(self) -> Tensors:
+        return self.base.parameters
+
     def wrap(self, base: Any) -> Any:
         """This wrapper around another base."""
         raise NotImplementedError
@@ -65,6 +68,13 @@ class WrapperFamily(ExponentialFamily):
         return self.base.expected_log_ratio(p.base, q.base)
 
 
+def _of_base(name: str) -> Any:
+    def hook(self: Any, *arguments: Any, **by_name: Any) -> Any:
+        return getattr(self.base, name)(*arguments, **by_name)
+
+    return hook
+
+
 for _name in (
     "to_natural",
     "from_natural",
@@ -73,14 +83,13 @@ for _name in (
     "expected_sufficient_statistics",
     "log_base_measure",
     "expected_log_base_measure",
-    "parameters",
     "canonical",
     "domain_error",
     "pool",
     "pooling_normalizer",
     "diverges",
 ):
-    setattr(WrapperFamily, _name, property(attrgetter(f"base.{_name}")))
+    setattr(WrapperFamily, _name, _of_base(_name))
 
 
 @register_family(torch.distributions.Independent)
