@@ -146,7 +146,7 @@ def fit_replicas(
         max_grad_norm: likewise, of the gradients of each replica.
         ema_decay: of the moving average of the parameters that is validated and kept, as for :func:`~pyro_probmix.fit`.
         precision: ``torch.bfloat16`` as for :func:`~pyro_probmix.fit`; float16 needs a scale of the loss, which is of
-            one model.
+            one model. Layers with a bias give single precision under ``vmap`` (PyTorch 2.13), unlike in ``fit``.
         compile: whether steps are traced, once 20 of the same shapes have been taken, and, once they have taken some
             seconds, compiled by ``torch.compile``, which takes a C++ compiler and as long. They are about one and a
             half times as fast then, and equal up to rounding, but for what a network draws itself. Networks may do
