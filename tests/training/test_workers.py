@@ -196,6 +196,15 @@ def test_where_there_are_threads_alone_work_is_done_in_turn() -> None:
     assert shared.histories == alone.histories
 
 
+def test_a_cluster_of_dask_trains_the_same() -> None:
+    distributed = pytest.importorskip("distributed", reason="Dask is not installed")
+    cluster = distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None)
+    with cluster, distributed.Client(cluster), joblib.parallel_config("dask"):
+        shared = fit_replicas(maker(), [data(r) for r in range(4)], num_workers=2)
+    alone = fit_replicas(maker(), [data(r) for r in range(4)], chunk_size=2)
+    assert shared.histories == alone.histories
+
+
 def test_an_end_in_the_midst_of_large_results_waits_for_nothing() -> None:
     with closing(in_workers(large, range(1000), 2)) as results:
         _, result = next(results)
