@@ -19,24 +19,7 @@ from torch.distributions import Distribution, Independent
 from torch.special import polygamma
 
 from pyro_probmix.distributions.exponential_family import exponential_family, is_exponential_family, resolved
-from pyro_probmix.distributions.families.circular import VonMisesFamily
-from pyro_probmix.distributions.families.counts import GeometricFamily
-from pyro_probmix.distributions.families.gamma import (
-    Chi2Family,
-    ExponentialDistributionFamily,
-    GammaFamily,
-    InverseGammaFamily,
-)
-from pyro_probmix.distributions.families.multivariate import LowRankMultivariateNormalFamily
-from pyro_probmix.distributions.families.normal import LogNormalFamily, MultivariateNormalFamily, NormalFamily
-from pyro_probmix.distributions.families.scale import (
-    AsymmetricLaplaceFamily,
-    GumbelFamily,
-    HalfNormalFamily,
-    LaplaceFamily,
-    WeibullFamily,
-)
-from pyro_probmix.distributions.families.simplex import BetaFamily, ContinuousBernoulliFamily
+from pyro_probmix.distributions.families import circular, counts, gamma, multivariate, normal, scale, simplex
 from pyro_probmix.distributions.numerical import NumericalPool
 from pyro_probmix.distributions.supports import is_circular, is_inside
 from pyro_probmix.ops.sums import masked_sum, sum_right
@@ -50,17 +33,10 @@ Y, LOG, LOG_REST = ("power", 1), ("log", None), ("log-rest", None)
 
 
 def expected_log_prob(law: Any, q: Any) -> Tensor:
-    """E[log q(y)] for y of that law, neither of them masked.
+    """E[log q(y)] for y of that law, neither of them masked, or an error as :func:`cross_entropy` has it.
 
-    Args:
-        law: a point, a law of finitely many values, or a member of an exponential family.
-        q: any distribution for the first two, a member of an exponential family, or a numerical pool of such, for the
-            last.
-
-    Raises:
-        TypeError: if the law's support is not inside that of ``q``, or it is not known what ``q`` asks of the law.
-        ValueError: if event shapes differ, or fixed parameters of one family.
-        NotImplementedError: if both are bijections of one family whose expected log-Jacobian is not known.
+    Under a point or a law of finitely many values q is any distribution, under a member of an exponential family also
+    a numerical pool of such.
     """
     law, q = resolved(law), resolved(q)
     where = point(law)
@@ -139,13 +115,13 @@ def _by_moments(law: Any, q: Any) -> Tensor:
         ndims, q = ndims + q.reinterpreted_batch_ndims, resolved(q.base_dist)
     form = exponential_family(q)
     kind = type(form)
-    if kind is NormalFamily:
-        return sum_right(-NormalFamily(_normal(*_mean_and_variance(law))).cross_entropy(form), ndims)
+    if kind is normal.NormalFamily:
+        return sum_right(-normal.NormalFamily(_normal(*_mean_and_variance(law))).cross_entropy(form), ndims)
     if ndims:
         raise _Unknown
-    if kind is LogNormalFamily:
-        return -LogNormalFamily(_normal(*_log_moments(law))).cross_entropy(form)
-    if kind in (MultivariateNormalFamily, LowRankMultivariateNormalFamily):
+    if kind is normal.LogNormalFamily:
+        return -normal.LogNormalFamily(_normal(*_log_moments(law))).cross_entropy(form)
+    if kind in (normal.MultivariateNormalFamily, multivariate.LowRankMultivariateNormalFamily):
         law, q = (exponential_family(p) for p in _as_multivariate_normals(law, q))
         return -law.cross_entropy(q)
     if kind not in _ASKED:
@@ -168,19 +144,22 @@ def _by_moments(law: Any, q: Any) -> Tensor:
 
 _Asked = tuple[Sequence[Function], Sequence[tuple[Any, Function | None]]]
 _ASKED: dict[type, Callable[[Any], _Asked]] = {
-    AsymmetricLaplaceFamily: lambda q: ([("below", q.loc), ("above", q.loc)], []),
-    BetaFamily: lambda q: ([LOG, LOG_REST], []),
-    Chi2Family: lambda q: ([LOG], [(-0.5, Y)]),
-    ContinuousBernoulliFamily: lambda q: ([Y], []),
-    ExponentialDistributionFamily: lambda q: ([Y], []),
-    GammaFamily: lambda q: ([LOG, Y], []),
-    GeometricFamily: lambda q: ([Y], []),
-    GumbelFamily: lambda q: ([("exp", -q.scale.reciprocal())], [(-q.scale.reciprocal(), Y), (-q.scale.log(), None)]),
-    HalfNormalFamily: lambda q: ([("power", 2)], []),
-    InverseGammaFamily: lambda q: ([LOG, ("power", -1)], []),
-    LaplaceFamily: lambda q: ([("distance", q.loc)], []),
-    VonMisesFamily: lambda q: ([("cos", None), ("sin", None)], []),
-    WeibullFamily: lambda q: (
+    scale.AsymmetricLaplaceFamily: lambda q: ([("below", q.loc), ("above", q.loc)], []),
+    simplex.BetaFamily: lambda q: ([LOG, LOG_REST], []),
+    gamma.Chi2Family: lambda q: ([LOG], [(-0.5, Y)]),
+    simplex.ContinuousBernoulliFamily: lambda q: ([Y], []),
+    gamma.ExponentialDistributionFamily: lambda q: ([Y], []),
+    gamma.GammaFamily: lambda q: ([LOG, Y], []),
+    counts.GeometricFamily: lambda q: ([Y], []),
+    scale.GumbelFamily: lambda q: (
+        [("exp", -q.scale.reciprocal())],
+        [(-q.scale.reciprocal(), Y), (-q.scale.log(), None)],
+    ),
+    scale.HalfNormalFamily: lambda q: ([("power", 2)], []),
+    gamma.InverseGammaFamily: lambda q: ([LOG, ("power", -1)], []),
+    scale.LaplaceFamily: lambda q: ([("distance", q.loc)], []),
+    circular.VonMisesFamily: lambda q: ([("cos", None), ("sin", None)], []),
+    scale.WeibullFamily: lambda q: (
         [("power", q.concentration)],
         [(q.concentration - 1, LOG), (q.concentration.log(), None)],
     ),
@@ -189,12 +168,12 @@ _ASKED: dict[type, Callable[[Any], _Asked]] = {
 # Laws of positive numbers that are powers of a standard Gamma: log y = shift + power · log g, g ~ Gamma(a).
 
 _POWERS_OF_GAMMA: dict[type, Callable[[Any], tuple[Any, Any, Any]]] = {  # (a, shift, power)
-    Chi2Family: lambda p: (0.5 * p.df, math.log(2), 1),
-    ExponentialDistributionFamily: lambda p: (torch.ones_like(p.rate), -p.rate.log(), 1),
-    GammaFamily: lambda p: (p.concentration, -p.rate.log(), 1),
-    HalfNormalFamily: lambda p: (torch.full_like(p.scale, 0.5), p.scale.log() + 0.5 * math.log(2), 0.5),
-    InverseGammaFamily: lambda p: (p.concentration, p.rate.log(), -1),
-    WeibullFamily: lambda p: (torch.ones_like(p.scale), p.scale.log(), p.concentration.reciprocal()),
+    gamma.Chi2Family: lambda p: (0.5 * p.df, math.log(2), 1),
+    gamma.ExponentialDistributionFamily: lambda p: (torch.ones_like(p.rate), -p.rate.log(), 1),
+    gamma.GammaFamily: lambda p: (p.concentration, -p.rate.log(), 1),
+    scale.HalfNormalFamily: lambda p: (torch.full_like(p.scale, 0.5), p.scale.log() + 0.5 * math.log(2), 0.5),
+    gamma.InverseGammaFamily: lambda p: (p.concentration, p.rate.log(), -1),
+    scale.WeibullFamily: lambda p: (torch.ones_like(p.scale), p.scale.log(), p.concentration.reciprocal()),
 }
 
 
@@ -204,17 +183,17 @@ def _expectation(law: Any, function: Function) -> Tensor:
     kind = type(exponential_family(law))
     if name == "log":
         return _log_moments(law)[0]
-    if name == "log-rest" and kind is BetaFamily:
+    if name == "log-rest" and kind is simplex.BetaFamily:
         return law.concentration0.digamma() - (law.concentration0 + law.concentration1).digamma()
     if name in ("below", "above"):  # how far on that side
         distance, shift = _expectation(law, ("distance", parameter)), _expectation(law, Y) - parameter
         return 0.5 * (distance + shift if name == "above" else distance - shift)
-    if kind is NormalFamily and name in _OF_NORMAL:
+    if kind is normal.NormalFamily and name in _OF_NORMAL:
         return _OF_NORMAL[name](law.loc, law.scale, parameter)
-    if kind is LaplaceFamily and name == "distance":
+    if kind is scale.LaplaceFamily and name == "distance":
         apart = (law.loc - parameter).abs()
         return apart + law.scale * (-apart / law.scale).exp()
-    if kind is GumbelFamily and name == "exp":
+    if kind is scale.GumbelFamily and name == "exp":
         there = parameter * law.scale < 1
         log_mean = parameter * law.loc + torch.where(there, 1 - parameter * law.scale, 1).lgamma()
         return torch.where(there, log_mean.exp(), math.inf)
@@ -240,9 +219,9 @@ def _power(law: Any, kind: type, power: Any) -> Tensor:
         with suppress(_Unknown):
             mean, variance = _mean_and_variance(law)
             return mean if power == 1 else mean.square() + variance
-    if kind is LogNormalFamily:
+    if kind is normal.LogNormalFamily:
         return (power * law.loc + 0.5 * (power * law.scale).square()).exp()
-    if kind is BetaFamily:
+    if kind is simplex.BetaFamily:
         a, b = law.concentration1, law.concentration0
         there = a + power > 0
         raised = torch.where(there, a + power, 1)
@@ -260,9 +239,9 @@ def _power(law: Any, kind: type, power: Any) -> Tensor:
 def _log_moments(law: Any) -> tuple[Tensor, Tensor]:
     """Mean and variance of log y."""
     kind = type(exponential_family(law))
-    if kind is LogNormalFamily:
+    if kind is normal.LogNormalFamily:
         return law.loc, law.scale.square()
-    if kind is BetaFamily:
+    if kind is simplex.BetaFamily:
         a, total = law.concentration1, law.concentration0 + law.concentration1
         return a.digamma() - total.digamma(), polygamma(1, a) - polygamma(1, total)
     if kind in _POWERS_OF_GAMMA:

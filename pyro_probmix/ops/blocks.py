@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -10,7 +11,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["BLOCK", "Outputs", "has_memory", "in_blocks", "is_large", "is_recorded", "tracing", "unbatch"]
+__all__ = [
+    "BLOCK",
+    "BatchFunction",
+    "Outputs",
+    "has_memory",
+    "in_blocks",
+    "is_large",
+    "is_recorded",
+    "tracing",
+    "unbatch",
+]
 
 Outputs = Sequence[Tensor | None]
 
@@ -75,6 +86,27 @@ def unbatch(tensors: Sequence[Tensor], dims: Sequence[int | None], size: int) ->
     """What ``vmap`` hands to a function that works on every index of a batch by itself: its dimension first."""
     front = [t.unsqueeze(0) if d is None else t.movedim(d, 0) for t, d in zip(tensors, dims, strict=True)]
     return [t.expand(size, *t.shape[1:]) for t in front]
+
+
+class BatchFunction(torch.autograd.Function):
+    """A function of tensors that works on every index of their batch by itself, and keeps all of them and its results.
+
+    What ``vmap`` maps over is one more dimension. A subclass has ``forward``, ``backward`` and ``jvp``.
+    """
+
+    def __init_subclass__(cls) -> None:
+        # PyTorch asks for it at every call, and making it takes as long as a small pool.
+        cls.forward.__signature__ = inspect.signature(cls.forward)  # type: ignore[attr-defined]
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Any) -> None:
+        saved = *inputs, *(output if isinstance(output, tuple) else (output,))
+        ctx.save_for_backward(*saved)
+        ctx.save_for_forward(*saved)
+
+    @classmethod
+    def vmap(cls, info: Any, in_dims: tuple[int | None, ...], *inputs: Tensor) -> tuple[Any, int]:  # type: ignore[override]
+        return cls.apply(*unbatch(inputs, in_dims, info.batch_size)), 0
 
 
 def has_memory(tensor: Tensor) -> bool:

@@ -13,7 +13,7 @@ from torch import distributions as laws
 from torch.special import i0e, i1e
 
 from pyro_probmix.ops.autocast import without_autocast
-from pyro_probmix.ops.blocks import unbatch
+from pyro_probmix.ops.blocks import BatchFunction
 
 __all__ = ["rsample"]
 
@@ -139,17 +139,12 @@ class _Dirichlet(torch.autograd.Function):
         return _Dirichlet.apply(concentration.movedim(in_dims[0], 0)), 0
 
 
-class _VonMises(torch.autograd.Function):
+class _VonMises(BatchFunction):
     """Draws by rejection, whose loop ``torch.func.vmap`` cannot follow: what it maps over is one more dimension."""
 
     @staticmethod
     def forward(loc: Tensor, concentration: Tensor) -> Tensor:
         return laws.VonMises(loc, concentration, validate_args=False).sample()
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(output, *inputs)
-        ctx.save_for_forward(output, *inputs)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -160,12 +155,8 @@ class _VonMises(torch.autograd.Function):
     def jvp(ctx: Any, loc: Tensor, concentration: Tensor) -> Tensor:
         return loc + concentration * _by_concentration(*ctx.saved_tensors)
 
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, int | None], *parameters: Tensor) -> tuple[Tensor, int]:
-        return _VonMises.apply(*unbatch(parameters, in_dims, info.batch_size)), 0
 
-
-def _by_concentration(y: Tensor, loc: Tensor, concentration: Tensor) -> Tensor:
+def _by_concentration(loc: Tensor, concentration: Tensor, y: Tensor) -> Tensor:
     angle = torch.remainder(y - loc + math.pi, 2 * math.pi) - math.pi
     return _slope(angle.double(), concentration.double()).to(y.dtype)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import reduce
 
 import torch
@@ -33,34 +34,30 @@ _LOG_SINHC = (1 / 6, -1 / 180, 1 / 2835, -1 / 37800, 1 / 467775, -691 / 38310772
 _NEAR_ZERO = 0.1
 
 
+def _series(low: Tensor, factor: Callable[[int], int] = lambda k: 1) -> Tensor:
+    """Σₖ factor(k) cₖ lowᵏ⁻¹, with these coefficients."""
+    terms = [factor(k) * c for k, c in enumerate(_LOG_SINHC, 1)]
+    return reduce(lambda total, term: total * low + term, reversed(terms), torch.zeros_like(low))
+
+
 def log_sinhc(square: Tensor) -> Tensor:
     """log(sinh(x)/x) as a function of x², smooth at zero."""
     near = square < _NEAR_ZERO
     low, x = square.masked_fill(~near, 0), square.masked_fill(near, 1).sqrt()
-    series = reduce(lambda total, c: total * low + c, reversed(_LOG_SINHC), torch.zeros_like(low)) * low
-    return torch.where(near, series, x + log1mexp(2 * x) - (2 * x).log())
+    return torch.where(near, _series(low) * low, x + log1mexp(2 * x) - (2 * x).log())
 
 
 def sinhc_slope(square: Tensor) -> Tensor:
     """(coth x − 1/x)/x as a function of x²: twice the derivative of :func:`log_sinhc`."""
     near = square < _NEAR_ZERO
     low, x = square.masked_fill(~near, 0), square.masked_fill(near, 1).sqrt()
-    series = reduce(
-        lambda total, term: total * low + term[0] * term[1],
-        reversed(list(enumerate(_LOG_SINHC, 1))),
-        torch.zeros_like(low),
-    )
-    return torch.where(near, 2 * series, (x.tanh().reciprocal() - x.reciprocal()) / x)
+    return torch.where(near, 2 * _series(low, lambda k: k), (x.tanh().reciprocal() - x.reciprocal()) / x)
 
 
 def sinhc_curvature(square: Tensor) -> Tensor:
     """1/x² − 1/sinh² x as a function of x²: the second derivative of log(sinh(x)/x) by x."""
     near = square < _NEAR_ZERO
     low, square = square.masked_fill(~near, 0), square.masked_fill(near, 1)
-    series = reduce(
-        lambda total, term: total * low + 2 * term[0] * (2 * term[0] - 1) * term[1],
-        reversed(list(enumerate(_LOG_SINHC, 1))),
-        torch.zeros_like(low),
-    )
     decay = -2 * square.sqrt()
-    return torch.where(near, series, square.reciprocal() - 4 * decay.exp() / torch.expm1(decay).square())
+    far = square.reciprocal() - 4 * decay.exp() / torch.expm1(decay).square()
+    return torch.where(near, _series(low, lambda k: 2 * k * (2 * k - 1)), far)

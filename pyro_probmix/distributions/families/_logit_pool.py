@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Sequence
 from functools import partial
@@ -10,9 +9,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import Function
 
-from pyro_probmix.ops.blocks import Outputs, in_blocks, is_large, unbatch
+from pyro_probmix.ops.blocks import BatchFunction, Outputs, in_blocks, is_large
 from pyro_probmix.ops.sums import masked_sum
 
 __all__ = ["pool_of_logits"]
@@ -36,18 +34,13 @@ def _plain_pool(*inputs: Tensor) -> Tensor:
     return logits - log_z
 
 
-class _Pool(Function):
+class _Pool(BatchFunction):
     r"""With :math:`ds = \sum_k (w_k\,d\eta_k + \eta_k\,dw_k)`, infinite logits aside, the pool's logits change by
     :math:`ds - \langle \tilde p, ds \rangle`."""
 
     @staticmethod
     def forward(*inputs: Tensor) -> Tensor:  # type: ignore[override]
         return in_blocks(_pool, [True], inputs[0], inputs, event_dim=1)[0]
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs, output)
-        ctx.save_for_forward(*inputs, output)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
@@ -66,14 +59,6 @@ class _Pool(Function):
             if dw is not None:
                 change = change + dw * t.masked_fill(t.isinf(), 0)
         return change - (pooled.exp() * change).sum(-1, keepdim=True)
-
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Tensor) -> tuple[Tensor, int]:
-        return _Pool.apply(*unbatch(inputs, in_dims, info.batch_size)), 0
-
-
-# PyTorch asks for it at every call.
-_Pool.forward.__signature__ = inspect.signature(_Pool.forward)  # type: ignore[attr-defined]
 
 
 def _pool(outputs: Outputs, *inputs: Tensor) -> Outputs:

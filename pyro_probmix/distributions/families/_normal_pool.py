@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable, Sequence
 from functools import partial, reduce
@@ -11,9 +10,8 @@ from typing import Any
 import pyro.distributions as dist
 import torch
 from torch import Tensor
-from torch.autograd.function import Function
 
-from pyro_probmix.ops.blocks import Outputs, in_blocks, is_large, unbatch
+from pyro_probmix.ops.blocks import BatchFunction, Outputs, in_blocks, is_large
 
 __all__ = ["Normal", "pool_of_normals"]
 
@@ -32,7 +30,7 @@ class Normal(dist.Normal):
         return _LogProb.apply(self.loc, self.scale, value)
 
 
-class _LogProb(Function):
+class _LogProb(BatchFunction):
     """log_prob of a Normal from its loc, its scale and a value, all of one shape."""
 
     @staticmethod
@@ -41,7 +39,7 @@ class _LogProb(Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs)
+        ctx.save_for_backward(*inputs)  # of the result, as large as they are, nothing is needed
         ctx.save_for_forward(*inputs)
 
     @staticmethod
@@ -56,10 +54,6 @@ class _LogProb(Function):
         by_loc, by_scale = _log_prob_gradients((None, None), torch.ones_like(loc), loc, scale, value)
         slopes = by_loc, by_scale, -by_loc
         return sum((s * t for s, t in zip(slopes, tangents, strict=True) if t is not None), torch.zeros_like(loc))
-
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Tensor) -> tuple[Tensor, int]:
-        return _LogProb.apply(*unbatch(inputs, in_dims, info.batch_size)), 0
 
 
 def _log_prob(outputs: Outputs, loc: Tensor, scale: Tensor, value: Tensor) -> Outputs:
@@ -86,7 +80,7 @@ def pool_of_normals(*inputs: Tensor) -> tuple[Tensor, Tensor]:
     return _pool((None, None), *inputs) if torch.compiler.is_compiling() else _Pool.apply(*inputs)
 
 
-class _Pool(Function):
+class _Pool(BatchFunction):
     r"""With shares :math:`r_k = w_k \tilde\sigma^2/\sigma_k^2`, which sum to one,
 
     .. math:: d\tilde\mu = \sum_k r_k \big(d\mu_k + (\mu_k - \tilde\mu)(dw_k/w_k - 2\,d\sigma_k/\sigma_k)\big), \quad
@@ -97,11 +91,6 @@ class _Pool(Function):
     def forward(*inputs: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         loc, scale = in_blocks(_pool, [True, True], inputs[0], inputs)
         return loc, scale
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> None:
-        ctx.save_for_backward(*inputs, *output)
-        ctx.save_for_forward(*inputs, *output)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
@@ -126,15 +115,6 @@ class _Pool(Function):
             if dm is not None:
                 tangent_loc = tangent_loc + w * precision * dm
         return tangent_loc, scale * tangent_log_scale
-
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Tensor) -> tuple[Any, tuple[int, int]]:
-        return _Pool.apply(*unbatch(inputs, in_dims, info.batch_size)), (0, 0)
-
-
-# PyTorch asks for it at every call, and making it takes as long as the pool.
-for _forward in (_LogProb.forward, _Pool.forward):
-    _forward.__signature__ = inspect.signature(_forward)  # type: ignore[attr-defined, union-attr]
 
 
 def _pool(outputs: Outputs, *inputs: Tensor) -> tuple[Tensor, Tensor]:
