@@ -24,39 +24,7 @@ from pyro_probmix.distributions.log_space_beta import LogSpaceBeta
 from pyro_probmix.ops.devices import double, filled_numbers
 from pyro_probmix.ops.special import LOG_2PI, log1mexp, log_sinhc, sinhc_curvature, sinhc_slope
 
-__all__ = [
-    "LKJ",
-    "AffineBeta",
-    "Beta",
-    "BetaBinomial",
-    "Binomial",
-    "Chi2",
-    "ContinuousBernoulli",
-    "Dirichlet",
-    "DirichletMultinomial",
-    "ExtendedBetaBinomial",
-    "ExtendedBinomial",
-    "FisherSnedecor",
-    "Gamma",
-    "GammaPoisson",
-    "InverseGamma",
-    "Kumaraswamy",
-    "LKJCholesky",
-    "Multinomial",
-    "NegativeBinomial",
-    "Poisson",
-    "ProjectedNormal",
-    "SineBivariateVonMises",
-    "StudentT",
-    "VonMises",
-    "VonMises3D",
-    "Weibull",
-    "ZeroInflatedDistribution",
-    "ZeroInflatedNegativeBinomial",
-    "ZeroInflatedPoisson",
-    "corrected",
-    "corrected_class",
-]
+__all__ = ["corrected", "corrected_class"]
 
 # Cells of the half circle, in each of which a density is taken for log-linear: at a concentration of 10 000, the most
 # that Pyro takes, the distribution function is off by 1e-4, at 100 by 1e-8.
@@ -482,9 +450,9 @@ class ZeroInflatedNegativeBinomial(dist.ZeroInflatedNegativeBinomial, ZeroInflat
 
 
 _CORRECTED: dict[type, Any] = {
-    getattr(home, name): globals()[name]
-    for name in __all__
+    getattr(home, name): law
+    for name, law in list(globals().items())
     for home in (torch.distributions, dist)
-    if hasattr(home, name)
+    if getattr(law, "__module__", None) == __name__ and hasattr(home, name)
 }
 """From a class of PyTorch or Pyro to the one here, which has its name."""

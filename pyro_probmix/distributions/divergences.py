@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from pyro_probmix.distributions.components import unmask
-from pyro_probmix.distributions.expectations import expected_log_prob
+from pyro_probmix.distributions.expectations import expected_log_prob, of_one_family
 from pyro_probmix.distributions.exponential_family import ExponentialFamily, exponential_family, validates
 from pyro_probmix.distributions.families.wrappers import TransformedFamily
 from pyro_probmix.distributions.pooling import LogLinearPool
@@ -239,17 +239,9 @@ def kl_divergence(p: Any, q: Any) -> Tensor:
 
 
 def _members(p: Any, q: Any) -> tuple[Any, Any]:
-    """The natural forms of both without masks, or what is raised where they are not of one family."""
+    """The natural forms of both without masks."""
     (p, q), _ = unmask([p, q])
-    theirs, ours = exponential_family(q), exponential_family(p)
-    if type(ours) is not type(theirs):
-        raise TypeError(f"p, q: expected one family, got {type(p).__name__} and {type(q).__name__}")
-    if p.event_shape != q.event_shape:
-        raise ValueError(f"p, q: expected equal event shapes, got {tuple(p.event_shape)} and {tuple(q.event_shape)}")
-    reason = ours.mismatch(theirs)
-    if reason:
-        raise ValueError(f"p, q: expected {reason}")
-    return ours, theirs
+    return of_one_family(p, q)
 
 
 def _pair(p: Any, q: Any) -> tuple[Any, Any]:

@@ -24,7 +24,7 @@ from pyro_probmix.distributions.numerical import NumericalPool
 from pyro_probmix.distributions.supports import is_circular, is_inside
 from pyro_probmix.ops.sums import masked_sum, sum_right
 
-__all__ = ["expected_log_prob", "point"]
+__all__ = ["expected_log_prob", "of_one_family", "point"]
 
 Function = tuple[str, Any]
 """A function of one number: its name, and what it depends on."""
@@ -47,9 +47,12 @@ def expected_log_prob(law: Any, q: Any) -> Tensor:
     if isinstance(q, NumericalPool) and not isinstance(q.components, Distribution):
         scores = [expected_log_prob(law, member) for member in q.components]
         return q.log_normalizer + masked_sum(scores, q.weights.unbind(-1))
-    unlike = _unlike(law, q)
-    if unlike is None:
-        return -exponential_family(law).cross_entropy(exponential_family(q))
+    try:
+        ours, theirs = of_one_family(law, q)
+    except (TypeError, ValueError) as error:
+        unlike = error.with_traceback(None)  # which would hold what is here, until it is collected
+    else:
+        return -ours.cross_entropy(theirs)
     if isinstance(law, Independent) and isinstance(q, Independent):
         ndims = min(law.reinterpreted_batch_ndims, q.reinterpreted_batch_ndims)
         return sum_right(expected_log_prob(_batched(law, ndims), _batched(q, ndims)), ndims)
@@ -80,16 +83,17 @@ def _entry(p: Any) -> Any:
     return p
 
 
-def _unlike(law: Any, q: Any) -> Exception | None:
-    """Why both are not of one family, None if they are."""
-    try:
-        ours, theirs = exponential_family(law), exponential_family(q)
-    except TypeError as error:
-        return error
-    if type(ours) is type(theirs):
-        reason = ours.mismatch(theirs)
-        return None if reason is None else ValueError(f"p, q: expected {reason}")
-    return TypeError(f"p, q: expected one family, got {type(law).__name__} and {type(q).__name__}")
+def of_one_family(p: Any, q: Any) -> tuple[Any, Any]:
+    """The natural forms of both, or what is raised where they are not of one family."""
+    theirs, ours = exponential_family(q), exponential_family(p)
+    if type(ours) is not type(theirs):
+        raise TypeError(f"p, q: expected one family, got {type(p).__name__} and {type(q).__name__}")
+    if p.event_shape != q.event_shape:
+        raise ValueError(f"p, q: expected equal event shapes, got {tuple(p.event_shape)} and {tuple(q.event_shape)}")
+    reason = ours.mismatch(theirs)
+    if reason:
+        raise ValueError(f"p, q: expected {reason}")
+    return ours, theirs
 
 
 def _add(unlike: Exception, why: str) -> Exception:

@@ -354,20 +354,14 @@ def family_of(cls: Any) -> type[ExponentialFamily] | None:
         ('GammaFamily', None)
     """
     if cls not in _FOUND:
-        _FOUND[cls] = _search(cls)
-    return _FOUND[cls]
-
-
-def _search(cls: Any) -> type[ExponentialFamily] | None:
-    for base in cls.__mro__:
-        if base in FAMILIES:
+        _FOUND[cls], base = None, next((base for base in cls.__mro__ if base in FAMILIES), None)
+        if base is not None:
             family, exact = FAMILIES[base]
             constructor = getattr(family, "constructor", base)
-            if exact:
-                return family if cls in (base, constructor) else None
             known = [getattr(c, "log_prob", None) for c in (*base.__mro__, *constructor.__mro__)]
-            return family if any(cls.log_prob is own for own in known) else None
-    return None
+            if cls in (base, constructor) if exact else any(cls.log_prob is own for own in known):
+                _FOUND[cls] = family
+    return _FOUND[cls]
 
 
 def exponential_family(p: Distribution) -> ExponentialFamily:

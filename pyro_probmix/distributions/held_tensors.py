@@ -88,14 +88,10 @@ def check_shared_transforms(p: Any) -> None:
 
 
 def map_tensors(part: Any, function: Callable[[Tensor], Tensor]) -> Any:
-    """A distribution, a transform or a constraint with ``function`` of each tensor it holds; itself if none changes.
+    """A distribution, transform or constraint with ``function`` of each tensor that it holds; itself if none changes.
 
     What they are made of is followed, and one tensor in several places stays one. The parameters of a transform that
     is a module stay: they move with the module.
-
-    Args:
-        part: what holds tensors, or a list, tuple or dictionary of such.
-        function: from a tensor to the one that takes its place.
 
     Example:
         >>> law = dist.MixtureSameFamily(dist.Categorical(torch.ones(2)), dist.Beta(torch.ones(2), torch.ones(2)))

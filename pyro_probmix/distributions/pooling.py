@@ -18,6 +18,7 @@ from pyro_probmix.distributions.components import (
     Components,
     Weights,
     broadcast_batch,
+    components_of,
     split_weights,
     sum_tolerance,
     tuple_of_distributions,
@@ -194,14 +195,13 @@ def log_linear_pool(components: Components, weights: Weights, simplex: bool = Tr
 def _components(components: Components) -> tuple[Any, ...]:
     if not isinstance(components, Distribution):
         return tuple_of_distributions(components)
-    if not components.batch_shape:
-        raise ValueError("components: expected a last batch dimension of components, got batch shape ()")
+    _, size, _ = components_of(components)
     form = exponential_family(components)
 
     def component(k: int) -> Any:
         return form.map_batch(lambda t, d: t.select(-1 - d, k))
 
-    return tuple(map(component, range(components.batch_shape[-1])))
+    return tuple(map(component, range(size)))
 
 
 def _fuse(

@@ -61,10 +61,7 @@ def is_counts(support: Any) -> bool:
 
 
 def num_classes(p: Any) -> int | None:
-    """The number of classes, where values of ``p`` are classes; 2 of what is 0 or 1.
-
-    Args:
-        p: a distribution, or what has its ``support`` and ``event_shape``.
+    """The number of classes, where values of ``p``, by its ``support``, are classes; 2 of what is 0 or 1.
 
     Example:
         >>> num_classes(dist.Categorical(torch.ones(3))), num_classes(dist.Poisson(1.0))
@@ -81,9 +78,6 @@ def num_classes(p: Any) -> int | None:
 
 def bounds(support: Any) -> tuple[Any, Any] | None:
     """The least and the largest value of an entry, infinite where there is none; None of what is no interval.
-
-    Args:
-        support: numbers of an interval, or the whole numbers in one.
 
     Example:
         >>> bounds(constraints.positive), bounds(constraints.boolean), bounds(constraints.simplex)

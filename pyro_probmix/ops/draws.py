@@ -26,11 +26,7 @@ def rsample(p: Any, sample_shape: torch.Size = torch.Size()) -> Tensor:
 
     Of a VonMises, which PyTorch does not differentiate, it is :math:`\partial\varphi/\partial\kappa =
     -\partial_\kappa F(\varphi) / p(\varphi)`, φ being the angle from the mean direction (Figurnov et al., 2018),
-    of first order.
-
-    Args:
-        p: any distribution of PyTorch or Pyro; it has its own ``rsample`` where nothing better is known here.
-        sample_shape: of the draws.
+    of first order. Where nothing better is known here, it is the distribution's own.
     """
     for cls in type(p).__mro__:  # functools.singledispatch is nothing that torch.compile follows
         if cls in _RULES:

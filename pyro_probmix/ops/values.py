@@ -41,10 +41,7 @@ def at_hand(tensor: Tensor) -> bool:
 def equal_values(a: Any, b: Any, wait: bool) -> bool | None:
     """Whether two tensors or numbers are equal up to broadcasting; None where their values cannot be told.
 
-    Args:
-        a: a tensor or a number.
-        b: likewise.
-        wait: whether to wait for values on another device.
+    Values on another device are waited for only with ``wait``.
     """
     if a is b:
         return True

@@ -29,9 +29,7 @@ def expected_log_jacobian(chain: Sequence[Transform], base: Any) -> Tensor:
 
     The log-Jacobian of an affine map is constant, that of the exponential is linear in the value and those of powers
     and of the logarithm are linear in the value's logarithm: each is taken at the mean or at the geometric mean.
-
-    Raises:
-        NotImplementedError: if a transform is another one, or needs a mean that is not known.
+    Others, and those that need a mean that is not known, are not implemented.
     """
     points = _known_points(base)
     event_dim = len(base.event_shape)

@@ -64,12 +64,8 @@ def expected_log_gamma(
 ) -> Tensor:
     r"""E[log Γ(Y + shift)] of a count Y from its mean and its probability generating function.
 
-    Malmstén's integral, exact to rounding at any mean.
-
-    Args:
-        mean: E[Y], of the batch shape.
-        log_generating_function: log E[e^{-tY}] of t, whose last dimension is the integral's.
-        shift: positive and not small, a number or a tensor of the batch shape.
+    Malmstén's integral, exact to rounding at any mean and shifts that are not small. The last dimension of t, of which
+    the logarithm of E[e^{-tY}] is a function, is the integral's.
     """
     wide = shift.unsqueeze(-1) if isinstance(shift, Tensor) else shift
 
@@ -86,11 +82,8 @@ def malmsten_integral(excess: Tensor, change: Callable[[Tensor], Tensor]) -> Ten
 
     .. math:: \log\Gamma(z) = \int_0^\infty \Big((z-1)e^{-t} - \frac{e^{-t}-e^{-zt}}{1-e^{-t}}\Big) \frac{dt}{t}
 
-    by the trapezoidal rule in log t, which converges exponentially.
-
-    Args:
-        excess: E[Z − 1], of the batch shape.
-        change: E[e^{−Zt}] − e^{−t} of t, whose last dimension is the integral's.
+    by the trapezoidal rule in log t, which converges exponentially, from the excess E[Z − 1] and the change
+    E[e^{−Zt}] − e^{−t} as a function of t, whose last dimension is the integral's.
     """
     dtype = torch.promote_types(excess.dtype, torch.float32)
     step = 0.2

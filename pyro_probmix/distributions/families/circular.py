@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.special import i0e, i1e
 
-from pyro_probmix.distributions.corrected import SineBivariateVonMises, VonMises, VonMises3D
+from pyro_probmix.distributions.corrected import corrected_class
 from pyro_probmix.distributions.exponential_family import ExponentialFamily, Members, Tensors, register_family
 from pyro_probmix.ops.special import LOG_2PI, log_sinhc, sinhc_slope
 from pyro_probmix.ops.sums import masked_sum, sum_products
@@ -34,7 +34,7 @@ class VonMisesFamily(ExponentialFamily):
     Exact in double precision, as PyTorch's own log_prob is not.
     """
 
-    constructor = VonMises
+    constructor = corrected_class(dist.VonMises)
     bounded = True
 
     def to_natural(self, loc: Tensor, concentration: Tensor) -> Tensors:
@@ -85,7 +85,7 @@ class VonMisesFamily(ExponentialFamily):
 class VonMises3DFamily(ExponentialFamily):
     r"""VonMises3D: η = concentration, a vector, T(y) = y, h = 1, :math:`A = \log(4\pi \sinh(\kappa)/\kappa)`."""
 
-    constructor = VonMises3D
+    constructor = corrected_class(dist.VonMises3D)
     parameter_dims = (1,)
     linear = True
     bounded = True
@@ -112,7 +112,7 @@ class SineBivariateVonMisesFamily(ExponentialFamily):
     Source: Singh, Hnizdo and Demchuk, "Probabilistic model for two dependent circular variables" (2002).
     """
 
-    constructor = SineBivariateVonMises
+    constructor = corrected_class(dist.SineBivariateVonMises)
     fixed = ("phi_loc", "psi_loc")
     linear = True
     bounded = True

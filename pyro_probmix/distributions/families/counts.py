@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid, softplus
 
-from pyro_probmix.distributions import corrected
+from pyro_probmix.distributions.corrected import corrected_class
 from pyro_probmix.distributions.exponential_family import (
     ExponentialFamily,
     Members,
@@ -45,7 +45,7 @@ LARGE_RATE = 100
 class PoissonFamily(ExponentialFamily):
     """Poisson: η = log rate, T(y) = y, h(y) = 1/y!."""
 
-    constructor = corrected.Poisson
+    constructor = corrected_class(dist.Poisson)
     cancels = True
     infinite_eta = True
 
@@ -104,7 +104,7 @@ class _TrialsFamily(ExponentialFamily):
 class BinomialFamily(_TrialsFamily, BernoulliFamily):
     """Binomial of equal total_count n: η = logits, T(y) = y, h(y) = n choose y."""
 
-    constructor = corrected.Binomial
+    constructor = corrected_class(dist.Binomial)
 
     def log_normalizer(self, logits: Tensor) -> Tensor:
         return self.p.total_count * softplus(logits)
@@ -122,7 +122,7 @@ class BinomialFamily(_TrialsFamily, BernoulliFamily):
 class ExtendedBinomialFamily(BinomialFamily):
     """ExtendedBinomial of equal total_count n ≥ 0: the Binomial's natural form, h being zero off 0, ..., n."""
 
-    constructor = corrected.ExtendedBinomial
+    constructor = corrected_class(dist.ExtendedBinomial)
 
     def __init__(self, p: Any) -> None:
         if validates(p) and (p.total_count < 0).any():
@@ -141,7 +141,7 @@ class ExtendedBinomialFamily(BinomialFamily):
 class MultinomialFamily(_TrialsFamily, CategoricalFamily):
     """Multinomial of equal total_count n: η = logits (normalised), T(y) = y, h(y) = n!/∏ yᵢ!."""
 
-    constructor: ClassVar[Any] = corrected.Multinomial
+    constructor: ClassVar[Any] = corrected_class(dist.Multinomial)
 
     def build(self, parameters: Sequence[Tensor], **fixed: Any) -> Any:
         (logits,), validate = parameters, self.p._validate_args
@@ -199,7 +199,7 @@ class GeometricFamily(ExponentialFamily):
 class NegativeBinomialFamily(ExponentialFamily):
     """NegativeBinomial of equal total_count n: η = log probs, T(y) = y, h(y) = Γ(n + y)/(y! Γ(n))."""
 
-    constructor = corrected.NegativeBinomial
+    constructor = corrected_class(dist.NegativeBinomial)
     infinite_eta = True
     cancels = True
     fixed = ("total_count",)
@@ -230,7 +230,7 @@ class NegativeBinomialFamily(ExponentialFamily):
 class GammaPoissonFamily(ExponentialFamily):
     """GammaPoisson of equal concentration n: η = −log(1 + rate), T(y) = y, h(y) = Γ(n + y)/(y! Γ(n))."""
 
-    constructor = corrected.GammaPoisson
+    constructor = corrected_class(dist.GammaPoisson)
     infinite_eta = True
     cancels = True
     fixed = ("concentration",)

@@ -8,7 +8,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from pyro_probmix.distributions.corrected import Chi2, Gamma, InverseGamma
+from pyro_probmix.distributions.corrected import corrected_class
 from pyro_probmix.distributions.exponential_family import ExponentialFamily, Tensors, register_family
 
 __all__ = ["Chi2Family", "ExponentialDistributionFamily", "GammaFamily", "InverseGammaFamily"]
@@ -32,7 +32,7 @@ class ExponentialDistributionFamily(ExponentialFamily):
 class GammaFamily(ExponentialFamily):
     """Gamma: η = (concentration − 1, −rate), T(y) = (log y, y), h = 1."""
 
-    constructor = Gamma
+    constructor = corrected_class(dist.Gamma)
     cancels = True
     linear = ((1, -1), (-1, 0))
 
@@ -50,7 +50,7 @@ class GammaFamily(ExponentialFamily):
 class Chi2Family(ExponentialFamily):
     """Chi2: η = df/2 − 1, T(y) = log y, log h(y) = −y/2."""
 
-    constructor = Chi2
+    constructor = corrected_class(dist.Chi2)
     cancels = True
     linear = ((0.5, -1),)
 
@@ -75,7 +75,7 @@ class Chi2Family(ExponentialFamily):
 class InverseGammaFamily(ExponentialFamily):
     """InverseGamma: η = (−concentration − 1, −rate), T(y) = (log y, 1/y), h = 1."""
 
-    constructor = InverseGamma
+    constructor = corrected_class(dist.InverseGamma)
     cancels = True
     linear = ((-1, -1), (-1, 0))
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.linalg import solve_triangular
 
 from pyro_probmix._checks import at_index
-from pyro_probmix.distributions.corrected import LKJ, LKJCholesky
+from pyro_probmix.distributions.corrected import corrected_class
 from pyro_probmix.distributions.exponential_family import ExponentialFamily, Members, Tensors, register_family
 from pyro_probmix.distributions.families._numerics import inverse_factor, log_determinant
 from pyro_probmix.distributions.families.normal import no_precision, pool_of_multivariate_normals
@@ -76,7 +76,7 @@ class WishartFamily(ExponentialFamily):
 class LKJCholeskyFamily(ExponentialFamily):
     r"""LKJCholesky of equal dim d: η = concentration − 1, T = 2 Σ log Lᵢᵢ, :math:`h = \prod_{i>1} L_{ii}^{d-i}`."""
 
-    constructor: ClassVar[Any] = LKJCholesky
+    constructor: ClassVar[Any] = corrected_class(dist.LKJCholesky)
     fixed = ("dim",)
     linear = ((1, -1),)
 
@@ -110,7 +110,7 @@ class LKJCholeskyFamily(ExponentialFamily):
 class LKJFamily(LKJCholeskyFamily):
     """LKJ of equal dim: η = concentration − 1, T(Y) = log det Y, h = 1."""
 
-    constructor = LKJ
+    constructor = corrected_class(dist.LKJ)
     log_base_measure = ExponentialFamily.log_base_measure
     expected_log_base_measure = ExponentialFamily.expected_log_base_measure
 

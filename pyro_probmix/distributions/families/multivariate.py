@@ -28,13 +28,7 @@ __all__ = ["LowRankMultivariateNormal", "LowRankMultivariateNormalFamily"]
 class LowRankMultivariateNormal(dist.LowRankMultivariateNormal):
     """Pyro's LowRankMultivariateNormal, whose density is in full precision, and prepared for only where it is needed.
 
-    No host waits for its Cholesky factor.
-
-    Args:
-        loc: mean, of shape ``(..., d)``.
-        cov_factor: W of the covariance W Wᵀ + diag(cov_diag), of shape ``(..., d, rank)``.
-        cov_diag: of shape ``(..., d)``.
-        validate_args: whether arguments and values are checked, as for every distribution.
+    No host waits for its Cholesky factor. The covariance is W Wᵀ + diag(cov_diag), W the ``cov_factor``.
     """
 
     def __init__(self, loc: Tensor, cov_factor: Tensor, cov_diag: Tensor, validate_args: bool | None = None) -> None:
@@ -110,7 +104,6 @@ class LowRankMultivariateNormalFamily(NormalVectorFamily):
         # Σ wₖ Σₖ⁻¹ = Δ − U C⁻¹ Uᵀ with a diagonal Δ, the capacitances C and U = [√wₖ Dₖ⁻¹ Wₖ]; all in units of the
         # smallest diagonal that takes part. Then Σ̃ = Δ⁻¹ + Δ⁻¹ U (C − Uᵀ Δ⁻¹ U)⁻¹ Uᵀ Δ⁻¹.
         loc, factor, diag, weight = _stacked(members, weights)
-        loc, factor, diag = _held(loc, factor, diag, weight)
         with torch.no_grad():
             unit, tightest = torch.where(weight.unsqueeze(-1) != 0, diag, math.inf).min(0)
             center = loc.gather(0, tightest.unsqueeze(0)).squeeze(0)
@@ -120,7 +113,8 @@ class LowRankMultivariateNormalFamily(NormalVectorFamily):
         diag = (diag / unit).clamp(min=1 / largest)
         shares = weight.unsqueeze(-1) / diag
         variance = shares.sum(0).reciprocal()
-        pull = (weight.unsqueeze(-1) * _precision_times(loc, factor, diag)).sum(0)
+        white = _whitened(factor, diag)
+        pull = (weight.unsqueeze(-1) * (loc / diag - times(white, white.mT, loc))).sum(0)
         # A root's slope at weight zero is infinite, that of its square is not: it is held at the root of a number that
         # changes nothing.
         root = torch.where(weight == 0, weight + torch.finfo(weight.dtype).tiny ** 0.5, weight).sqrt()
@@ -150,8 +144,7 @@ class LowRankMultivariateNormalFamily(NormalVectorFamily):
         if not simplex:
             return super().pooling_normalizer(members, weights, simplex)
         mean, factor, diag = self.pool(members, weights)
-        loc, factors, diags, weight = _stacked(members, weights)
-        loc, factors, diags = _held(loc, factors, diags, weight)
+        loc, factors, diags, _ = _stacked(members, weights)
         terms = _distance(loc - mean, factors, diags) + _log_det(factors, diags)
         return 0.5 * (masked_sum(list(terms), weights) - _log_det(factor, diag))
 
@@ -193,12 +186,6 @@ def _distance(x: Tensor, factor: Tensor, diag: Tensor) -> Tensor:
     return (x.square() / diag).sum(-1) - taken.square().sum(-1)
 
 
-def _precision_times(x: Tensor, factor: Tensor, diag: Tensor) -> Tensor:
-    """(D + W Wᵀ)⁻¹ x."""
-    root = _whitened(factor, diag)
-    return x / diag - times(root, root.mT, x)
-
-
 def _inner(product: Tensor, blocks: Tensor) -> Tensor:
     """C − Uᵀ Δ⁻¹ U from the product; its diagonal blocks are 1 + blocks, in which nothing cancels."""
     size, rank = len(blocks), blocks.shape[-1]
@@ -209,21 +196,17 @@ def _inner(product: Tensor, blocks: Tensor) -> Tensor:
 
 
 def _stacked(members: Members, weights: Sequence[Tensor]) -> Tensors:
-    """Locations, factors with zeros for missing columns, diagonals and weights; components are the first dimension."""
+    """Locations, factors with zeros for missing columns, diagonals and weights; components are the first dimension.
+
+    Where the weight is zero they are constants.
+    """
     rank = max(factor.shape[-1] for _, factor, _ in members)
     factors = [F.pad(f, (0, rank - f.shape[-1])) if f.shape[-1] < rank else f for _, f, _ in members]
     batches = [t.shape[:-1] for loc, _, diag in members for t in (loc, diag)] + [w.shape for w in weights]
     shape = torch.broadcast_shapes(*[f.shape[:-2] for f in factors], *batches)
     loc, diag = (torch.stack([own[i].expand(shape + own[i].shape[-1:]) for own in members]) for i in (0, 2))
     factor = torch.stack([f.expand(shape + f.shape[-2:]) for f in factors])
-    return loc, factor, diag, torch.stack([w.expand(shape) for w in weights])
-
-
-def _held(loc: Tensor, factor: Tensor, diag: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The components' parameters, constants where the weight is zero."""
-    removed = weight == 0
-    return (
-        torch.where(removed.unsqueeze(-1), loc.detach(), loc),
-        torch.where(removed[..., None, None], factor.detach(), factor),
-        torch.where(removed.unsqueeze(-1), diag.detach(), diag),
-    )
+    weight = torch.stack([w.expand(shape) for w in weights])
+    removed = (weight == 0).unsqueeze(-1)
+    loc, diag = (torch.where(removed, t.detach(), t) for t in (loc, diag))
+    return loc, torch.where(removed.unsqueeze(-1), factor.detach(), factor), diag, weight

@@ -10,7 +10,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from pyro_probmix.distributions.corrected import Weibull
+from pyro_probmix.distributions.corrected import corrected_class
 from pyro_probmix.distributions.exponential_family import ExponentialFamily, Members, Tensors, register_family
 from pyro_probmix.distributions.families._numerics import log_weighted_sum
 from pyro_probmix.ops.special import EULER
@@ -168,7 +168,7 @@ class GumbelFamily(_LogPoolFamily):
 class WeibullFamily(_LogPoolFamily):
     r"""Weibull of equal concentration k: :math:`\eta = -scale^{-k}`, :math:`T(y) = y^k`, :math:`h(y) = k y^{k-1}`."""
 
-    constructor = Weibull
+    constructor = corrected_class(dist.Weibull)
     fixed = ("concentration",)
 
     def logs(self, scale: Tensor) -> Tensors:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import pyro.distributions as dist
 import torch
 from torch import Tensor
 from torch.distributions import register_kl
 
-from pyro_probmix.distributions.corrected import Beta, ContinuousBernoulli, Dirichlet, Kumaraswamy, corrected
+from pyro_probmix.distributions.corrected import corrected, corrected_class
 from pyro_probmix.distributions.exponential_family import (
     ExponentialFamily,
     Tensors,
@@ -26,17 +27,14 @@ __all__ = ["BetaFamily", "ContinuousBernoulliFamily", "DirichletFamily", "Kumara
 class BetaFamily(ExponentialFamily):
     """Beta: η = (concentration1 − 1, concentration0 − 1), T(y) = (log y, log(1 − y)), h = 1."""
 
-    constructor = Beta
+    constructor = corrected_class(dist.Beta)
     cancels = True
     linear = ((1, -1), (1, -1))
 
-    def build(self, parameters: Sequence[Tensor], **fixed: Any) -> Any:
-        if not isinstance(self.p, LogSpaceBeta):
-            return super().build(parameters, **fixed)
-        a, b = parameters
-        member = LogSpaceBeta(a, b, validate_args=False)  # whose draws are right however small they are
-        member._validate_args = self.p._validate_args
-        return member
+    def __init__(self, p: Any) -> None:
+        super().__init__(p)
+        if isinstance(p, LogSpaceBeta):  # whose draws are right however small they are
+            vars(self)["constructor"] = LogSpaceBeta
 
     def log_normalizer(self, concentration1: Tensor, concentration0: Tensor) -> Tensor:
         return concentration1.lgamma() + concentration0.lgamma() - (concentration1 + concentration0).lgamma()
@@ -53,7 +51,7 @@ class BetaFamily(ExponentialFamily):
 class DirichletFamily(ExponentialFamily):
     """Dirichlet: η = concentration − 1, T(y) = log y, h = 1."""
 
-    constructor = Dirichlet
+    constructor = corrected_class(dist.Dirichlet)
     cancels = True
     linear = ((1, -1),)
 
@@ -71,7 +69,7 @@ class DirichletFamily(ExponentialFamily):
 class ContinuousBernoulliFamily(ExponentialFamily):
     r"""ContinuousBernoulli: η = logits, T(y) = y, h = 1, :math:`A = \log\frac{e^\eta - 1}{\eta}`."""
 
-    constructor = ContinuousBernoulli
+    constructor = corrected_class(dist.ContinuousBernoulli)
     linear = True
     infinite_eta = True
     bounded = True
@@ -89,9 +87,9 @@ class ContinuousBernoulliFamily(ExponentialFamily):
         return member
 
 
-@register_kl(ContinuousBernoulli, ContinuousBernoulli)
-@register_kl(ContinuousBernoulli, torch.distributions.ContinuousBernoulli)
-@register_kl(torch.distributions.ContinuousBernoulli, ContinuousBernoulli)
+@register_kl(ContinuousBernoulliFamily.constructor, ContinuousBernoulliFamily.constructor)
+@register_kl(ContinuousBernoulliFamily.constructor, torch.distributions.ContinuousBernoulli)
+@register_kl(torch.distributions.ContinuousBernoulli, ContinuousBernoulliFamily.constructor)
 def _kl(p: Any, q: Any) -> Tensor:
     """In place of PyTorch's, which takes log(1 − probs) for what it is between ε and 1 − ε."""
     form = exponential_family(p)
@@ -103,7 +101,7 @@ class KumaraswamyFamily(ExponentialFamily):
     r"""Kumaraswamy of equal concentration1, a: η = concentration0 − 1,
     :math:`T = \log(1-y^a)`, :math:`h = a y^{a-1}`."""
 
-    constructor = Kumaraswamy
+    constructor = corrected_class(dist.Kumaraswamy)
     fixed = ("concentration1",)
     linear = ((1, -1),)
 

@@ -10,7 +10,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from pyro_probmix.distributions.corrected import AffineBeta
+from pyro_probmix.distributions.corrected import corrected_class
 from pyro_probmix.distributions.exponential_family import (
     ExponentialFamily,
     Members,
@@ -226,7 +226,7 @@ class LogisticNormalFamily(_NamedTransformedFamily):
 class AffineBetaFamily(_NamedTransformedFamily):
     """AffineBeta of equal loc and scale: the Beta's natural form in (y − loc)/scale, h = 1/scale."""
 
-    constructor = AffineBeta
+    constructor = corrected_class(dist.AffineBeta)
 
     def __init__(self, p: Any) -> None:
         super().__init__(p)

@@ -20,7 +20,7 @@ from torch.distributions import (
 )
 
 from pyro_probmix.distributions import supports
-from pyro_probmix.distributions.corrected import AffineBeta, corrected
+from pyro_probmix.distributions.corrected import corrected, corrected_class
 from pyro_probmix.distributions.exponential_family import resolved
 from pyro_probmix.distributions.held_tensors import reference_tensor
 from pyro_probmix.distributions.linear_pooling import LinearPool
@@ -39,7 +39,7 @@ KNOWN = "torch.", "pyro.", corrected.__module__
 
 # What has no support of its own, as PyTorch takes that of the last transform, whatever it is applied to; or has it in
 # single precision, as Pyro's AffineBeta of numbers.
-GENERAL = TransformedDistribution, dist.TransformedDistribution, dist.AffineBeta, AffineBeta
+GENERAL = TransformedDistribution, dist.TransformedDistribution, dist.AffineBeta, corrected_class(dist.AffineBeta)
 
 
 def in_double(part: Any) -> Any:

@@ -207,10 +207,10 @@ class Lebesgue(Measure):
         """The mass below each panel and all of them, that of all and the ends, and the logarithm of their unit."""
         _, terms = self.terms(log_f)
         peak = terms.detach().amax(0)
-        inner, ends = self.grid(log_f).by_panel((terms - peak).exp())
-        masses = inner.sum(1)
-        below = ends[0] + torch.cat([torch.zeros_like(masses[:1]), masses.cumsum(0)])
-        return below, below[-1] + ends[1], peak
+        shares = (terms - peak).exp()  # of the nodes of each panel, and of the two ends
+        masses = shares[:-2].unflatten(0, (-1, NODES)).sum(1)
+        below = shares[-2] + torch.cat([torch.zeros_like(masses[:1]), masses.cumsum(0)])
+        return below, below[-1] + shares[-1], peak
 
     def _partial(self, log_f: LogFunction, panel: Panels, stop: Tensor, peak: Tensor) -> Tensor:
         """The mass of the panel up to ``stop``."""

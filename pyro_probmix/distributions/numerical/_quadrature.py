@@ -163,10 +163,6 @@ class Grid(NamedTuple):
     log_total: Tensor  # logarithm of the integral, of the batch shape
     error: Tensor  # its estimated relative error, infinite where it is not known
 
-    def by_panel(self, terms: Tensor) -> tuple[Tensor, Tensor]:
-        """Terms of the nodes as (panels, 15) + batch, and those of the two ends."""
-        return terms[:-2].unflatten(0, (-1, NODES)), terms[-2:]
-
 
 class _Cells(NamedTuple):
     """Panels of any members of the batch in one row, with what f is there: the fields' last dimension counts them."""

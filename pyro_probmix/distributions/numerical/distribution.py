@@ -173,11 +173,7 @@ class NumericalDistribution(WeightedPool):
         return constraints.greater_than_eq(low) if bool(low.isfinite().any()) else constraints.real
 
     def _at_rows(self, rows: Tensor) -> NumericalDistribution:
-        """The law of M members of the flattened batch, good for f only.
-
-        Raises:
-            NotImplementedError: if a component has parameters whose batch dimensions are not known.
-        """
+        """The law of M members of the flattened batch, good for f only, as far as :func:`at_rows` is implemented."""
         new, batch = copy.copy(self), self._measure.low.shape
         size = self._weights.shape[-1:]
 
