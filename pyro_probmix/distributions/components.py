@@ -111,12 +111,7 @@ def check_support(members: Sequence[Any], validate: bool) -> None:
 
 
 def split_weights(
-    weights: Any,
-    size: int,
-    batch_shape: torch.Size,
-    reference: Tensor,
-    validate: bool,
-    simplex: bool = True,
+    weights: Any, size: int, batch_shape: torch.Size, reference: Tensor, validate: bool, simplex: bool = True
 ) -> list[Tensor]:
     """One tensor a component, on the simplex or only finite, of the dtype and device of ``reference``.
 

@@ -270,15 +270,13 @@ def _normal(mean: Tensor, variance: Tensor) -> Any:
 
 def _as_multivariate_normals(law: Any, q: Any) -> tuple[Any, Any]:
     """Both as members of one family, the law as the one that has its mean and covariance."""
-    independent = isinstance(law, Independent) and law.reinterpreted_batch_ndims == 1
-    if independent and isinstance(q, torch.distributions.LowRankMultivariateNormal):
-        mean, variance = _mean_and_variance(law)
+    if not (isinstance(law, Independent) and law.reinterpreted_batch_ndims == 1):
+        return _dense(law), _dense(q)
+    mean, variance = _mean_and_variance(law)
+    if isinstance(q, torch.distributions.LowRankMultivariateNormal):
         nothing = torch.zeros_like(mean).unsqueeze(-1)
         return dist.LowRankMultivariateNormal(mean, nothing, variance, validate_args=False), q
-    if independent:
-        mean, variance = _mean_and_variance(law)
-        return dist.MultivariateNormal(mean, scale_tril=variance.sqrt().diag_embed(), validate_args=False), q
-    return _dense(law), _dense(q)
+    return dist.MultivariateNormal(mean, scale_tril=variance.sqrt().diag_embed(), validate_args=False), q
 
 
 def _dense(p: Any) -> Any:

@@ -18,14 +18,7 @@ from torch.distributions import Distribution
 from pyro_probmix._checks import at_index
 from pyro_probmix.distributions.not_closed import why_not_closed
 from pyro_probmix.ops.devices import double, filled_numbers
-from pyro_probmix.ops.sums import (
-    masked_sum,
-    restore_members,
-    rounding,
-    sum_products,
-    sum_right,
-    weighted_sums,
-)
+from pyro_probmix.ops.sums import masked_sum, restore_members, rounding, sum_products, sum_right, weighted_sums
 from pyro_probmix.ops.values import equal_values
 
 __all__ = [

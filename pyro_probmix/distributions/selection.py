@@ -13,12 +13,7 @@ from pyro.distributions.torch_distribution import ExpandedDistribution
 from torch import Tensor
 from torch.distributions import Distribution, MixtureSameFamily
 
-from pyro_probmix.distributions.exponential_family import (
-    form_or_none,
-    resolved,
-    set_validation,
-    validates,
-)
+from pyro_probmix.distributions.exponential_family import form_or_none, resolved, set_validation, validates
 from pyro_probmix.distributions.held_tensors import check_shared_transforms, held_tensors
 from pyro_probmix.distributions.linear_pooling import LinearPool
 from pyro_probmix.ops.devices import filled_numbers

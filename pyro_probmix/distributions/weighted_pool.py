@@ -10,13 +10,7 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
-from pyro_probmix.distributions.components import (
-    Components,
-    Weights,
-    components_of,
-    expanded_shape,
-    split_weights,
-)
+from pyro_probmix.distributions.components import Components, Weights, components_of, expanded_shape, split_weights
 from pyro_probmix.distributions.exponential_family import validates
 from pyro_probmix.distributions.held_tensors import reference_tensor
 from pyro_probmix.distributions.missing import check_present, present

@@ -84,14 +84,13 @@ def in_blocks(
 
 def unbatch(tensors: Sequence[Tensor], dims: Sequence[int | None], size: int) -> list[Tensor]:
     """What ``vmap`` hands to a function that works on every index of a batch by itself: its dimension first."""
-    front = [t.unsqueeze(0) if d is None else t.movedim(d, 0) for t, d in zip(tensors, dims, strict=True)]
-    return [t.expand(size, *t.shape[1:]) for t in front]
+    return [t.expand(size, *t.shape) if d is None else t.movedim(d, 0) for t, d in zip(tensors, dims, strict=True)]
 
 
 class BatchFunction(torch.autograd.Function):
     """A function of tensors that works on every index of their batch by itself, and keeps all of them and its results.
 
-    What ``vmap`` maps over is one more dimension. A subclass has ``forward``, ``backward`` and ``jvp``.
+    What ``vmap`` maps over is one more dimension. A subclass has ``forward``, ``backward`` and, if it can, ``jvp``.
     """
 
     def __init_subclass__(cls) -> None:

@@ -111,32 +111,24 @@ def _(p: laws.VonMises, sample_shape: torch.Size) -> Tensor:
     return _VonMises.apply(p.loc.expand(shape), p.concentration.expand(shape))  # type: ignore[no-any-return]
 
 
-class _Dirichlet(torch.autograd.Function):
-    """PyTorch's own, with a rule for ``torch.func.vmap``: what is mapped over is one more batch dimension."""
+class _Dirichlet(BatchFunction):
+    """PyTorch's own."""
 
     @staticmethod
     def forward(concentration: Tensor) -> Tensor:
         return torch._sample_dirichlet(concentration)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(output, *inputs)
-
-    @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        value, concentration = ctx.saved_tensors
+        concentration, value = ctx.saved_tensors
         total = concentration.sum(-1, keepdim=True).expand_as(concentration)
         slope = torch._dirichlet_grad(value, concentration, total)
         return slope * (gradient - (value * gradient).sum(-1, keepdim=True))
 
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[int], concentration: Tensor) -> tuple[Tensor, int]:
-        return _Dirichlet.apply(concentration.movedim(in_dims[0], 0)), 0
-
 
 class _VonMises(BatchFunction):
-    """Draws by rejection, whose loop ``torch.func.vmap`` cannot follow: what it maps over is one more dimension."""
+    """Draws by rejection, whose loop ``torch.func.vmap`` cannot follow."""
 
     @staticmethod
     def forward(loc: Tensor, concentration: Tensor) -> Tensor:

@@ -10,15 +10,7 @@ from torch import Tensor
 
 from pyro_probmix.ops.values import differentiated
 
-__all__ = [
-    "masked_sum",
-    "restore_members",
-    "rounding",
-    "sum_products",
-    "sum_right",
-    "unsqueeze_right",
-    "weighted_sums",
-]
+__all__ = ["masked_sum", "restore_members", "rounding", "sum_products", "sum_right", "unsqueeze_right", "weighted_sums"]
 
 
 def unsqueeze_right(tensor: Tensor, dims: int) -> Tensor:

@@ -72,15 +72,11 @@ class Chi2Family(ExponentialFamily):
 
 
 @register_family(dist.InverseGamma, torch.distributions.InverseGamma)
-class InverseGammaFamily(ExponentialFamily):
-    """InverseGamma: η = (−concentration − 1, −rate), T(y) = (log y, 1/y), h = 1."""
+class InverseGammaFamily(GammaFamily):
+    """InverseGamma: η = (−concentration − 1, −rate), T(y) = (log y, 1/y), h = 1; A is the Gamma's."""
 
     constructor = corrected_class(dist.InverseGamma)
-    cancels = True
     linear = ((-1, -1), (-1, 0))
-
-    def log_normalizer(self, concentration: Tensor, rate: Tensor) -> Tensor:
-        return concentration.lgamma() - concentration * rate.log()
 
     def sufficient_statistics(self, y: Tensor) -> Tensors:
         return y.log(), y.reciprocal()
