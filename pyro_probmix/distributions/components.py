@@ -99,7 +99,7 @@ def expanded_shape(p: Distribution, batch_shape: Any) -> torch.Size:
 
 def expanded(p: Any, batch_shape: torch.Size) -> Any:
     """``p`` with this larger batch shape; ``p`` itself stays, which Pyro's ExpandedDistribution would change."""
-    return copy.copy(p).expand(batch_shape)
+    return p if p.batch_shape == batch_shape else copy.copy(p).expand(batch_shape)
 
 
 def check_support(members: Sequence[Any], validate: bool) -> None:

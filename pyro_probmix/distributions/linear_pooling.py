@@ -13,6 +13,7 @@ from torch.distributions import constraints
 
 from pyro_probmix.distributions.components import Components, Weights, check_support, expanded
 from pyro_probmix.distributions.corrected import corrected
+from pyro_probmix.distributions.supports import same_constraint
 from pyro_probmix.distributions.weighted_pool import WeightedPool
 from pyro_probmix.ops.sums import unsqueeze_right
 
@@ -44,7 +45,7 @@ class LinearPool(WeightedPool):
         super().__init__(components, weights, True, validate_args)
         self._members = tuple(map(corrected, self._given))
         check_support(self._members, self._validate_args)
-        if self._validate_args and self._batched and not _alike(self._members[0].support, -1):
+        if self._validate_args and self._batched and not _alike(self._members[0].support):
             raise ValueError(f"components: expected one support, got {self._members[0].support} that differ")
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> LinearPool:
@@ -133,8 +134,7 @@ class LinearPool(WeightedPool):
         if self._batched:
             values = draw(expanded(self._members[0], self.weights.shape), sample_shape)
         else:
-            shape = self.batch_shape
-            members = [m if m.batch_shape == shape else expanded(m, shape) for m in self._members]
+            members = [expanded(m, self.batch_shape) for m in self._members]
             values = torch.stack([draw(m, sample_shape) for m in members], dim)
         index = unsqueeze_right(chosen.unsqueeze(-1), len(self.event_shape))
         index = index.expand(sample_shape + self.batch_shape + (1,) + self.event_shape)
@@ -164,25 +164,20 @@ class LinearPool(WeightedPool):
         return variance.expand(self.batch_shape + self.event_shape)
 
 
-def _alike(support: Any, dim: int) -> bool:
-    """Whether the components, which ``dim`` counts in the bounds of their support, have one support."""
-    for value in vars(support).values():
-        if isinstance(value, constraints.Constraint):
-            if not _alike(value, dim - getattr(support, "reinterpreted_batch_ndims", 0)):
-                return False
-        elif isinstance(value, Tensor) and value.dim() >= -dim and not bool((value == value.narrow(dim, 0, 1)).all()):
-            return False
-    return True
+def _alike(support: Any) -> bool:
+    """Whether the components, which the last dimension counts in the bounds of their support, have one support."""
+    return same_constraint(support, _of_one_component(support, -1, keepdim=True), validate=True)
 
 
-def _of_one_component(support: Any, dim: int) -> Any:
+def _of_one_component(support: Any, dim: int, keepdim: bool = False) -> Any:
     """The support of the first of the components, which ``dim`` counts in the bounds."""
     changed = {}
     for name, value in vars(support).items():
         if isinstance(value, constraints.Constraint):
-            changed[name] = _of_one_component(value, dim - getattr(support, "reinterpreted_batch_ndims", 0))
+            inner = dim - getattr(support, "reinterpreted_batch_ndims", 0)
+            changed[name] = _of_one_component(value, inner, keepdim)
         elif isinstance(value, Tensor) and value.dim() >= -dim:
-            changed[name] = value.select(dim, 0)
+            changed[name] = value.narrow(dim, 0, 1) if keepdim else value.select(dim, 0)
     if all(value is getattr(support, name) for name, value in changed.items()):
         return support  # many are known by which they are
     own = copy.copy(support)

@@ -48,7 +48,7 @@ def present(members: Sequence[Any], weights: Sequence[Tensor]) -> list[Any]:
                 sources.append((missing & ~lacks[j], held[j]))
                 missing = missing & lacks[j]
         sources.append((missing, {}))
-        kept[k] = _replaced(member if member.batch_shape == shape else expanded(member, shape), sources)
+        kept[k] = _replaced(expanded(member, shape), sources)
     return kept
 
 

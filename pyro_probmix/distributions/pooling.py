@@ -24,12 +24,12 @@ from pyro_probmix.distributions.components import (
     tuple_of_distributions,
     unmask,
 )
+from pyro_probmix.distributions.expectations import of_one_family
 from pyro_probmix.distributions.exponential_family import (
     ExponentialFamily,
     Members,
     Tensors,
     exponential_family,
-    form_or_none,
     resolved,
     set_validation,
     validates,
@@ -107,14 +107,8 @@ class LogLinearPool(Pool):
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> LogLinearPool:
         """The pool of the expanded components."""
-        new = self._get_checked_instance(LogLinearPool, _instance)
-        batch_shape = torch.Size(batch_shape)
-        new.components = self.components
-        new._forms, new._weights = self._forms, self._weights
-        new._simplex, new._chosen = self._simplex, self._chosen
-        new.fused = self.fused.expand(batch_shape)
-        super(LogLinearPool, new).__init__(batch_shape, self.event_shape, validate_args=False)
-        new._validate_args = self._validate_args
+        new: LogLinearPool = super().expand(batch_shape, _instance)
+        new.fused = self.fused.expand(new.batch_shape)
         return new
 
     def can_rsample(self) -> bool:
@@ -305,17 +299,13 @@ def _name(p: Any) -> str:
 def _kl(p: Any, q: Any) -> Tensor:
     """KL(p‖q) in closed form within a family, else PyTorch's; what a mask means is Pyro's to say."""
     p, q = resolved(p), resolved(q)
-    ours, theirs = form_or_none(p), form_or_none(q)
-    if (
-        ours is not None
-        and type(ours) is type(theirs)
-        and not isinstance(p, MaskedDistribution)
-        and p.event_shape == q.event_shape
-        and not ours.mismatch(theirs)
-    ):
-        kl = ours.expected_log_ratio(ours, theirs)
-        return kl.expand(torch.broadcast_shapes(p.batch_shape, q.batch_shape))
-    return kl_divergence(p, q)
+    try:
+        ours, theirs = of_one_family(p, q)
+    except (TypeError, ValueError):
+        return kl_divergence(p, q)
+    if isinstance(p, MaskedDistribution):
+        return kl_divergence(p, q)
+    return ours.expected_log_ratio(ours, theirs).expand(torch.broadcast_shapes(p.batch_shape, q.batch_shape))
 
 
 @register_kl(Independent, torch.distributions.MultivariateNormal)

@@ -13,6 +13,7 @@ from pyro.distributions.torch_distribution import ExpandedDistribution
 from torch import Tensor
 from torch.distributions import Distribution, MixtureSameFamily
 
+from pyro_probmix.distributions.components import expanded
 from pyro_probmix.distributions.exponential_family import form_or_none, resolved, set_validation, validates
 from pyro_probmix.distributions.held_tensors import check_shared_transforms, held_tensors
 from pyro_probmix.distributions.linear_pooling import LinearPool
@@ -82,12 +83,12 @@ def _select(p: Any, dim: int, index: Tensor) -> Any:
         batched = isinstance(p.components, Distribution)
         members = [p.components] if isinstance(p.components, Distribution) else list(p.components)
         rest = p.weights.shape[-1:] if batched else torch.Size()
-        members = [_select(_expanded(m, p.batch_shape + rest), dim - len(rest), index) for m in members]
+        members = [_select(expanded(m, p.batch_shape + rest), dim - len(rest), index) for m in members]
         selected: Any = LinearPool(members[0] if batched else members, change(p.weights, 1), validate_args=False)
     elif type(p) in MIXTURES:
         component, mixture = p.component_distribution, p.mixture_distribution
-        component = _select(_expanded(component, p.batch_shape + component.batch_shape[-1:]), dim - 1, index)
-        selected = type(p)(_select(_expanded(mixture, p.batch_shape), dim, index), component, validate_args=False)
+        component = _select(expanded(component, p.batch_shape + component.batch_shape[-1:]), dim - 1, index)
+        selected = type(p)(_select(expanded(mixture, p.batch_shape), dim, index), component, validate_args=False)
     elif type(p) in GENERAL:
         check_shared_transforms(p)
         selected = type(p)(_select(p.base_dist, dim, index), p.transforms, validate_args=False)
@@ -97,10 +98,6 @@ def _select(p: Any, dim: int, index: Tensor) -> Any:
         raise _unknown(p, f"members of batch shape {tuple(selected.batch_shape)} instead of {tuple(shape)}")
     set_validation(selected, validates(p))
     return selected
-
-
-def _expanded(p: Any, shape: torch.Size) -> Any:
-    return p if p.batch_shape == shape else p.expand(shape)
 
 
 def _made_anew(p: Any, dim: int, index: Tensor, change: Callable[[Tensor, int], Tensor]) -> Any:

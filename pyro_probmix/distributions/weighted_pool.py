@@ -37,6 +37,14 @@ class Pool(TorchDistribution):
     def has_rsample(self, value: bool) -> None:
         self._chosen = value
 
+    def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
+        """The same law with this larger batch shape."""
+        new = self._get_checked_instance(type(self), _instance)
+        vars(new).update(vars(self))
+        super(Pool, new).__init__(expanded_shape(self, batch_shape), self.event_shape, validate_args=False)
+        new._validate_args = self._validate_args
+        return new
+
 
 class WeightedPool(Pool):
     """A pool that keeps its components, of any families, or one distribution whose last batch dimension counts them."""
@@ -74,14 +82,6 @@ class WeightedPool(Pool):
     def weights(self) -> Tensor:
         """Weights, of shape ``batch_shape + (number of components,)``."""
         return self._weights.expand(self.batch_shape + self._weights.shape[-1:])
-
-    def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
-        """The same law with this larger batch shape."""
-        new = self._get_checked_instance(type(self), _instance)
-        vars(new).update(vars(self))
-        super(WeightedPool, new).__init__(expanded_shape(self, batch_shape), self.event_shape, validate_args=False)
-        new._validate_args = self._validate_args
-        return new
 
     def _stacked(self, results: list[Tensor], dim: int = -1) -> Tensor:
         """Results of the components, along that dimension."""

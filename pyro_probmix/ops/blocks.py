@@ -11,17 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = [
-    "BLOCK",
-    "BatchFunction",
-    "Outputs",
-    "has_memory",
-    "in_blocks",
-    "is_large",
-    "is_recorded",
-    "tracing",
-    "unbatch",
-]
+__all__ = ["BLOCK", "BatchFunction", "Outputs", "has_memory", "in_blocks", "is_large", "is_recorded", "tracing"]
 
 Outputs = Sequence[Tensor | None]
 
@@ -82,11 +72,6 @@ def in_blocks(
     return results
 
 
-def unbatch(tensors: Sequence[Tensor], dims: Sequence[int | None], size: int) -> list[Tensor]:
-    """What ``vmap`` hands to a function that works on every index of a batch by itself: its dimension first."""
-    return [t.expand(size, *t.shape) if d is None else t.movedim(d, 0) for t, d in zip(tensors, dims, strict=True)]
-
-
 class BatchFunction(torch.autograd.Function):
     """A function of tensors that works on every index of their batch by itself, and keeps all of them and its results.
 
@@ -105,7 +90,8 @@ class BatchFunction(torch.autograd.Function):
 
     @classmethod
     def vmap(cls, info: Any, in_dims: tuple[int | None, ...], *inputs: Tensor) -> tuple[Any, int]:  # type: ignore[override]
-        return cls.apply(*unbatch(inputs, in_dims, info.batch_size)), 0
+        pairs, size = zip(inputs, in_dims, strict=True), info.batch_size
+        return cls.apply(*[t.expand(size, *t.shape) if d is None else t.movedim(d, 0) for t, d in pairs]), 0
 
 
 def has_memory(tensor: Tensor) -> bool:
