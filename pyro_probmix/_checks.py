@@ -31,14 +31,8 @@ _VALUES_AT_ONCE = 1 << 24
 def check_finite(name: str, tensor: Tensor) -> None:
     """Refuse a tensor that holds NaN or an infinity.
 
-    Integer and boolean tensors always pass. Looking at the values waits for the tensor's device.
-
-    Args:
-        name: The argument's name, as the caller's user typed it.
-        tensor: Data of shape ``(N, ...)``; the rows along the first dimension are named in the error.
-
-    Raises:
-        ValueError: Naming the argument and its first offending rows.
+    Integer and boolean tensors always pass. Looking at the values waits for the tensor's device. The error names the
+    first bad rows, along the first dimension.
 
     Example:
         >>> check_finite("x", torch.tensor([0.0, float("nan"), 1.0]))
@@ -63,10 +57,7 @@ def check_finite(name: str, tensor: Tensor) -> None:
 
 
 def name_rows(bad: Tensor) -> str:
-    """Return how many rows are bad and the first of them, for an error.
-
-    Args:
-        bad: Booleans of shape ``(N,)``.
+    """How many rows are bad, of shape ``(N,)``, and the first of them, for an error.
 
     Example:
         >>> name_rows(torch.tensor([False, True, True]))
@@ -78,26 +69,12 @@ def name_rows(bad: Tensor) -> str:
 
 
 def at_index(bad: Tensor) -> str:
-    """Where in the batch something is wrong, for an error.
-
-    Args:
-        bad: Booleans of the batch shape.
-    """
+    """Where in the batch something is wrong, for an error."""
     return f" at batch index {bad.nonzero().squeeze(-1).tolist()[:_ROWS_NAMED]}" if bad.dim() else ""
 
 
 def check_integer(name: str, value: Any, minimum: int = 1) -> int:
-    """Return the value as an ``int``, or refuse it.
-
-    Args:
-        name: The argument's name, as the caller's user typed it.
-        value: An integer of Python or NumPy.
-        minimum: The least that is legal.
-
-    Raises:
-        TypeError: If the value is no integer.
-        ValueError: If the value is less than ``minimum``.
-    """
+    """The value as an ``int``, of Python or NumPy: a TypeError if it is none, a ValueError if it is too small."""
     try:
         number = None if isinstance(value, bool) else operator.index(value)
     except TypeError:
@@ -110,16 +87,9 @@ def check_integer(name: str, value: Any, minimum: int = 1) -> int:
 
 
 def check_number(name: str, value: Any, interval: str = "(0, inf)") -> float:
-    """Return the value as a ``float``, or refuse it.
+    """The value as a ``float``: a TypeError if it is no number, a ValueError if it is not in the interval.
 
-    Args:
-        name: The argument's name, as the caller's user typed it.
-        value: A number.
-        interval: Where it has to be, as mathematics writes it: ``"[0, 1)"`` has its lower end alone.
-
-    Raises:
-        TypeError: If the value is no number.
-        ValueError: If the value is not in the interval, as NaN never is.
+    That is as mathematics writes it: ``"[0, 1)"`` has its lower end alone. NaN is in none.
     """
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name}: expected a number in {interval}, got {value!r}")
@@ -133,11 +103,7 @@ def check_number(name: str, value: Any, interval: str = "(0, inf)") -> float:
 
 
 def check_choice(name: str, value: Any, choices: Iterable[Any]) -> None:
-    """Refuse a value that is none of the choices.
-
-    Raises:
-        ValueError: Naming them.
-    """
+    """Refuse a value that is none of the choices, with a ValueError that names them."""
     choices = list(choices)
     if not any(value is choice or value == choice for choice in choices):
         raise ValueError(f"{name}: expected one of {', '.join(map(_quoted, choices))}, got {_quoted(value)}")
@@ -156,11 +122,7 @@ def _quoted(value: Any) -> str:
 
 
 def check_free(name: str, value: str, known: Mapping[str, Any], owner: Any) -> None:
-    """Refuse the name of another class or function; one that has been defined anew may have its old name.
-
-    Raises:
-        ValueError: Naming whose it is.
-    """
+    """Refuse the name of another class or function; one that has been defined anew may have its old name."""
     other = known.get(value, owner)
     places = {f"{thing.__module__}.{thing.__qualname__}" for thing in (other, owner)}
     if len(places) > 1:
@@ -168,12 +130,7 @@ def check_free(name: str, value: str, known: Mapping[str, Any], owner: Any) -> N
 
 
 def check_tensor(name: str, value: Any, shape: Iterable[int] | None = None) -> None:
-    """Refuse what is no tensor, or one of another shape.
-
-    Raises:
-        TypeError: If it is no tensor.
-        ValueError: If it has another shape.
-    """
+    """Refuse what is no tensor (TypeError), or one of another shape (ValueError)."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{name}: expected a tensor, got {type(value).__name__}")
     if shape is not None and value.shape != tuple(shape):

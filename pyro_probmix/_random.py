@@ -17,9 +17,7 @@ __all__ = ["RandomState", "derived_seed", "random_state", "seeded", "set_random_
 def seeded(seed: int | None, device: torch.device) -> Iterator[None]:
     """Draws inside come from ``seed``, on the CPU and on ``device``; the global random state is put back after.
 
-    Args:
-        seed: any integer; None leaves the global state in charge.
-        device: where else numbers are drawn.
+    Without a seed, the global state stays in charge.
 
     Example:
         >>> with seeded(0, torch.device("cpu")):

@@ -11,12 +11,14 @@ from pyro.distributions import constraints as pyro_constraints
 from torch import Tensor
 from torch.distributions import Distribution, constraints, transform_to
 
+from pyro_probmix._checks import name_rows
 from pyro_probmix.distributions.held_tensors import reference_tensor
 from pyro_probmix.ops.values import at_hand, equal_values
 
 __all__ = [
     "CIRCULAR",
     "bounds",
+    "check_support",
     "elementwise",
     "is_binary",
     "is_circular",
@@ -153,6 +155,16 @@ def is_inside(inner: Any, outer: Any) -> bool:
 def _all(condition: Any) -> bool:
     """Whether it holds, as far as it can be read without waiting."""
     return bool(condition.all()) if isinstance(condition, Tensor) and at_hand(condition) else condition is not False
+
+
+def check_support(name: str, y: Tensor, support: Any) -> None:
+    """Refuse values without a density, as far as a support tells them, whether or not arguments are validated."""
+    try:
+        legal = support.check(y)
+    except (NotImplementedError, RuntimeError):  # the latter where the bounds of a mixture are its components'
+        return
+    if legal.shape == y.shape[: legal.dim()] and not bool(legal.all()):
+        raise ValueError(f"{name}: expected values in {support}, got others in {name_rows(~legal.reshape(-1))}")
 
 
 def some_value(p: Any) -> Tensor | None:

@@ -12,9 +12,9 @@ from pyro.distributions import MaskedDistribution
 from torch import Tensor
 from torch.distributions import constraints
 
-from pyro_probmix._checks import check_choice, check_free, check_tensor, name_rows
+from pyro_probmix._checks import check_choice, check_free, check_tensor
 from pyro_probmix.distributions import LinearPool
-from pyro_probmix.distributions.supports import elementwise, is_binary, is_circular, is_one_hot
+from pyro_probmix.distributions.supports import check_support, elementwise, is_binary, is_circular, is_one_hot
 from pyro_probmix.mixing.batches import fill_missing
 from pyro_probmix.ops.autocast import without_autocast
 
@@ -171,7 +171,7 @@ def evaluate(p: Any, y: Tensor, metrics: Iterable[str | Metric] | None = None) -
     with torch.no_grad(), without_autocast(y):
         if not bool(seen.all()):
             y = fill_missing(y, seen.to(y.device))
-        _check_support(p, y)
+        check_support("y", y, p.support)
         if is_binary(p.support) and not y.is_floating_point():
             y = y.to(p.mean.dtype)  # PyTorch's Bernoulli takes no integers
         values = {m.name: _score(m, p, y, seen) for m in chosen if m.default or metrics is not None}
@@ -213,17 +213,6 @@ def _unmasked(p: Any) -> tuple[Any, Tensor]:
         if isinstance(inner, MaskedDistribution) and inner._mask is not True:
             raise ValueError("p: expected a mask of whole rows, got one of single outputs")
     return p, seen
-
-
-def _check_support(p: Any, y: Tensor) -> None:
-    """Refuse labels without a density, whether or not arguments are validated."""
-    try:
-        legal = p.support.check(y)
-    except (NotImplementedError, RuntimeError):  # the latter where the bounds of a mixture are its components'
-        return
-    if legal.shape == p.batch_shape and not bool(legal.all()):
-        got = name_rows(~legal.reshape(-1))
-        raise ValueError(f"y: expected labels in the support of p, {p.support}, got others in {got}")
 
 
 def _has_classes(p: Any) -> bool:

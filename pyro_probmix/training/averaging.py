@@ -18,15 +18,8 @@ class MovingAverage:
     initial parameters do not count. PyTorch's ``swa_utils.AveragedModel`` copies the model, has the host look at the
     device in each step, and knows neither rows nor steps that were not taken.
 
-    Args:
-        parameters: what is averaged, of R models; their averages have single precision at least.
-        decay: in (0, 1).
-        spread: from numbers a model, of shape ``(R,)``, to what broadcasts with the parameters.
-        size: R.
-
-    Attributes:
-        values: the averages, in the order of the parameters.
-        count: steps of each model so far, of shape ``(R,)``.
+    The parameters are those of R models; ``spread`` makes numbers a model broadcast with them. ``values`` are the
+    averages, in single precision at least, and ``count`` the steps of each model so far.
 
     Source: Polyak and Juditsky (1992), Acceleration of Stochastic Approximation by Averaging, for the mean.
     """

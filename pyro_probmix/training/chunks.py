@@ -42,8 +42,8 @@ class Chunk:
         return max(replica.epochs for replica in self.replicas)
 
     def __str__(self) -> str:
-        numbers = [replica.number for replica in self.replicas]
-        return f"replica {numbers[0]}" if len(numbers) == 1 else f"replicas {', '.join(map(str, numbers))}"
+        numbers = ", ".join(str(replica.number) for replica in self.replicas)
+        return f"replicas {numbers}" if len(self.replicas) > 1 else f"replica {numbers}"
 
     def train(self, bar: Any) -> list[Result]:
         """Train all of them, in place."""
@@ -78,11 +78,7 @@ def train_apart(chunk: Chunk) -> tuple[list[Result], list[tuple[dict[str, Tensor
 
 
 def divide(replicas: Sequence[Replica], settings: Settings, size: int | None, num_workers: int) -> list[Chunk]:
-    """Chunks of this size, or of as many replicas as fit, that can be trained together.
-
-    Raises:
-        ValueError: if a network changes its buffers, or a checkpoint would be lost.
-    """
+    """Chunks of this size, or of as many replicas as fit, that can be trained together."""
     groups: dict[tuple, list[Replica]] = {}
     for replica in replicas:
         loader = replica.loader
@@ -122,8 +118,7 @@ def _num_at_once(group: Sequence[Replica], settings: Settings) -> int:
 def _step_bytes(replica: Replica, settings: Settings) -> int:
     """How much a step keeps for its backward pass, on any rows: its random state and its graph see none of this.
 
-    Raises:
-        ValueError: if a network changes its buffers, of which replicas keep the first.
+    A network that changes its buffers, of which replicas keep the first, is refused.
     """
     model, loader = replica.model, replica.loader
     assert loader.y is not None

@@ -40,12 +40,9 @@ class Compiled:
     """A function of tensors that becomes faster the more often it is called with tensors of the same shapes.
 
     It is traced to the tensor operations that it comes to, those of its derivatives and of ``torch.func`` included,
-    which spares their overhead and changes no bit, and these are compiled by ``torch.compile``.
-
-    Args:
-        function: of a tensor and dictionaries of tensors, on which alone its statements depend, and of which it may
-            change those that are contiguous; what it returns is not differentiated further.
-        work: about how many multiplications such a call takes.
+    which spares their overhead and changes no bit, and these are compiled by ``torch.compile``. Its statements depend
+    on the tensors alone, of which it may change those that are contiguous; what it returns is not differentiated
+    further. Such a call takes about ``work`` multiplications.
     """
 
     def __init__(self, function: Callable[..., Any], work: Callable[..., float]) -> None:
@@ -71,11 +68,7 @@ class Compiled:
 
 
 def check_compiler() -> None:
-    """Refuse, before any work, what ``torch.compile`` refuses in the midst of it.
-
-    Raises:
-        ValueError: if the C++ compiler that it will look for is not there.
-    """
+    """Refuse, before any work, what ``torch.compile`` refuses in the midst of it: that no C++ compiler is there."""
     command = os.environ.get("CXX") or {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")
     if shutil.which(shlex.split(command)[0]) is None:
         raise ValueError(f"compile: expected the C++ compiler {command} on the path (or another, by CXX), got none")

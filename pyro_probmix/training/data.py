@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
-from pyro_probmix._checks import check_finite, name_rows
+from pyro_probmix._checks import check_finite, check_tensor
 from pyro_probmix._random import seeded
-from pyro_probmix.distributions.supports import is_binary
+from pyro_probmix.distributions.supports import check_support, is_binary
 from pyro_probmix.mixing import CompleteGraph, PairLoader, SamplingGraph
 from pyro_probmix.models import DensityModel
 
@@ -37,26 +37,14 @@ def prepare(
     validation: Data | None,
     batch_size: int | None,
     seed: int,
-    **rows: Any,
+    **rows: Tensor | None,
 ) -> tuple[PairLoader, Data | None]:
     """The batches of a training and its validation data, where the model is; lazy layers are made from ``seed``.
 
-    Data that are elsewhere go to the model's device at once if they take no more than half of its free memory.
-
-    Args:
-        model: that is trained.
-        data: inputs and labels.
-        graph: which pairs are mixed, or what makes that from the inputs; None for the complete graph.
-        validation: inputs and labels that choose the epoch, if there are any.
-        batch_size: nodes a step; None for all.
-        seed: of lazy layers.
-        rows: ``weight`` and ``mask`` as for :class:`~pyro_probmix.PairLoader`.
-
-    Raises:
-        TypeError: if something is of another type.
-        ValueError: if the data do not belong together, are not finite, or not the model's.
+    Data that are elsewhere go to the model's device at once if they take no more than half of its free memory. The
+    graph may be what makes one from the inputs, and None is the complete one; ``rows`` are ``weight`` and ``mask``.
     """
-    x, y = check_pair(data)
+    x, y = check_pair("data", data)
     device = next((p.device for p in model.parameters() if p.requires_grad), x.device)
     if device.type == "cuda":
         size = sum(t.numel() * t.element_size() for t in (x, y) if t.device != device)
@@ -73,8 +61,8 @@ def prepare(
         if any(is_lazy(tensor) for tensor in (*model.parameters(), *model.buffers())):
             check_rows("x", x, model, seed)
         if validation is not None:
-            check_validation(*validation, model)
-            validation = (validation[0].to(device), validation[1].to(device))
+            held_out = check_validation(validation, model)
+            validation = (held_out[0].to(device), held_out[1].to(device))
             check_rows("validation x", validation[0], model)
     return loader, validation
 
@@ -85,40 +73,36 @@ def check_model(name: str, model: Any) -> None:
         raise TypeError(f"{name}: expected a model such as ProbMix, got {type(model).__name__}")
 
 
-def check_pair(data: Any) -> Data:
-    """Refuse training data that are not two tensors with a row at least."""
+def check_pair(name: str, data: Any) -> Data:
+    """Refuse data that are not two tensors with a row at least."""
     if not isinstance(data, (tuple, list)) or len(data) != 2:
-        raise TypeError(f"data: expected a pair (x, y), got {type(data).__name__}")
-    for name, tensor in zip("xy", data, strict=True):
-        if not isinstance(tensor, Tensor):
-            raise TypeError(f"{name}: expected a tensor, got {type(tensor).__name__}")
+        raise TypeError(f"{name}: expected a pair (x, y), got {type(data).__name__}")
+    for part, tensor in zip("xy", data, strict=True):
+        part = part if name == "data" else f"{name} {part}"
+        check_tensor(part, tensor)
         if tensor.dim() == 0 or len(tensor) == 0:
-            raise ValueError(f"{name}: expected shape (N, ...) with N >= 1, got {tuple(tensor.shape)}")
+            raise ValueError(f"{part}: expected shape (N, ...) with N >= 1, got {tuple(tensor.shape)}")
     return data[0], data[1]
 
 
-def check_validation(x: Tensor, y: Tensor, model: DensityModel) -> None:
+def check_validation(data: Any, model: DensityModel) -> Data:
     """Refuse validation data that do not belong together, are not finite, or not the model's."""
-    for name, tensor in (("validation x", x), ("validation y", y)):
-        if not isinstance(tensor, Tensor):
-            raise TypeError(f"{name}: expected a tensor, got {type(tensor).__name__}")
-        check_finite(name, tensor)
-    if len(x) == 0 or len(y) != len(x):
-        raise ValueError(f"validation: expected as many rows in x as in y, and one at least, got {len(x)} and {len(y)}")
+    x, y = check_pair("validation", data)
+    check_finite("validation x", x)
+    check_finite("validation y", y)
+    if len(y) != len(x):
+        raise ValueError(f"validation: expected as many rows in x as in y, got {len(x)} and {len(y)}")
     check_labels("validation y", y, model)
+    return x, y
 
 
 def check_labels(name: str, y: Tensor, model: DensityModel) -> None:
     """Refuse labels of another shape or outside the likelihood's domain, looked at once, before training."""
-    expected = (len(y), *model.likelihood.event_shape)
-    if y.shape != expected:
-        raise ValueError(f"{name}: expected shape {expected}, got {tuple(y.shape)}")
+    check_tensor(name, y, (len(y), *model.likelihood.event_shape))
     if is_binary(model.likelihood.support) and not y.is_floating_point():
         # of which PyTorch's Bernoulli has no log_prob
         raise ValueError(f"{name}: expected labels 0.0 and 1.0, of a floating dtype, got {y.dtype}")
-    legal = model.likelihood.support.check(y)
-    if not bool(legal.all()):
-        raise ValueError(f"{name}: expected values in {model.likelihood.support}, got others in {name_rows(~legal)}")
+    check_support(name, y, model.likelihood.support)
 
 
 def check_rows(name: str, x: Tensor, model: DensityModel, seed: int = 0) -> None:

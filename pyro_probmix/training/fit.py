@@ -26,9 +26,6 @@ from pyro_probmix.training.steps import SingleStep
 
 __all__ = ["fit"]
 
-CHECKPOINT = "checkpoint.pt"
-"""Name of the file in ``checkpoint_dir``."""
-
 
 def fit(
     model: DensityModel,
@@ -132,9 +129,8 @@ def fit(
     epochs = check_integer("epochs", epochs)
     check_number("learning_rate", learning_rate)
     settings = Settings.among(locals())
-    path = settings.path(CHECKPOINT)
-    rows: dict[str, Any] = {"weight": weight, "mask": mask}
-    loader, validation = prepare(model, data, graph, validation, batch_size, seed, **rows)
+    path = settings.path("checkpoint.pt")
+    loader, validation = prepare(model, data, graph, validation, batch_size, seed, weight=weight, mask=mask)
     with without_validation():  # which the first torch.compile of a process would end
         step = SingleStep(model, loader, validation, settings, optimizer, scheduler, learning_rate)
     described = describe_training(model, loader, validation, settings, seed, step.described) if path else {}

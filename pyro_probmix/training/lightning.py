@@ -195,7 +195,7 @@ class PairDataModule(LightningDataModule):
         if isinstance(model, DensityModel):
             check_labels("y", self.y, model)
             if self.validation is not None:
-                check_validation(*self.validation, model)
+                check_validation(self.validation, model)
 
     def train_dataloader(self) -> _EpochLoader:
         """The loader of this process: :class:`~pyro_probmix.PairBatch` of its shard, drawn anew each epoch."""

@@ -23,35 +23,28 @@ __all__ = ["Loop", "Result", "Step", "Taken"]
 
 
 class Taken(NamedTuple):
-    """What became of a step: a number a model, of shape ``(R,)``, or one for all.
-
-    Attributes:
-        loss: before the step.
-        finite: whether that is finite.
-        moved: whether the step was taken, which needs a finite loss and finite gradients.
-        fault: whether it should have been and was not; None where the host knows that there is no fault.
-    """
+    """What became of a step: a number a model, of shape ``(R,)``, or one for all."""
 
     loss: Tensor
+    """Before the step."""
     finite: Tensor
+    """Whether that is finite."""
     moved: Tensor
+    """Whether the step was taken, which needs a finite loss and finite gradients."""
     fault: Tensor | None
+    """Whether it should have been and was not; None where the host knows that there is no fault."""
 
 
 class Step(Protocol):
-    """R >= 1 models with their data and their optimiser: what :class:`Loop` trains.
-
-    Attributes:
-        models: R of them.
-        dtype: of losses, at least in single precision.
-        validated: whether there are validation data.
-        deferred: whether a device decides which steps are taken, without the host.
-    """
+    """R >= 1 models with their data and their optimiser: what :class:`Loop` trains."""
 
     models: list[DensityModel]
     dtype: torch.dtype
+    """Of losses, at least in single precision."""
     validated: bool
+    """Whether there are validation data."""
     deferred: bool
+    """Whether a device decides which steps are taken, without the host."""
 
     @property
     def parameters(self) -> list[Tensor]:
@@ -103,14 +96,8 @@ class Loop:
     """Epochs, the best of them, patience, steps that are not taken, averages and checkpoints.
 
     What it learns stays on the device until the host asks: after each epoch, or every 50 where the device decides.
-
-    Args:
-        step: of the models, which are trained in place.
-        epochs: of each model.
-        settings: what was asked for.
-        path: of the checkpoint, if there is to be one.
-        described: all that decides what the training computes, which a checkpoint that is resumed must have too.
-        alone: whether a model that fails stops alone, instead of raising ValueError.
+    A checkpoint at ``path`` that is resumed must have been ``described`` alike. A model that fails stops ``alone``, or
+    is an error.
     """
 
     def __init__(
@@ -146,11 +133,7 @@ class Loop:
             self.resume(load_checkpoint(path, self.described))
 
     def run(self, bar: Any) -> list[Result]:
-        """Train all of them, with a bar that counts the epochs.
-
-        Raises:
-            ValueError: if a model fails and is not to stop alone.
-        """
+        """Train all of them, with a bar that counts the epochs."""
         bar.update(self.done)
         while self.active:
             epoch, self.done = self.done, self.done + 1
@@ -236,11 +219,7 @@ class Loop:
     # Who goes on.
 
     def _look(self) -> None:
-        """See how many go on, for which the host waits.
-
-        Raises:
-            ValueError: if one has failed that was not to stop alone.
-        """
+        """See how many go on, for which the host waits, and refuse one that has failed and was not to stop alone."""
         if not self.doubt:
             return
         if not self.alone and bool(self.failed.any()):
@@ -316,11 +295,7 @@ class Loop:
         return Checkpoint(self.done, best=best, history=history, settings=self.described, **self.step.save())
 
     def resume(self, checkpoint: Checkpoint) -> None:
-        """Goes back to where the checkpoint was written, whose settings have been compared.
-
-        Raises:
-            ValueError: if it has more epochs than are asked for, or is of other models.
-        """
+        """Goes back to where the checkpoint was written, whose settings have been compared."""
         if checkpoint.epoch > self.epochs:
             raise ValueError(
                 f"epochs: expected at least {checkpoint.epoch}, which the checkpoint has, got {self.epochs}"

@@ -134,32 +134,23 @@ def fit_replicas(
         data: training inputs of shape ``(N, ...)`` and labels of shape ``(N,) + event_shape`` of each replica.
         graph: which pairs are mixed: one graph for all, one each, or what makes it from the inputs, such as
             :class:`~pyro_probmix.NearestNeighborGraph`; default: :class:`~pyro_probmix.CompleteGraph`.
-        validation: inputs and labels that choose the epoch of each replica; default: the last epoch is kept.
-        weight: how much each row of each replica counts, as for :func:`~pyro_probmix.fit`, one or None each.
-        mask: which labels of each replica are observed, likewise.
+        validation, weight, mask: of each replica, as for :func:`~pyro_probmix.fit`; a weight or a mask may be None.
         epochs: passes over the data, at least 1; for all or one each.
-        batch_size: nodes a step; default: all of them.
+        batch_size, num_samples, objective, max_grad_norm, ema_decay, patience, validation_every, checkpoint_every:
+            as for :func:`~pyro_probmix.fit`, of each replica alone.
         learning_rate: step size, positive; for all or one each. The optimiser is Adam and the rate stays as it is:
             steps of other optimisers of PyTorch, and its schedules, are of one model.
-        num_samples: K of eq. 16.
-        objective: as for :func:`~pyro_probmix.fit`.
-        max_grad_norm: likewise, of the gradients of each replica.
-        ema_decay: of the moving average of the parameters that is validated and kept, as for :func:`~pyro_probmix.fit`.
         precision: ``torch.bfloat16`` as for :func:`~pyro_probmix.fit`; float16 needs a scale of the loss, which is of
             one model. Layers with a bias give single precision under ``vmap`` (PyTorch 2.13), unlike in ``fit``.
         compile: whether steps are traced, once 20 of the same shapes have been taken, and, once they have taken some
             seconds, compiled by ``torch.compile``, which takes a C++ compiler and as long. They are about one and a
             half times as fast then, and equal up to rounding, but for what a network draws itself. Networks may do
             nothing but arithmetic on tensors, the same in every step.
-        coefficient: epoch, counted from 0, → distribution of λ in it, of all replicas; a model keeps its last.
-            Default: the models'.
-        patience: epochs without a better validation loss after which a replica stops; default: never.
-        validation_every: epochs from one validation to the next; the last epoch is validated too.
+        coefficient: as for :func:`~pyro_probmix.fit`, of all replicas.
         non_finite: ``"stop"``: a replica whose loss or gradient is not finite stops alone; or ``"skip"`` to go on with
             the next batch, which its history counts.
         max_skipped: how many steps of a replica may be skipped before it stops.
         checkpoint_dir: folder in which a file for each chunk of replicas is kept; default: none is written.
-        checkpoint_every: epochs from one checkpoint to the next; the last epoch always has one.
         resume: go on from the checkpoints that are there, of replicas divided into the same chunks.
         seed: seed of all random numbers.
         progress: whether a progress bar is shown.
@@ -203,10 +194,9 @@ def fit_replicas(
         "epochs": _each(epochs, len(data)),
         "learning_rate": _each(learning_rate, len(data)),
         "graph": list(graph) if isinstance(graph, Sequence) else [graph] * len(data),
-        "validation": [None] * len(data) if validation is None else list(validation),
-        "weight": [None] * len(data) if weight is None else list(weight),
-        "mask": [None] * len(data) if mask is None else list(mask),
     }
+    for name, given in (("validation", validation), ("weight", weight), ("mask", mask)):
+        each[name] = [None] * len(data) if given is None else list(given)
     for name, values in each.items():
         if len(values) != len(data):
             raise ValueError(f"{name}: expected one for each of the {len(data)} replicas, got {len(values)}")
@@ -214,8 +204,7 @@ def fit_replicas(
     with pyro.get_param_store().scope():
         for r, (own, *rest) in enumerate(zip(data, *each.values(), strict=True)):
             try:
-                options = dict(zip(each, rest, strict=True))
-                replicas.append(_make(r, make_model, own, batch_size=batch_size, seed=seed, **options))
+                replicas.append(_make(r, make_model, own, batch_size, seed, **dict(zip(each, rest, strict=True))))
             except (TypeError, ValueError) as error:
                 kind = TypeError if isinstance(error, TypeError) else ValueError
                 raise kind(f"replica {r}: {error}") from error
@@ -251,7 +240,7 @@ def _train_all(chunks: Sequence[Chunk], num_workers: int, bar: Any) -> dict[int,
         for chunk in chunks:
             finish(chunk, chunk.train(bar))
         return results
-    shared = in_workers(train_apart, chunks, min(num_workers, len(chunks)), name=str)
+    shared = in_workers(train_apart, chunks, min(num_workers, len(chunks)))
     with closing(shared):
         for number, (found, learnt) in shared:
             for replica, (parameters, law) in zip(chunks[number].replicas, learnt, strict=True):
@@ -268,27 +257,23 @@ def _make(
     r: int,
     make_model: Callable[[int], DensityModel],
     data: Data,
+    batch_size: int | None,
+    seed: int,
     *,
     epochs: int,
     learning_rate: float,
-    graph: Any,
-    validation: Data | None,
-    batch_size: int | None,
-    seed: int,
-    **rows: Tensor | None,
+    **options: Any,
 ) -> Replica:
     """Replica r of a seed, its arguments checked."""
     epochs = check_integer("epochs", epochs)
     check_number("learning_rate", learning_rate)
-    if isinstance(data, Tensor):
-        raise TypeError("data: expected a sequence of (x, y), got a tensor in it")
-    x, _ = check_pair(data)
+    x, _ = check_pair("data", data)
     model_seed, fit_seed = np.random.SeedSequence(seed, spawn_key=(r,)).generate_state(2).tolist()
     with seeded(model_seed, x.device):
         model = make_model(r)
     check_model("make_model", model)
     refuse_priors(model, "fit_replicas")
-    loader, validation = prepare(model, data, graph, validation, batch_size, fit_seed, **rows)
+    loader, validation = prepare(model, data, batch_size=batch_size, seed=fit_seed, **options)
     if isinstance(loader.graph, EmbeddingGraph):
         raise ValueError(
             "graph: expected one that does not look at a network, got EmbeddingGraph: while replicas train, the "

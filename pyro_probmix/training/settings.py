@@ -18,12 +18,7 @@ __all__ = ["Settings"]
 
 @dataclass
 class Settings:
-    """The options that :func:`~pyro_probmix.fit` and :func:`~pyro_probmix.fit_replicas` share, checked.
-
-    Raises:
-        TypeError: if an integer or a number is none.
-        ValueError: if a number is out of range, a choice is none of those, or there is no folder to resume from.
-    """
+    """The options that :func:`~pyro_probmix.fit` and :func:`~pyro_probmix.fit_replicas` share, checked."""
 
     num_samples: int
     objective: Objective

@@ -62,12 +62,7 @@ class Replica:
 
 
 class StackedStep:
-    """A :class:`~pyro_probmix.training.loop.Step` of replicas of one configuration, by Adam.
-
-    Args:
-        replicas: whose models have one :func:`configuration` and pass :func:`check_stackable`.
-        settings: what was asked for.
-    """
+    """A :class:`~pyro_probmix.training.loop.Step` of stackable replicas of one :func:`configuration`, by Adam."""
 
     def __init__(self, replicas: Sequence[Replica], settings: Settings) -> None:
         self.replicas, self.settings, self.device = list(replicas), settings, replicas[0].device

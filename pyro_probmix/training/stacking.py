@@ -19,11 +19,7 @@ __all__ = ["Adam", "StackCache", "check_stackable", "configuration", "pad", "sav
 
 
 def check_stackable(model: DensityModel) -> None:
-    """Refuse a model that cannot be evaluated beside others.
-
-    Raises:
-        ValueError: if nothing is trained, or in more than one dtype, or a network mixes its rows.
-    """
+    """Refuse a model that mixes its rows, has nothing to train, or parameters of more than one dtype."""
     for name, module in model.named_modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             got = f"{type(module).__name__} ({name})"
@@ -52,11 +48,7 @@ def saved_bytes(function: Callable[[], Tensor]) -> int:
 class Adam:
     """Adam on the rows of a matrix, each with a step size, a step count and a fate of its own.
 
-    The steps are those of ``torch.optim.Adam``, the moments having the precision of the step size.
-
-    Args:
-        rows: what is optimised, of shape ``(R, P)``.
-        learning_rate: of shape ``(R, 1)``, at least in single precision.
+    The steps are those of ``torch.optim.Adam``, the moments having the precision of the step size, of shape ``(R, 1)``.
     """
 
     betas = 0.9, 0.999

@@ -28,23 +28,7 @@ class SingleStep:
     """A :class:`~pyro_probmix.training.loop.Step` of one model.
 
     On a CUDA device, with a fused optimiser, the device decides by itself whether a step is taken; elsewhere the host
-    looks at once.
-
-    Args:
-        model: trained in place.
-        loader: of the training data.
-        validation: data on the model's device, if there are any.
-        settings: what was asked for.
-        optimizer: from the trainable parameters; default: fused Adam of this learning rate.
-        scheduler: from the optimiser, stepped once an epoch; default: none.
-        learning_rate: of the default optimiser.
-
-    Attributes:
-        described: the optimiser and its schedule, for a checkpoint.
-
-    Raises:
-        TypeError: if the optimiser is none.
-        ValueError: if its step needs a closure.
+    looks at once. The optimiser and its schedule are ``described`` for a checkpoint.
     """
 
     def __init__(
@@ -65,10 +49,8 @@ class SingleStep:
         else:
             self.optimizer = _checked(optimizer(trained))
         groups = self.optimizer.param_groups
-        self.described = {
-            "optimizer": describe([type(self.optimizer).__name__, *_without_parameters(groups)]),
-            "scheduler": None,
-        }
+        options = [{name: value for name, value in group.items() if name != "params"} for group in groups]
+        self.described = {"optimizer": describe([type(self.optimizer).__name__, *options]), "scheduler": None}
         self.scheduler = None if scheduler is None else scheduler(self.optimizer)
         if self.scheduler is not None:
             self.described["scheduler"] = describe([type(self.scheduler), self.scheduler.state_dict()])
@@ -191,7 +173,3 @@ def _checked(optimizer: Any) -> torch.optim.Optimizer:
     if closure is not None and closure.default is inspect.Parameter.empty:
         raise ValueError(f"optimizer: expected one whose step needs no closure, got {type(optimizer).__name__}")
     return optimizer
-
-
-def _without_parameters(groups: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{name: value for name, value in group.items() if name != "params"} for group in groups]

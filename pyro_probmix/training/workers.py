@@ -6,8 +6,9 @@ import os
 import threading
 import time
 import warnings
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import BrokenExecutor
+from contextlib import contextmanager
 from functools import cache
 from typing import Any, TypeVar
 
@@ -16,7 +17,7 @@ from joblib import Parallel, delayed
 from joblib.parallel import get_active_backend
 from tqdm.auto import tqdm
 
-__all__ = ["in_workers"]
+__all__ = ["in_workers", "one_thread"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -26,22 +27,12 @@ def in_workers(
     function: Callable[[Item], Result],
     items: Sequence[Item],
     num_workers: int,
-    name: Callable[[Item], str] = str,
 ) -> Generator[tuple[int, Result], None, None]:
     """The positions and results of the items, in the order in which they come; closing ends what is still at work.
 
-    Each process computes with one thread. Where the backend of joblib knows threads alone, as within the work of
-    another process, the items are taken in turn, for threads share one random state.
-
-    Args:
-        function: pickled, with what it needs, by cloudpickle.
-        items: pickled too.
-        num_workers: processes; 0 for none but this.
-        name: of an item, for errors.
-
-    Raises:
-        RuntimeError: if a process ends by itself. What has come before is not lost.
-        Exception: what ``function`` raises.
+    Each process computes with one thread; 0 of them is this one. Where the backend of joblib knows threads alone, as
+    within the work of another process, the items are taken in turn, for threads share one random state. A process that
+    ends by itself is an error, and what has come before is not lost.
 
     Example:
         >>> dict(in_workers(abs, [-3, 4], num_workers=0))
@@ -61,7 +52,7 @@ def in_workers(
             del left[number]
             yield number, result
     except BrokenExecutor as error:
-        at_work = " or ".join(name(item) for item in list(left.values())[:num_workers])
+        at_work = " or ".join(str(item) for item in list(left.values())[:num_workers])
         raise RuntimeError(
             f"a worker process ended by itself, at {at_work}; {len(items) - len(left)} of {len(items)} had been "
             f"finished: {error}"
@@ -77,10 +68,17 @@ def _work(parent: int, function: Callable[[Item], Result], number: int, item: It
     """The number and the result of an item, computed with one thread."""
     if os.getppid() == parent:
         _begin(parent)
+    with one_thread():
+        return number, function(item)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Inside, this process computes with one thread."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return number, function(item)
+        yield
     finally:
         torch.set_num_threads(threads)
 

@@ -299,7 +299,7 @@ BAD: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     ),
     "rows": ({"data": (X, Y[:9])}, ValueError, r"y: expected shape \(10, ...\).* got \(9,\)"),
     "rows of validation": ({"validation": (X, Y[:9])}, ValueError, "validation: .*got 10 and 9"),
-    "no validation rows": ({"validation": (X[:0], Y[:0])}, ValueError, "validation: .*got 0 and 0"),
+    "no validation rows": ({"validation": (X[:0], Y[:0])}, ValueError, r"validation x: expected shape .* got \(0, 2\)"),
     "no rows": ({"data": (X[:0], Y[:0])}, ValueError, r"x: expected shape \(N, \.\.\.\) with N >= 1, got \(0, 2\)"),
     "numpy": ({"data": (X.numpy(), Y.numpy())}, TypeError, "x: expected a tensor, got ndarray"),
     "numpy validation": ({"validation": (X, Y.numpy())}, TypeError, "validation y: expected a tensor"),

@@ -45,7 +45,7 @@ def test_memory_bounds_how_many_all_workers_train_at_once(monkeypatch: pytest.Mo
         low, high = (low, chunks.MEMORY) if computations(maker(), own[:2]) == 1 else (chunks.MEMORY, high)
     seen: list[list[int]] = []
 
-    def in_this_process(function: Any, items: Any, num_workers: int, name: Any) -> Any:
+    def in_this_process(function: Any, items: Any, num_workers: int) -> Any:
         seen.append([len(chunk.replicas) for chunk in items])
         return ((number, function(chunk)) for number, chunk in enumerate(items))
 

@@ -18,7 +18,7 @@ from tests.training.replica_cases import assert_same, data, fit_replicas, initia
 X, Y = data()
 BAD: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "no data": ({"data": []}, ValueError, "data: expected one replica at least, got none"),
-    "one pair": ({"data": (X, Y)}, TypeError, r"replica 0: data: expected a sequence of \(x, y\)"),
+    "one pair": ({"data": (X, Y)}, TypeError, r"replica 0: data: expected a pair \(x, y\)"),
     "nan": ({"data": [(X, Y), (X, Y * math.nan)]}, ValueError, "replica 1: y: expected finite values"),
     "rows": ({"data": [(X, Y[:9])]}, ValueError, "replica 0: y: expected shape"),
     "validation": ({"validation": [(X, Y)]}, ValueError, "validation: expected one for each of the 2 replicas, got 1"),
