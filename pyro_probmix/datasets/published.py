@@ -14,17 +14,8 @@ DATA_VARIABLE = "PYRO_PROBMIX_DATA"
 def published_file(name: str, places: tuple[str, str], url: str, sha256: str, data_dir: str | Path | None) -> Path:
     """The file of a data set: that of the local folder as it is, or one that has been downloaded and verified.
 
-    Args:
-        name: name of the data set.
-        places: where in a local data folder the file may be; the first is where it ought to be.
-        url: its public address.
-        sha256: its checksum.
-        data_dir: local data folder; default: that in :data:`DATA_VARIABLE`, and without it the file is downloaded.
-
-    Raises:
-        FileNotFoundError: if the local folder does not hold the file.
-        ImportError: if pooch is needed and not installed.
-        ConnectionError: if the download fails.
+    It may be at some ``places`` in the folder, the first being where it ought to be. The default folder is that in
+    :data:`DATA_VARIABLE`; without it the file is downloaded, by pooch.
     """
     folder = data_dir if data_dir is not None else os.environ.get(DATA_VARIABLE)
     if folder:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import pyro.distributions as dist
@@ -15,7 +15,7 @@ from pyro_probmix.mixing import CompleteGraph, NearestNeighborGraph, SamplingGra
 from pyro_probmix.models import DensityModel, assemble
 from pyro_probmix.nn import CategoricalLikelihood, Likelihood, NormalLikelihood
 
-__all__ = ["METHODS", "Method", "select_methods"]
+__all__ = ["METHODS", "Method", "select", "select_methods"]
 
 
 @dataclass(frozen=True)
@@ -46,10 +46,8 @@ class Method:
         if self.separate_variance:
             first, second = settings.hidden_features
             settings = replace(settings, hidden_features=(first // 2, second))
-        if data.task == "regression":
-            likelihood: Likelihood = NormalLikelihood()
-        else:
-            likelihood = CategoricalLikelihood(data.num_classes)
+        regression = data.task == "regression"
+        likelihood: Likelihood = NormalLikelihood() if regression else CategoricalLikelihood(data.num_classes)
         network = settings.make_network(data.num_features, likelihood.num_outputs)
         law = dist.Beta(settings.alpha, settings.alpha)
         return assemble(
@@ -103,9 +101,13 @@ def select_methods(names: str, columns: Sequence[str] | None = None) -> tuple[st
     if columns is None:
         others = [name for name in models.METHODS if name not in METHODS]
         columns = [*METHODS, *(column for name in others for column in (name, f"local_{name}"))]
+    return select("methods", names, columns)
+
+
+def select(what: str, names: str, known: Collection[str]) -> tuple[str, ...]:
+    """Those of a comma-separated list, in the order of the ones that are known."""
     chosen = {name.strip() for name in names.split(",")} - {""}
-    unknown = sorted(chosen - set(columns))
+    unknown = sorted(chosen - set(known))
     if unknown or not chosen:
-        got = ", ".join(unknown) or "none"
-        raise ValueError(f"unknown methods: {got}; expected some of {', '.join(columns)}")
-    return tuple(name for name in columns if name in chosen)
+        raise ValueError(f"unknown {what}: {', '.join(unknown) or 'none'}; expected some of {', '.join(known)}")
+    return tuple(name for name in known if name in chosen)

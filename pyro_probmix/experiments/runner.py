@@ -6,7 +6,7 @@ import functools
 import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,7 +24,7 @@ from pyro_probmix.experiments.settings import ExperimentSettings
 from pyro_probmix.experiments.splits import Split, make_split
 from pyro_probmix.training import Replicas, fit_replicas
 from pyro_probmix.training.compiled import check_compiler
-from pyro_probmix.training.workers import in_workers
+from pyro_probmix.training.workers import in_workers, one_thread
 
 __all__ = ["Cell", "Result", "Runner", "metrics_for", "score"]
 
@@ -99,7 +99,7 @@ class Runner:
         choose their epochs.
         """
         settings, start, size = cell.settings, time.perf_counter(), cell.settings.members if cell.chosen else 1
-        with _one_thread():
+        with one_thread():
             splits = [self._split(cell, index) for index in range(settings.splits)]
             if cell.chosen is None:
                 tried = [
@@ -214,13 +214,3 @@ def score(models: Sequence[Any], split: Split, num_samples: int, metrics: Sequen
     members = [model.predictive(x, num_samples=num_samples) for model in models]
     found = evaluate(members[0] if len(members) == 1 else linear_pool(members), y, metrics)
     return {m.name: m.rescaled(found[m.name], split.y_scale) for m in metrics if m.name in found}
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

@@ -18,14 +18,7 @@ LARGE = 2000
 
 @dataclass(frozen=True)
 class Candidate:
-    """What is chosen between by validation rows, besides the epoch: settings of the same names.
-
-    Args:
-        learning_rate: of Adam.
-        batch_size: rows a step.
-        alpha: the mixing coefficient is Beta(alpha, alpha).
-        beta: variance of the Normal vicinity, in standardised units.
-    """
+    """What is chosen between by validation rows, besides the epoch: :class:`ExperimentSettings` of the same names."""
 
     learning_rate: float
     batch_size: int
@@ -141,12 +134,6 @@ def settings_for(data: Dataset) -> ExperimentSettings:
     (500, 5)
     """
     if data.splitting == "drawn":
-        return ExperimentSettings(
-            hidden_features=(128, 64),
-            splits=5,
-            epochs=500,
-            learning_rate=0.01,
-            standardise=False,
-        )
+        return ExperimentSettings((128, 64), splits=5, epochs=500, learning_rate=0.01, standardise=False)
     settings = ExperimentSettings(splits=20 if data.name in UCI else 5)
     return replace(settings, batch_size=256, epochs=200) if len(data) > LARGE else settings

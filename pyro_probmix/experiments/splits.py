@@ -75,7 +75,7 @@ def make_split(
     different folds have no row in common; the last may have fewer.
     """
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0, index)))
-    train, test = _toy_draw(data, rng) if data.splitting == "drawn" else _rows(data, index)
+    train, test = _parts(data, index, rng)
     num_validation = round(validation_fraction * len(train))
     if num_validation == len(train) or (num_validation == 0) != (validation_fraction == 0):
         raise ValueError(f"{data.name}: {len(train)} training rows are too few to hold back {validation_fraction:.0%}")
@@ -98,12 +98,9 @@ def make_split(
     return Split(tensors(train, trained), tensors(train, order[first:end]), tensors(test), x_scaler, y_scaler)
 
 
-def _toy_draw(data: Dataset, rng: np.random.Generator) -> tuple[Dataset, Dataset]:
-    seed = int(rng.integers(2**32))
-    toy = TOYS[data.name]
-    return toy(len(data), seed, "train"), toy(len(data), seed, "test")
-
-
-def _rows(data: Dataset, index: int) -> tuple[Dataset, Dataset]:
+def _parts(data: Dataset, index: int, rng: np.random.Generator) -> tuple[Dataset, Dataset]:
+    if data.splitting == "drawn":
+        toy, seed = TOYS[data.name], int(rng.integers(2**32))
+        return toy(len(data), seed, "train"), toy(len(data), seed, "test")
     train, test = stock_split(len(data)) if data.splitting == "last" else uci_splits(len(data), index + 1)[index]
     return replace(data, x=data.x[train], y=data.y[train]), replace(data, x=data.x[test], y=data.y[test])

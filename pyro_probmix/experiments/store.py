@@ -60,28 +60,19 @@ class CellStore:
             write_json(path, cell, new=True)
         self.collect()
 
-    def collect(self) -> Cells:
-        """All finished cells, also written to the file of results."""
+    def collect(self, write: Callable[[Cells], None] = lambda cells: None) -> Cells:
+        """All finished cells, also written to the file of results; ``write`` may write more of what is made of them."""
         records = self._finished()
         while True:
             settings = {row: next(iter(found.values()))["settings"] for row, found in records.items()}
             runs, cells = _part(records, "run"), _part(records, "metrics")
             content = {"settings": {"protocol": self.protocol, "datasets": settings}, "runs": runs, "cells": cells}
             write_json(self._file, content)
+            write(cells)
             now = self._finished()
             if now == records:
                 return cells
             records = now  # another process has finished a cell, and may have written its file before ours
-
-    def publish(self, write: Callable[[Cells], None]) -> Cells:
-        """Write what is made of all cells, and anew where another process has finished one meanwhile."""
-        cells = self.collect()
-        while True:
-            write(cells)
-            now = self.collect()
-            if now == cells:
-                return cells
-            cells = now
 
     def _finished(self) -> _Records:
         """The settings, run and metrics of every finished cell."""

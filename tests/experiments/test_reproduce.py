@@ -183,7 +183,7 @@ def test_a_table_has_the_cells_that_another_process_finished_while_it_was_writte
         shown.append(list(cells["yacht"]))
         store.save("yacht", "mixup", {"nll": [2.0]}, 1.0)
 
-    assert list(store.publish(write)["yacht"]) == ["erm", "mixup"]
+    assert list(store.collect(write)["yacht"]) == ["erm", "mixup"]
     assert shown == [["erm"], ["erm", "mixup"]]
 
 

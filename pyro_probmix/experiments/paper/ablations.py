@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from rich.table import Table as TerminalTable
@@ -10,7 +10,7 @@ from rich.table import Table as TerminalTable
 from pyro_probmix.datasets import TOYS, load
 from pyro_probmix.experiments.methods import METHODS
 from pyro_probmix.experiments.paper.protocols import Protocol
-from pyro_probmix.experiments.paper.tables import Claim, claim
+from pyro_probmix.experiments.paper.tables import Claim
 from pyro_probmix.experiments.settings import ExperimentSettings, settings_for
 from pyro_probmix.experiments.store import Cells
 from pyro_probmix.experiments.table import Table, best, mean_texts, page
@@ -91,7 +91,7 @@ class Ablation:
                 if len(found) == len(COLUMNS)
             }
             what = f"the best mean {metric}" if whole else f"a better mean {metric} than {others}"
-            claims.append(claim(f"settings where {names} has {what}", verdicts))
+            claims.append(Claim(f"settings where {names} has {what}", verdicts))
         return claims
 
     def markdown(self, cells: Cells, notes: str) -> str:
@@ -131,16 +131,7 @@ def ablation_settings(toy: str) -> dict[str, ExperimentSettings]:
     """
     base = settings_for(load(toy))
     return {
-        f"alpha={alpha:g}, beta={beta:g}": ExperimentSettings(
-            hidden_features=base.hidden_features,
-            splits=10,
-            epochs=base.epochs,
-            learning_rate=base.learning_rate,
-            alpha=alpha,
-            beta=beta,
-            validation_fraction=base.validation_fraction,
-            standardise=base.standardise,
-        )
+        f"alpha={alpha:g}, beta={beta:g}": replace(base, splits=10, alpha=alpha, beta=beta)
         for beta in BETAS
         for alpha in ALPHAS
     }

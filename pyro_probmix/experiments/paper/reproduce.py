@@ -16,7 +16,7 @@ from pyro_probmix.datasets import load
 from pyro_probmix.experiments.compare import compare
 from pyro_probmix.experiments.figures import draw, draw_densities
 from pyro_probmix.experiments.files import check_writable, write_bytes
-from pyro_probmix.experiments.methods import METHODS, select_methods
+from pyro_probmix.experiments.methods import METHODS, select, select_methods
 from pyro_probmix.experiments.paper.ablations import ABLATIONS, COLUMNS, Ablation, ablation_settings
 from pyro_probmix.experiments.paper.figures import draw_ablation, draw_table
 from pyro_probmix.experiments.paper.protocols import ENSEMBLES
@@ -92,12 +92,7 @@ def select_datasets(names: str, table: str = "table1") -> tuple[str, ...]:
     >>> select_datasets("yacht, bostonHousing"), select_datasets("lstm GOOG", "table2")
     (('bostonHousing', 'yacht'), ('lstm GOOG',))
     """
-    rows = TABLES[table].paper
-    chosen = {name.strip() for name in names.split(",")} - {""}
-    unknown = sorted(chosen - rows.keys())
-    if unknown or not chosen:
-        raise ValueError(f"unknown data sets: {', '.join(unknown) or 'none'}; expected some of {', '.join(rows)}")
-    return tuple(name for name in rows if name in chosen)
+    return select("data sets", names, TABLES[table].paper)
 
 
 def reproduce(
@@ -277,4 +272,4 @@ def _compute(
         write_bytes(out / f"{table.name}.md", table.markdown(cells, notes).encode())
         draw(table, cells, out / f"{table.name}.png")
 
-    return store.publish(write)
+    return store.collect(write)

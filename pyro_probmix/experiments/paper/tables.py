@@ -18,7 +18,7 @@ from pyro_probmix.experiments.paper.protocols import PROTOCOLS, TUNED, Protocol
 from pyro_probmix.experiments.store import Cells
 from pyro_probmix.experiments.table import Table, best, bold, deviation, mean_texts, page
 
-__all__ = ["Claim", "PaperTable", "TunedTable", "claim"]
+__all__ = ["Claim", "PaperTable", "TunedTable"]
 
 _PROBMIX = tuple(name for name in METHODS if "probmix" in name)
 _MANIFOLD_PROBMIX = tuple(name for name in _PROBMIX if "manifold" in name)
@@ -40,27 +40,22 @@ def _printed(name: str) -> Any:
 
 @dataclass(frozen=True)
 class Claim:
-    """A statement about a table, and on how many of how many cells or data sets it holds.
-
-    Args:
-        text: the statement.
-        holds: the names for which it holds.
-        fails: the names for which it does not.
-    """
+    """A statement about a table, and for which cells or data sets it holds and for which it fails."""
 
     text: str
-    holds: tuple[str, ...]
-    fails: tuple[str, ...]
+    verdicts: Mapping[str, bool]
+
+    @property
+    def holds(self) -> tuple[str, ...]:
+        return tuple(name for name, verdict in self.verdicts.items() if verdict)
+
+    @property
+    def fails(self) -> tuple[str, ...]:
+        return tuple(name for name, verdict in self.verdicts.items() if not verdict)
 
     def __str__(self) -> str:
         missed = f"; not {', '.join(self.fails)}" if self.fails and len(self.fails) <= 8 else ""
-        return f"{self.text}: {len(self.holds)} of {len(self.holds) + len(self.fails)}{missed}"
-
-
-def claim(text: str, verdicts: Mapping[str, bool]) -> Claim:
-    """The claim with the names for which it holds, and does not."""
-    holds = tuple(name for name, verdict in verdicts.items() if verdict)
-    return Claim(text, holds, tuple(name for name, verdict in verdicts.items() if not verdict))
+        return f"{self.text}: {len(self.holds)} of {len(self.verdicts)}{missed}"
 
 
 @dataclass(frozen=True)
@@ -148,11 +143,11 @@ class PaperTable:
             near[name] = _lowest(found, _PROBMIX) <= found[first[name]] + deviation(values) / np.sqrt(len(values))
         metric = self.metric.upper()
         claims = [
-            claim(f"cells whose mean {metric} is at or below the paper's", below),
-            claim(f"data sets where the best column is a ProbMix variant ({metric})", {
+            Claim(f"cells whose mean {metric} is at or below the paper's", below),
+            Claim(f"data sets where the best column is a ProbMix variant ({metric})", {
                 name: key in _PROBMIX for name, key in first.items()}),
-            claim("data sets where a ProbMix variant is the best column or within one standard error of it", near),
-            claim("data sets where the best Manifold ProbMix variant is better than both ProbMix columns", {
+            Claim("data sets where a ProbMix variant is the best column or within one standard error of it", near),
+            Claim("data sets where the best Manifold ProbMix variant is better than both ProbMix columns", {
                 name: _lowest(found, _MANIFOLD_PROBMIX) < _lowest(found, ("probmix", "local_probmix"))
                 for name, found in full.items()}),
         ]  # fmt: skip
@@ -228,14 +223,14 @@ class TunedTable(PaperTable):
         ensemble = {n: m["ensemble"] for n, m in means.items() if "ensemble" in m}
         metric = self.metric.upper()
         claims = [
-            claim(f"data sets where the better Manifold ProbMix is at or below the paper's best column ({metric})", {
+            Claim(f"data sets where the better Manifold ProbMix is at or below the paper's best column ({metric})", {
                 n: round(value, 2) <= self.paper_best(n) for n, value in single.items()}),
-            claim(f"data sets where the better Manifold ProbMix is below ERM and Mixup ({metric})", {
+            Claim(f"data sets where the better Manifold ProbMix is below ERM and Mixup ({metric})", {
                 n: single[n] < value for n, value in plain.items()}),
         ]  # fmt: skip
         rivals = {n: self.rival(n) for n in ensemble}
         if self.metric == "nll":  # published errors have too few digits
-            claims.append(claim("data sets where the ensemble is below every published NLL", {
+            claims.append(Claim("data sets where the ensemble is below every published NLL", {
                 n: rival is not None and round(ensemble[n], 2) < rival for n, rival in rivals.items()}))  # fmt: skip
         return claims
 
