@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["RandomState", "derived_seed", "random_state", "seeded", "set_random_state"]
+__all__ = ["RandomState", "derived_seed", "random_state", "seed_generators", "seeded", "set_random_state"]
 
 
 @contextmanager
@@ -29,14 +29,17 @@ def seeded(seed: int | None, device: torch.device) -> Iterator[None]:
     if seed is None:
         yield
         return
-    seed, cuda = operator.index(seed), device.type == "cuda"
-    with torch.random.fork_rng(devices=[device] if cuda else []):
-        # torch.manual_seed would seed every device, those that are not put back too.
-        torch.default_generator.manual_seed(seed)
-        if cuda:
-            with torch.cuda.device(device):
-                torch.cuda.manual_seed(seed)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        seed_generators(operator.index(seed), device)
         yield
+
+
+def seed_generators(seed: int, device: torch.device) -> None:
+    """Seed the CPU and ``device``: ``torch.manual_seed`` would seed every device, those that are not put back too."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
 
 
 def derived_seed(*entropy: int) -> int:

@@ -50,7 +50,6 @@ def to_inference_data(
     import arviz  # here, for it brings Matplotlib with it
 
     check_tensor("x", x)
-    check_tensor("y", y)
     with torch.no_grad(), seeded(seed, x.device):
         p = model.predictive(x, num_samples, seed=None)
         check_tensor("y", y, p.batch_shape + p.event_shape)

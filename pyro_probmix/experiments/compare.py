@@ -66,7 +66,9 @@ def compare(
     check_integer("seed", seed, minimum=0)
     # No more than methods, so that none shares out its splits and is rounded in another way.
     runner = Runner(jobs=min(check_integer("jobs", jobs), len(methods)), progress=progress)
-    _check_neighbors(data, methods, settings, seed)
+    rows = len(make_split(data, 0, seed, settings.validation_fraction).train[0])
+    if any(METHODS[method].local for method in methods) and settings.num_neighbors >= rows:
+        raise ValueError(f"num_neighbors: expected fewer than the {rows} training rows, got {settings.num_neighbors}")
     comparison = Comparison(data, settings, methods, seed)
     folder = None if out is None else Path(out)
     if folder:
@@ -80,9 +82,3 @@ def compare(
     if folder:
         draw(comparison, folder / FIGURE)
     return comparison
-
-
-def _check_neighbors(data: Dataset, methods: Sequence[str], settings: ExperimentSettings, seed: int) -> None:
-    rows = len(make_split(data, 0, seed, settings.validation_fraction).train[0])
-    if any(METHODS[method].local for method in methods) and settings.num_neighbors >= rows:
-        raise ValueError(f"num_neighbors: expected fewer than the {rows} training rows, got {settings.num_neighbors}")

@@ -42,7 +42,11 @@ class Picture:
 
 def take_picture(model: Any, split: Split, settings: ExperimentSettings, data: Dataset) -> Picture:
     """The model on a line or a square, with the rows of its split."""
-    grid = _line() if data.task == "regression" else _square()
+    if data.task == "regression":
+        grid = np.linspace(TOY_REGIONS["train"][0] - 0.5, TOY_REGIONS["test"][1] + 0.5, 401)[:, None]
+    else:
+        side = np.linspace(-_HALF_WIDTH, _HALF_WIDTH, 121)
+        grid = np.stack(np.meshgrid(side, side), axis=-1).reshape(-1, 2)
     heights = torch.as_tensor((HEIGHTS - split.y_shift) / split.y_scale, dtype=torch.float32)
 
     def predict(x: Tensor) -> tuple[Tensor, ...]:
@@ -57,12 +61,3 @@ def take_picture(model: Any, split: Split, settings: ExperimentSettings, data: D
     deviation, density = (rest[0], rest[1].T) if rest else (None, None)
     x, y = (torch.cat(both) for both in zip(split.train, split.validation, strict=True))
     return Picture(grid, mean, deviation, density, split.own_units(x, y), split.own_units(*split.test))
-
-
-def _line() -> Array:
-    return np.linspace(TOY_REGIONS["train"][0] - 0.5, TOY_REGIONS["test"][1] + 0.5, 401)[:, None]
-
-
-def _square() -> Array:
-    side = np.linspace(-_HALF_WIDTH, _HALF_WIDTH, 121)
-    return np.stack(np.meshgrid(side, side), axis=-1).reshape(-1, 2)

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from pyro_probmix._checks import check_integer, check_number
-from pyro_probmix._random import derived_seed, random_state, set_random_state
+from pyro_probmix._random import derived_seed, random_state, seed_generators, set_random_state
 from pyro_probmix.mixing import CompleteGraph, PairBatch, PairLoader, SamplingGraph
 from pyro_probmix.models import DensityModel
 from pyro_probmix.models.priors import refuse_priors
@@ -121,11 +121,7 @@ class ProbMixModule(LightningModule):
         self._random_state = random_state(self.device)
 
     def on_train_epoch_start(self) -> None:
-        seed = derived_seed(self.seed, self.global_rank, self.current_epoch)
-        torch.default_generator.manual_seed(seed)
-        if self.device.type == "cuda":
-            with torch.cuda.device(self.device):
-                torch.cuda.manual_seed(seed)
+        seed_generators(derived_seed(self.seed, self.global_rank, self.current_epoch), self.device)
 
     def on_train_end(self) -> None:
         self.restore_random_state()
