@@ -9,7 +9,7 @@ import torch
 from pyro.distributions import is_validation_enabled
 from torch import Tensor
 
-from pyro_probmix._checks import name_rows
+from pyro_probmix._checks import check_tensor, name_rows
 from pyro_probmix.ops.sums import unsqueeze_right
 
 __all__ = ["PairBatch"]
@@ -31,16 +31,11 @@ def check_batch(batch: Any) -> None:
             raise ValueError(f"partner: expected positions from 0 to {last}, got others in {name_rows(outside)}")
 
 
-def check_weight(weight: Tensor | None, size: int) -> None:
-    """Refuse weights of nodes that have not one number a node; values are not looked at."""
-    if weight is not None and weight.shape != (size,):
-        raise ValueError(f"weight: expected shape ({size},), one number per row of x, got {tuple(weight.shape)}")
-
-
 def check_mask(mask: Tensor | None, size: int, y: Tensor | None) -> None:
     """Refuse a mask that is not boolean, or has neither one value a node nor one an output."""
     if mask is None:
         return
+    check_tensor("mask", mask)
     if mask.dtype != torch.bool:
         raise TypeError(f"mask: expected dtype torch.bool, got {mask.dtype}")
     shapes = [(size,)] if y is None else [(size,), tuple(y.shape)]
@@ -100,16 +95,14 @@ class PairBatch:
     mask: Tensor | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.x, Tensor):
-            raise TypeError(f"x: expected a tensor, got {type(self.x).__name__}")
+        check_tensor("x", self.x)
         if self.x.ndim == 0 or self.x.shape[0] == 0:
             raise ValueError(f"x: expected shape (B, ...) with B >= 1, got {tuple(self.x.shape)}")
         for name in ("y", "partner", "weight", "mask"):
             value = getattr(self, name)
             if value is None and name != "partner":
                 continue
-            if not isinstance(value, Tensor):
-                raise TypeError(f"{name}: expected a tensor, got {type(value).__name__}")
+            check_tensor(name, value)
             if value.device != self.x.device:
                 raise ValueError(f"{name}: expected the device of x, {self.x.device}, got {value.device}")
         size = self.x.shape[0]
@@ -117,10 +110,9 @@ class PairBatch:
             raise ValueError(f"y: expected shape ({size}, ...), as many rows as x, got {tuple(self.y.shape)}")
         if self.partner.dtype != torch.int64:
             raise TypeError(f"partner: expected dtype torch.int64, got {self.partner.dtype}")
-        if self.partner.shape != (size,):
-            got = tuple(self.partner.shape)
-            raise ValueError(f"partner: expected shape ({size},), one position per row of x, got {got}")
-        check_weight(self.weight, size)
+        check_tensor("partner", self.partner, (size,))
+        if self.weight is not None:
+            check_tensor("weight", self.weight, (size,))
         check_mask(self.mask, size, self.y)
 
     def __len__(self) -> int:

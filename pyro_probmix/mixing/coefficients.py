@@ -53,11 +53,12 @@ def as_coefficient(distribution: torch.distributions.Distribution) -> TorchDistr
             "coefficient: expected a distribution of a scalar, event shape (), "
             f"got {type(distribution).__name__} with event shape {tuple(distribution.event_shape)}"
         )
-    if isinstance(distribution, torch.distributions.Beta):
-        return _log_space_beta(distribution)
-    if isinstance(distribution, ExpandedBeta):
+    if isinstance(distribution, (torch.distributions.Beta, ExpandedBeta)):
         _check_concentrations(distribution)
-        return distribution
+        if isinstance(distribution, (LogSpaceBeta, ExpandedBeta)):
+            return distribution
+        a1, a0 = distribution.concentration1, distribution.concentration0
+        return LogSpaceBeta(a1, a0, validate_args=distribution._validate_args)
     _check_support(distribution)
     if isinstance(distribution, TorchDistributionMixin):
         return distribution
@@ -85,13 +86,6 @@ def coefficient_to(distribution: TorchDistribution, device: torch.device, dtype:
         return tensor.to(device, kept, non_blocking=device.type == "cuda")
 
     return map_tensors(distribution, move)
-
-
-def _log_space_beta(beta: torch.distributions.Beta) -> LogSpaceBeta:
-    _check_concentrations(beta)
-    if isinstance(beta, LogSpaceBeta):
-        return beta
-    return LogSpaceBeta(beta.concentration1, beta.concentration0, validate_args=beta._validate_args)
 
 
 def _check_concentrations(beta: torch.distributions.Beta | ExpandedBeta) -> None:

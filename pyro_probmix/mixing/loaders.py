@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from pyro_probmix._checks import check_finite, check_integer
-from pyro_probmix.mixing.batches import PairBatch, check_mask, check_weight, fill_missing
+from pyro_probmix._checks import check_finite, check_integer, check_tensor
+from pyro_probmix.mixing.batches import PairBatch, check_mask, fill_missing
 from pyro_probmix.mixing.graphs import SamplingGraph
 
 __all__ = ["PairLoader"]
@@ -63,21 +63,17 @@ class PairLoader:
         weight: Tensor | None = None,
         mask: Tensor | None = None,
     ) -> None:
-        if not isinstance(x, Tensor):
-            raise TypeError(f"x: expected a tensor, got {type(x).__name__}")
+        check_tensor("x", x)
         if x.dim() == 0:
             raise ValueError("x: expected shape (N, ...), got ()")
         if not hasattr(graph, "check_data"):
             raise TypeError(f"graph: expected a graph, such as CompleteGraph(n), got {type(graph).__name__}")
-        for name, value in (("weight", weight), ("mask", mask)):
-            if value is not None and not isinstance(value, Tensor):
-                raise TypeError(f"{name}: expected a tensor, got {type(value).__name__}")
         check_mask(mask, len(x), y)
         if y is not None and mask is not None:
             y = fill_missing(y, mask)
         graph.check_data(x, y)
         if weight is not None:
-            check_weight(weight, len(x))
+            check_tensor("weight", weight, (len(x),))
             check_finite("weight", weight)
             if bool((weight < 0).any()) or not bool((weight > 0).any()):
                 raise ValueError("weight: expected numbers of at least 0 that are not all 0")
@@ -89,14 +85,8 @@ class PairLoader:
                     f"batch_size: expected at most {graph.num_nodes}, the number of nodes, with drop_last, "
                     f"got {batch_size}"
                 )
-        self.x = x
-        self.y = y
-        self.graph = graph
-        self.batch_size = batch_size
-        self.drop_last = drop_last
-        self.generator = generator
-        self.weight = weight
-        self.mask = mask
+        self.x, self.y, self.weight, self.mask = x, y, weight, mask
+        self.graph, self.batch_size, self.drop_last, self.generator = graph, batch_size, drop_last, generator
         self.epoch = 0
 
     def __len__(self) -> int:

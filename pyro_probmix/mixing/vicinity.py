@@ -33,7 +33,7 @@ class Vicinity(ABC):
     of its business.
 
     Args:
-        fusion: ``"linear"`` or ``"log-linear"`` pooling of the two kernels.
+        fusion: ``"linear"`` or ``"log-linear"`` pooling of the two kernels; default: the latter.
 
     Raises:
         ValueError: if ``fusion`` is neither.
@@ -50,9 +50,13 @@ class Vicinity(ABC):
         >>> model = pm.ProbMix(network, likelihood, vicinity=GammaVicinity(torch.tensor(50.0)))
     """
 
-    def __init__(self, fusion: Fusion) -> None:
+    def __init__(self, fusion: Fusion = "log-linear") -> None:
         check_choice("fusion", fusion, get_args(Fusion))
         self.fusion = fusion
+
+    def __repr__(self) -> str:
+        own = "".join(f"{value}, " for name, value in vars(self).items() if name != "fusion")
+        return f'{type(self).__name__}({own}fusion="{self.fusion}")'
 
     @abstractmethod
     def kernel(self, y: Tensor, support: Any = constraints.real) -> Any:
@@ -99,7 +103,9 @@ class Vicinity(ABC):
         if self.fusion == "log-linear":
             return self._expect(p, self.fused(y, partner_y, coefficient, p.support))
         ours, theirs = (self._expect(p, self.kernel(label, p.support)) for label in (y, partner_y))
-        return _average(ours, theirs, coefficient)
+        # −∞ at weight 0 counts for nothing.
+        ours, theirs = torch.where(coefficient == 0, 0, ours), torch.where(coefficient == 1, 0, theirs)
+        return coefficient * ours + (1 - coefficient) * theirs
 
     def _expect(self, p: Any, law: Any) -> Tensor:
         try:
@@ -175,9 +181,6 @@ class DiracVicinity(Vicinity):
         tensor([3.])
     """
 
-    def __init__(self, fusion: Fusion = "log-linear") -> None:
-        super().__init__(fusion)
-
     def kernel(self, y: Tensor, support: Any = constraints.real) -> Any:
         return dist.Delta(y, event_dim=support.event_dim)
 
@@ -185,9 +188,6 @@ class DiracVicinity(Vicinity):
         if self.fusion == "linear":
             return super().fused(y, partner_y, coefficient, support)
         return self.kernel(_interpolate(y, partner_y, coefficient, support.event_dim), support)
-
-    def __repr__(self) -> str:
-        return f'DiracVicinity(fusion="{self.fusion}")'
 
 
 class NormalVicinity(DiracVicinity):
@@ -231,9 +231,6 @@ class NormalVicinity(DiracVicinity):
         mean = _interpolate(y, partner_y, coefficient, ndims)
         squares = ((mean - base.loc).square() + self.beta) / base.scale.square()
         return sum_right(-0.5 * LOG_2PI - torch.add(base.scale.log(), squares, alpha=0.5), ndims)
-
-    def __repr__(self) -> str:
-        return f'NormalVicinity({self.beta}, fusion="{self.fusion}")'
 
 
 class LabelVicinity(Vicinity):
@@ -369,9 +366,6 @@ class LabelVicinity(Vicinity):
         if classes not in (None, self.num_classes):
             raise ValueError(f"num_classes: expected the likelihood's {classes} classes, got {self.num_classes}")
 
-    def __repr__(self) -> str:
-        return f'LabelVicinity({self.beta}, {self.num_classes}, fusion="{self.fusion}")'
-
 
 def default_vicinity(p: Any) -> Vicinity:
     """The vicinity of labels that ``p`` scores, where none is given.
@@ -400,9 +394,3 @@ def _interpolate(y: Tensor, partner_y: Tensor, coefficient: Tensor, coefficient_
     """λ yᵢ + (1 − λ) yⱼ, λ being broadcast over that many dimensions on the right."""
     weight = unsqueeze_right(coefficient, coefficient_dims)
     return weight * y + (1 - weight) * partner_y
-
-
-def _average(ours: Tensor, theirs: Tensor, coefficient: Tensor) -> Tensor:
-    """λ times the one and 1 − λ times the other, −∞ at weight 0 counting for nothing."""
-    ours, theirs = torch.where(coefficient == 0, 0, ours), torch.where(coefficient == 1, 0, theirs)
-    return coefficient * ours + (1 - coefficient) * theirs

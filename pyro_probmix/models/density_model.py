@@ -12,11 +12,11 @@ import pyro
 import torch
 from torch import Tensor, nn
 
-from pyro_probmix._checks import check_choice, check_integer
+from pyro_probmix._checks import check_choice, check_integer, check_tensor
 from pyro_probmix._random import seeded
 from pyro_probmix.distributions import linear_pool
 from pyro_probmix.mixing import PairBatch
-from pyro_probmix.mixing.batches import check_batch, check_weight, may_look_at
+from pyro_probmix.mixing.batches import check_batch, may_look_at
 from pyro_probmix.models.guide import Guide, trained_weights
 from pyro_probmix.models.laws import LazyDistribution, from_noise, rsample
 from pyro_probmix.models.mix import MixMessenger
@@ -294,10 +294,8 @@ class DensityModel(UniquelyNamed):
         for name, value in (("coefficient", coefficient), ("noise", noise), ("label", label)):
             if value is None:
                 continue
-            event_shape = (
-                () if name == "coefficient" else (self.encoder if name == "noise" else self.likelihood).event_shape
-            )
-            shapes = [(*size, *event_shape) for size in sizes]
+            owner = self.encoder if name == "noise" else self.likelihood
+            shapes = [size if name == "coefficient" else (*size, *owner.event_shape) for size in sizes]
             if value.shape not in shapes:
                 raise ValueError(f"{name}: expected shape {shapes[0]} or {shapes[1]}, got {tuple(value.shape)}")
         if coefficient is not None and may_look_at(coefficient):
@@ -306,7 +304,8 @@ class DensityModel(UniquelyNamed):
             if bool(outside.any()):
                 got = coefficient[outside][0].item()
                 raise ValueError(f"coefficient: expected numbers in [{low}, {high}], got {got:g}")
-        check_weight(weight, len(batch))
+        if weight is not None:
+            check_tensor("weight", weight, (len(batch),))
         return num_samples
 
     def check_batch(self, batch: PairBatch, labelled: bool = False) -> None:
@@ -316,9 +315,7 @@ class DensityModel(UniquelyNamed):
                 raise ValueError("batch: expected labels y, got None")
             return
         likelihood: Any = self._modules["likelihood"]
-        expected = (len(batch), *likelihood.event_shape)
-        if batch.y.shape != expected:
-            raise ValueError(f"y: expected shape {expected}, got {tuple(batch.y.shape)}")
+        check_tensor("y", batch.y, (len(batch), *likelihood.event_shape))
 
     def draw(
         self, batch: PairBatch, num_samples: int = 1, labels: Labels | None = None, parts: bool = False
@@ -437,9 +434,7 @@ class DensityModel(UniquelyNamed):
             with seeded(seed, x.device):
                 z = rsample(q, torch.Size([num_samples]))
         else:
-            expected = (num_samples, len(x), *q.event_shape)
-            if noise.shape != expected:
-                raise ValueError(f"noise: expected shape {expected}, got {tuple(noise.shape)}")
+            check_tensor("noise", noise, (num_samples, len(x), *q.event_shape))
             z = from_noise(q, noise)
         return linear_pool(self.likelihood(_apply(self.decoder, z.transpose(0, 1), len(q.event_shape))))
 

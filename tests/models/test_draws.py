@@ -110,7 +110,7 @@ def test_a_node_of_weight_zero_counts_for_nothing() -> None:
         ({"coefficient": torch.zeros(5)}, r"coefficient: expected shape \(6,\) or \(2, 6\), got \(5,\)"),
         ({"noise": torch.zeros(6, 3)}, r"noise: expected shape \(6, 4\) or \(2, 6, 4\), got \(6, 3\)"),
         ({"label": torch.zeros(6, 1)}, r"label: expected shape \(6,\) or \(2, 6\), got \(6, 1\)"),
-        ({"weight": torch.ones(2, 6)}, r"weight: expected shape \(6,\), one number per row of x, got \(2, 6\)"),
+        ({"weight": torch.ones(2, 6)}, r"weight: expected shape \(6,\), got \(2, 6\)"),
     ],
 )
 def test_shapes(arguments: Any, message: str) -> None:

@@ -179,7 +179,7 @@ def test_no_output_observed_anywhere_is_refused() -> None:
 @pytest.mark.parametrize(
     ("rows", "error", "message"),
     [
-        ({"weight": torch.ones(5)}, ValueError, r"weight: expected shape \(6,\), one number per row of x, got \(5,\)"),
+        ({"weight": torch.ones(5)}, ValueError, r"weight: expected shape \(6,\), got \(5,\)"),
         ({"weight": -torch.ones(6)}, ValueError, "weight: expected numbers of at least 0 that are not all 0"),
         ({"weight": torch.zeros(6)}, ValueError, "weight: expected numbers of at least 0 that are not all 0"),
         (

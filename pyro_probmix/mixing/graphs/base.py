@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
-from pyro_probmix._checks import check_finite, check_integer
+from pyro_probmix._checks import check_finite, check_integer, check_tensor
 from pyro_probmix.mixing.batches import PairBatch
 
 __all__ = ["PartnerGraph", "SamplingGraph", "swap_halves", "uniform"]
@@ -47,8 +47,7 @@ class SamplingGraph(ABC):
             ValueError: Naming the argument, if its length is not N or some of its rows hold NaN or inf.
         """
         for name, value in (("x", x),) if y is None else (("x", x), ("y", y)):
-            if not isinstance(value, Tensor):
-                raise TypeError(f"{name}: expected a tensor, got {type(value).__name__}")
+            check_tensor(name, value)
             if value.shape[:1] != (self.num_nodes,):
                 raise ValueError(
                     f"{name}: expected shape ({self.num_nodes}, ...), one row per node of the graph, "
@@ -145,7 +144,8 @@ class PartnerGraph(SamplingGraph):
     def __init__(self, num_nodes: int, row_weights: Tensor | None = None) -> None:
         super().__init__(num_nodes)
         self._cumulative: Tensor | None = None
-        if row_weights is not None and not _all_equal(row_weights):
+        # Sums that ought to be equal are, up to their rounding.
+        if row_weights is not None and not row_weights.max() - row_weights.min() <= 1e-12 * row_weights.max():
             self._cumulative = row_weights.to("cpu", torch.float64).cumsum(0)
 
     def sample_batch(
@@ -162,18 +162,14 @@ class PartnerGraph(SamplingGraph):
         Arguments and results are those of :meth:`SamplingGraph.sample_batch`.
         """
         if self._cumulative is not None:
-            size = self.num_nodes if chunk is None else len(chunk)
-            sources = self._sample_sources((size + 1) // 2, generator)
+            size = ((self.num_nodes if chunk is None else len(chunk)) + 1) // 2
+            places = torch.arange(size, 0, -1, device="cpu") - uniform(size, generator)
+            sources = torch.searchsorted(self._cumulative, places / size * self._cumulative[-1])
         elif chunk is None:
             return None, self.sample_partners(torch.arange(self.num_nodes, device="cpu"), generator)
         else:
             sources = chunk[: (len(chunk) + 1) // 2]
         return swap_halves(sources, self.sample_partners(sources, generator))
-
-    def _sample_sources(self, size: int, generator: torch.Generator | None) -> Tensor:
-        assert self._cumulative is not None
-        places = torch.arange(size, 0, -1, device="cpu") - uniform(size, generator)
-        return torch.searchsorted(self._cumulative, places / size * self._cumulative[-1])
 
     @abstractmethod
     def sample_partners(self, sources: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -191,11 +187,6 @@ class PartnerGraph(SamplingGraph):
 def uniform(size: int, generator: torch.Generator | None) -> Tensor:
     """Return numbers in [0, 1) of double precision on the CPU, shape ``(size,)``."""
     return torch.rand(size, generator=generator, dtype=torch.float64, device="cpu")
-
-
-def _all_equal(values: Tensor) -> bool:
-    """Whether sums that ought to be equal are, up to their rounding."""
-    return bool(values.max() - values.min() <= 1e-12 * values.max())
 
 
 def swap_halves(sources: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from pyro_probmix._checks import check_integer
+from pyro_probmix._checks import check_integer, check_tensor
 from pyro_probmix.mixing.graphs.base import PartnerGraph
 from pyro_probmix.mixing.graphs.search import Metric, as_points, check_search, nearest_neighbors
 
@@ -25,8 +25,7 @@ class _NeighborGraph(PartnerGraph):
     def __init__(self, num_nodes: int, num_neighbors: int, metric: Metric, approximate: bool) -> None:
         super().__init__(num_nodes)
         self.num_neighbors = check_search(num_nodes, num_neighbors, metric, approximate)
-        self.metric = metric
-        self.approximate = approximate
+        self.metric, self.approximate = metric, approximate
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(num_nodes={self.num_nodes}, num_neighbors={self.num_neighbors})"
@@ -127,14 +126,12 @@ class EmbeddingGraph(_NeighborGraph):
         approximate: bool = False,
         embed_size: int = 4096,
     ) -> None:
-        if not isinstance(x, Tensor):
-            raise TypeError(f"x: expected a tensor, got {type(x).__name__}")
+        check_tensor("x", x)
         if not callable(embed):
             raise TypeError(f"embed: expected a function of rows of x, got {type(embed).__name__}")
         super().__init__(x.shape[0] if x.ndim else 0, num_neighbors, metric, approximate)
         self.check_data(x)
-        self.x = x
-        self.embed = embed
+        self.x, self.embed = x, embed
         self.refresh_every = check_integer("refresh_every", refresh_every)
         self.embed_size = check_integer("embed_size", embed_size)
         self.refresh()

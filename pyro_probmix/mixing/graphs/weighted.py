@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pyro_probmix._checks import check_choice, check_finite, check_integer, name_rows
+from pyro_probmix._checks import check_choice, check_finite, check_integer, check_tensor, name_rows
 from pyro_probmix.mixing.graphs.base import PartnerGraph, uniform
 
 __all__ = ["LabelGraph", "WeightedGraph"]
@@ -70,16 +70,14 @@ class WeightedGraph(PartnerGraph):
 def _checked_edges(edges: Tensor, weights: Tensor, num_nodes: int) -> tuple[Tensor, Tensor]:
     """Return both on the CPU, as 64-bit integers and in double precision, or refuse them."""
     for name, value in (("edges", edges), ("weights", weights)):
-        if not isinstance(value, Tensor):
-            raise TypeError(f"{name}: expected a tensor, got {type(value).__name__}")
+        check_tensor(name, value)
     if edges.is_floating_point() or edges.is_complex() or edges.dtype == torch.bool:
         raise TypeError(f"edges: expected integers, got {edges.dtype}")
     if edges.ndim != 2 or edges.shape[1] != 2 or len(edges) == 0:
         raise ValueError(f"edges: expected shape (E, 2) with E >= 1, got {tuple(edges.shape)}")
     if weights.is_complex():
         raise TypeError(f"weights: expected real numbers, got {weights.dtype}")
-    if weights.shape != edges.shape[:1]:
-        raise ValueError(f"weights: expected shape ({len(edges)},), one per edge, got {tuple(weights.shape)}")
+    check_tensor("weights", weights, edges.shape[:1])
     check_finite("weights", weights)
     edges = edges.detach().to("cpu", torch.int64)
     weights = weights.detach().to("cpu", torch.float64)
@@ -119,8 +117,7 @@ class LabelGraph(PartnerGraph):
     """
 
     def __init__(self, y: Tensor, kind: str = "same", uniform_over: str = "pairs") -> None:
-        if not isinstance(y, Tensor):
-            raise TypeError(f"y: expected a tensor, got {type(y).__name__}")
+        check_tensor("y", y)
         if y.ndim == 0 or y.numel() == 0:
             raise ValueError(f"y: expected shape (N, ...) with at least one value, got {tuple(y.shape)}")
         check_choice("kind", kind, ("same", "cross"))
@@ -134,9 +131,7 @@ class LabelGraph(PartnerGraph):
             other = "another node of the same label" if kind == "same" else "a node of another label"
             raise ValueError(f"y: expected {other} for every node, got none for {name_rows(alone)}")
         super().__init__(len(y), num_partners if uniform_over == "pairs" else None)
-        self.kind = kind
-        self.uniform_over = uniform_over
-        self._num_partners = num_partners
+        self.kind, self.uniform_over, self._num_partners = kind, uniform_over, num_partners
         self._order = torch.argsort(labels, stable=True)
         places = torch.empty_like(self._order)
         places[self._order] = torch.arange(len(y), device="cpu")
