@@ -17,7 +17,6 @@ from pyro_probmix._random import seeded
 from pyro_probmix.distributions import linear_pool
 from pyro_probmix.mixing import PairBatch
 from pyro_probmix.mixing.batches import check_batch, may_look_at
-from pyro_probmix.models.guide import Guide, trained_weights
 from pyro_probmix.models.laws import LazyDistribution, from_noise, rsample
 from pyro_probmix.models.mix import MixMessenger
 from pyro_probmix.models.mixing import Labels, Mixing, draw_shape
@@ -26,10 +25,12 @@ from pyro_probmix.models.objectives import Objective, labels_of, reduce
 from pyro_probmix.models.priors import (
     AttributeNames,
     FixedWeights,
+    Guide,
     WeightsAlone,
     draw_weights,
     has_priors,
     refuse_priors,
+    trained_weights,
 )
 from pyro_probmix.models.statements import PlainStatements, PyroStatements
 from pyro_probmix.nn import NormalEmbedding
@@ -291,21 +292,21 @@ class DensityModel(UniquelyNamed):
         if noise is not None and not self.draws_embedding:
             raise TypeError(f"noise: expected None, since no embedding is drawn, got {type(noise).__name__}")
         sizes = [(len(batch),), (num_samples, len(batch))]
-        for name, value in (("coefficient", coefficient), ("noise", noise), ("label", label)):
+        for name, value in (("coefficient", coefficient), ("noise", noise), ("label", label), ("weight", weight)):
             if value is None:
                 continue
-            owner = self.encoder if name == "noise" else self.likelihood
-            shapes = [size if name == "coefficient" else (*size, *owner.event_shape) for size in sizes]
+            shapes: list[Any] = sizes[:1] if name == "weight" else sizes
+            if name in ("noise", "label"):
+                owner = self.encoder if name == "noise" else self.likelihood
+                shapes = [(*size, *owner.event_shape) for size in sizes]
             if value.shape not in shapes:
-                raise ValueError(f"{name}: expected shape {shapes[0]} or {shapes[1]}, got {tuple(value.shape)}")
+                raise ValueError(f"{name}: expected shape {' or '.join(map(str, shapes))}, got {tuple(value.shape)}")
         if coefficient is not None and may_look_at(coefficient):
             low, high = (-math.inf, math.inf) if self.mixing.extrapolates else (0, 1)
             outside = ~((coefficient >= low) & (coefficient <= high))
             if bool(outside.any()):
                 got = coefficient[outside][0].item()
                 raise ValueError(f"coefficient: expected numbers in [{low}, {high}], got {got:g}")
-        if weight is not None:
-            check_tensor("weight", weight, (len(batch),))
         return num_samples
 
     def check_batch(self, batch: PairBatch, labelled: bool = False) -> None:
@@ -315,7 +316,9 @@ class DensityModel(UniquelyNamed):
                 raise ValueError("batch: expected labels y, got None")
             return
         likelihood: Any = self._modules["likelihood"]
-        check_tensor("y", batch.y, (len(batch), *likelihood.event_shape))
+        expected = (len(batch), *likelihood.event_shape)
+        if batch.y.shape != expected:
+            raise ValueError(f"y: expected shape {expected}, got {tuple(batch.y.shape)}")
 
     def draw(
         self, batch: PairBatch, num_samples: int = 1, labels: Labels | None = None, parts: bool = False
@@ -359,15 +362,9 @@ class DensityModel(UniquelyNamed):
         return draws
 
     def draw_noise(self, x: Tensor, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor | None:
-        """Standard normal numbers for the embedding of ``x``.
+        """Standard normal numbers of shape ``shape + event_shape`` for the embedding of ``x``, None if it takes none.
 
-        Args:
-            x: inputs, of shape ``(N, ...)``.
-            shape: of the draws, ``(N,)`` or ``(S, N)``.
-            generator: where they come from, on the device of ``x``; default: the global random state.
-
-        Returns:
-            Numbers of shape ``shape + event_shape``; None for a model that takes none.
+        They come from the generator, on the device of ``x``, or else from the global random state.
         """
         encoder: Any = self._modules.get("encoder")
         if not isinstance(encoder, NormalEmbedding) or self.propagate == "mean":

@@ -24,11 +24,6 @@ class LazyDistribution(TorchDistribution):
 
     At a masked site whose value is replayed from a guide they are never computed. With ``propagate="mean"`` every draw
     is the mean (Theorem 4.7).
-
-    Example:
-        >>> lazy = LazyDistribution(lambda: dist.Normal(torch.zeros(3), 1.0), (3,), ())
-        >>> lazy.batch_shape, lazy.log_prob(torch.zeros(3)).shape
-        (torch.Size([3]), torch.Size([3]))
     """
 
     arg_constraints: dict[str, constraints.Constraint] = {}

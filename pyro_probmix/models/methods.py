@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import pyro.distributions as dist
 import torch
@@ -11,10 +11,10 @@ from torch import nn
 from pyro_probmix._random import seeded
 from pyro_probmix.distributions import linear_pool, numerical_pool
 from pyro_probmix.mixing import Vicinity, default_vicinity
+from pyro_probmix.models._mix_checks import check_pool_of_rows
 from pyro_probmix.models.assembly import register_method
 from pyro_probmix.models.density_model import DensityModel, Propagate
 from pyro_probmix.models.mixing import Fusion, Labels, Mixing, Per
-from pyro_probmix.models.poolable import check_pool_of_rows
 from pyro_probmix.nn import DistributionEmbedding, Likelihood, NormalEmbedding
 
 __all__ = ["ERM", "ManifoldMixup", "ManifoldProbMix", "Mixup", "ProbMix"]
@@ -41,10 +41,8 @@ class ERM(DensityModel):
     def __init__(
         self, network: nn.Module, likelihood: nn.Module, vicinity: Vicinity | None = None, labels: Labels = "exact"
     ) -> None:
-        if vicinity is None:
-            mixing = None
-        else:
-            mixing = _mixing(None, likelihood, dist.Delta(torch.tensor(1.0)), vicinity, labels)
+        one = dist.Delta(torch.tensor(1.0))  # every label is the node's own
+        mixing = None if vicinity is None else _mixing(None, likelihood, one, vicinity, labels)
         super().__init__(None, network, likelihood, mixing)
 
     @classmethod
@@ -62,7 +60,7 @@ class Mixup(DensityModel):
         coefficient: distribution of λ; default Beta(0.2, 0.2).
         vicinity: kernel of the labels; default: interpolated labels (eq. 9), or for classes, counts, angles,
             directions and correlations either one of the pair's, λ being its probability (Assumption 4.2).
-        labels: ``"exact"`` or ``"sample"``.
+        labels: ``"exact"`` label expectations, or ``"sample"`` (eq. 16).
         per: one λ an ``"edge"``, or one a ``"batch"``.
 
     Raises:
@@ -103,10 +101,7 @@ class ManifoldMixup(DensityModel):
         encoder: x → embedding.
         decoder: embedding → raw outputs of the likelihood.
         likelihood: raw outputs → distribution of y.
-        coefficient: distribution of λ; default Beta(0.2, 0.2).
-        vicinity: kernel of the labels; default as for :class:`Mixup`.
-        labels: ``"exact"`` or ``"sample"``.
-        per: one λ an ``"edge"``, or one a ``"batch"``.
+        coefficient, vicinity, labels, per: as for :class:`Mixup`.
 
     Raises:
         TypeError: if ``encoder`` gives a distribution.
@@ -155,14 +150,11 @@ class ProbMix(DensityModel):
     Args:
         network: x → raw outputs of the likelihood.
         likelihood: raw outputs → distribution of y, of an exponential family with log-linear fusion.
-        coefficient: distribution of λ; default Beta(0.2, 0.2).
-        vicinity: kernel of the labels; default as for :class:`Mixup`.
-        labels: ``"exact"`` or ``"sample"`` (eq. 16).
+        coefficient, vicinity, labels, per: as for :class:`Mixup`.
         fusion: ``"log-linear"`` (eq. 18) or ``"linear"`` (eq. 17) pool of the likelihoods. ``"numerical"`` is the first
             by quadrature, for numbers or independent ones of any family, such as StudentT or a NegativeBinomial whose
             total count is predicted, too. It costs hundreds of log-densities an edge, up to 751 on a GPU, in compiled
             steps and in replicas; where these miss an accuracy of 1e-6 the risk is NaN and the step is not taken.
-        per: one λ an ``"edge"``, or one a ``"batch"``.
 
     Raises:
         ValueError: as for :class:`Mixup`.
@@ -205,13 +197,10 @@ class ManifoldProbMix(DensityModel):
         embedding: x → distribution of the embedding, such as :class:`~pyro_probmix.nn.NormalEmbedding`.
         decoder: embedding → raw outputs of the likelihood.
         likelihood: raw outputs → distribution of y.
-        coefficient: distribution of λ; default Beta(0.2, 0.2).
-        vicinity: kernel of the labels; default as for :class:`Mixup`.
-        labels: ``"exact"`` or ``"sample"`` (eq. 16).
+        coefficient, vicinity, labels, per: as for :class:`Mixup`.
         propagate: ``"sample"`` draws the embedding, ``"mean"`` hands its mean on, in training and prediction.
         fusion: ``"log-linear"`` (eq. 18) or ``"linear"`` (eq. 17) pool of the embedding densities; or ``"numerical"``,
             as for :class:`ProbMix`, of independent numbers, whose draws are made by their quantiles.
-        per: one λ an ``"edge"``, or one a ``"batch"``.
 
     Raises:
         TypeError: if ``embedding`` has no ``event_shape``, being no module that gives a distribution.
@@ -260,9 +249,8 @@ class ManifoldProbMix(DensityModel):
         **_: Any,
     ) -> ManifoldProbMix:
         _check_layers(cls, network, embedding_dim)
-        variance_network = None
-        if separate_variance:
-            variance_network = nn.Linear(cast("nn.Linear", network[0]).in_features, embedding_dim)
+        first: Any = network[0]
+        variance_network = nn.Linear(first.in_features, embedding_dim) if separate_variance else None
         embedding = NormalEmbedding(network[:1], embedding_dim, variance_network)
         return cls(embedding, network[1:], likelihood, coefficient=coefficient, vicinity=vicinity)
 

@@ -162,11 +162,8 @@ class MixMessenger(Messenger):
     def draw(self, dim: int | None = None, other_plates: tuple[str, ...] = ()) -> Any:
         """λ, one an edge or one for all: drawn once, inside the data plate or not, and outside ``other_plates``.
 
-        None where nothing is fused. It carries a log-probability where no guide is replayed, as under MCMC.
-
-        Args:
-            dim: of the data plate, where the plate does not say how many nodes there are.
-            other_plates: names of the plates that λ does not vary over.
+        None where nothing is fused. It carries a log-probability where no guide is replayed, as under MCMC. ``dim`` is
+        that of a data plate that does not say how many nodes there are.
         """
         if self.coefficient is not None or self.law is None:
             return self.coefficient

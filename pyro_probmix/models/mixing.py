@@ -22,9 +22,9 @@ from pyro_probmix.distributions.exponential_family import validates
 from pyro_probmix.distributions.numerical import NUM_NODES
 from pyro_probmix.distributions.pooling import pool_alike
 from pyro_probmix.mixing import GaussJacobi, PairBatch, Vicinity, as_coefficient, coefficient_to, default_vicinity
+from pyro_probmix.models._mix_checks import check_poolable
 from pyro_probmix.models.laws import ExpectedLikelihood, LazyDistribution
 from pyro_probmix.models.masks import inside_masks, mask_labels, unmasked
-from pyro_probmix.models.poolable import check_poolable
 from pyro_probmix.ops.autocast import without_autocast
 from pyro_probmix.ops.rows import take
 from pyro_probmix.ops.sums import unsqueeze_right
@@ -101,25 +101,10 @@ class Mixing:
     ) -> tuple[Any, Tensor | None]:
         """What mixing makes of a statement of the model: its masks those of edges, its site fused, its label vicinal.
 
-        Every observed site is a label. Which of them are missing is said by the mask of the batch, and by masks of the
-        model's own.
-
-        Args:
-            name: of the site.
-            p: the site's distribution, whose batch dimension ``dim`` counts the nodes.
-            value: what is observed there; None at a latent site.
-            batch: nodes, partners, weights and masks.
-            coefficient: λ, broadcasting with the batch shape of ``p``.
-            dim: the nodes' batch dimension, negative.
-            labels: ``"exact"`` or ``"sample"``; default: the attribute.
-            label: the label ỹ that is scored instead of a vicinal one, if it has been drawn before.
-
-        Returns:
-            The distribution that scores the site, and the value that it scores.
-
-        Raises:
-            ValueError: if a mask has not the shape of the label, or a label is outside the support of ``p`` and ``p``
-                validates its arguments.
+        It gives the distribution that scores the site, and the value that it scores. Every observed site is a label,
+        ``value`` being what is observed there; which of them are missing is said by the mask of the batch, and by masks
+        of the model's own. The batch dimension ``dim`` of ``p``, negative, counts the nodes, and λ broadcasts with its
+        batch shape. A ``label`` ỹ that has been drawn before is scored instead of a vicinal one.
         """
         partner = batch.partner
         if value is not None and batch.mask is not None:
@@ -131,7 +116,11 @@ class Mixing:
             p = self.fuse(p, partner, coefficient, dim, name)
         if value is None or label is not None:
             return p, label if value is not None else None
-        _check_label(name, p, value)
+        if p._validate_args:
+            try:
+                p._validate_sample(value)
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from error
         if self.at is None and self.vicinity is None:
             return p, value
         value_dim = dim - len(p.event_shape)
@@ -153,16 +142,9 @@ class Mixing:
         :math:`\lambda p_i + (1-\lambda) p_j` (eq. 17). By quadrature, the first has a fixed number of nodes where
         values cannot be looked at, or not without waiting for a device; where they miss its accuracy it is NaN.
 
-        Args:
-            p: a distribution whose batch dimension ``dim`` counts the nodes.
-            partner: positions of the partners, of shape ``(B,)``.
-            coefficient: λ, broadcasting with the batch shape of ``p``.
-            dim: the nodes' batch dimension, negative.
-            name: what errors call ``p``.
-
-        Raises:
-            TypeError: if the family of ``p`` is not closed under this fusion.
-            ValueError: if what the family holds fixed differs between the two, or cannot be compared.
+        The batch dimension ``dim`` of ``p``, negative, counts the nodes, and λ broadcasts with its batch shape. Errors
+        call ``p`` by ``name``, if its family is not closed under this fusion, or what the family holds fixed differs
+        between the two or cannot be compared.
         """
 
         def pool(base: Any, own: Tensor, base_dim: int) -> Any:
@@ -193,15 +175,9 @@ class Mixing:
     def draw_label(
         self, y: Tensor, partner: Tensor, coefficient: Tensor, support: Any, dim: int = 0, vicinity: Any = None
     ) -> Tensor:
-        """A draw ỹ from the vicinal density (eq. 14).
+        """A draw ỹ from the vicinal density (eq. 14) with λ of shape ``(..., B)``; one label lives in ``support``.
 
-        Args:
-            y: the labels, of shape ``(B,) + event_shape``.
-            partner: positions of the partners, of shape ``(B,)``.
-            coefficient: λ, of shape ``(..., B)``.
-            support: where one label lives.
-            dim: the nodes' dimension in ``y``, negative; default: the first.
-            vicinity: of the labels; default: the attribute.
+        The nodes' dimension ``dim`` in ``y`` is negative, or zero for the first.
         """
         vicinity = vicinity or self.vicinity
         if self.extrapolates and vicinity.fusion == "linear":
@@ -224,19 +200,18 @@ class Mixing:
     def edges(
         self, batch: PairBatch, num_samples: int, coefficient: Tensor | None = None, weight: Tensor | None = None
     ) -> Edges:
-        """The edges of a batch, as the risk counts them.
+        """The edges of a batch as the risk counts them, with ``num_samples`` of each over all nodes of a quadrature.
 
-        Args:
-            batch: nodes, partners, weights and masks.
-            num_samples: of each edge, over all nodes of a quadrature.
-            coefficient: λ; default: drawn, or the nodes of a quadrature.
-            weight: of each node's term, relative to their sum; default: those of the batch.
+        Without a coefficient λ is drawn, or the nodes of a quadrature; a weight is relative to the sum of all.
         """
         shape = draw_shape(num_samples, len(batch))
         log_shares = observed = share = None
         if self.coefficient is not None and coefficient is None:
             coefficient = self.coefficients(batch.x, shape)
-            log_shares = self._log_shares(batch.x, num_samples) if self.num_coefficients > 1 else None
+            if self.num_coefficients > 1:
+                weights = self.law(batch.x).weights
+                copies = num_samples // len(weights)
+                log_shares = (weights / copies).repeat_interleave(copies).log()
         if weight is not None:
             share = weight / weight.sum()
         elif batch.weight is not None:
@@ -258,11 +233,7 @@ class Mixing:
     def edge_mask(self, mask: Tensor, partner: Tensor, dim: int = -1, coefficient: Tensor | None = None) -> Tensor:
         """Where both nodes of an edge are; where nothing is fused, a node alone makes its edge.
 
-        Args:
-            mask: of nodes, or of their outputs.
-            partner: positions of the partners, of shape ``(B,)``.
-            dim: the nodes' dimension in ``mask``, negative.
-            coefficient: λ, broadcasting with ``mask``: a node whose share is exactly zero need not be there.
+        ``dim``, negative, is the nodes' in ``mask``. A node whose share by λ is exactly zero need not be there.
         """
         if self.at is None:
             return mask
@@ -283,12 +254,7 @@ class Mixing:
         return type(law) is LogSpaceBeta and law.batch_shape == () and self.per == "edge"
 
     def coefficients(self, x: Tensor, shape: tuple[int, ...]) -> Tensor:
-        """λ of each sample and edge: drawn, or the nodes of a quadrature, each as often as the others.
-
-        Args:
-            x: inputs, of shape ``(B, ...)``, whose device and dtype λ has.
-            shape: ``(B,)`` or ``(K, B)``.
-        """
+        """λ of each sample and edge where ``x`` is: drawn, or the nodes of a quadrature, each as often as others."""
         law = self.law(x)
         if isinstance(law, GaussJacobi):
             nodes = law.enumerate_support()
@@ -304,29 +270,15 @@ class Mixing:
             self._laws[key] = coefficient_to(self.coefficient, x.device, dtype)
         return self._laws[key]
 
-    def _log_shares(self, x: Tensor, num_samples: int) -> Tensor:
-        """The log-weight of each of ``num_samples`` samples whose λ are the nodes of a quadrature, where ``x`` is."""
-        weights = self.law(x).weights
-        copies = num_samples // len(weights)
-        return (weights / copies).repeat_interleave(copies).log()
-
 
 class Edges(NamedTuple):
-    """The edges of a batch of B nodes, and S samples of each.
+    """The edges of a batch of B nodes, and S samples of each."""
 
-    Args:
-        shape: ``(B,)`` for one sample, or ``(S, B)``.
-        coefficient: λ, of that shape; None where nothing is mixed.
-        log_shares: the log-weight of each sample, of shape ``(S,)``, where these are not equal.
-        share: how much each edge counts in the mean over the batch, of shape ``(B,)``; None where all count alike.
-        observed: which edges have an output that is observed, of shape ``(B,)``; None for all.
-    """
-
-    shape: tuple[int, ...]
-    coefficient: Any
-    log_shares: Tensor | None
-    share: Tensor | None
-    observed: Tensor | None
+    shape: tuple[int, ...]  # (B,) for one sample, or (S, B)
+    coefficient: Any  # λ, of that shape; None where nothing is mixed
+    log_shares: Tensor | None  # log-weight of each sample, of shape (S,), where these are not equal
+    share: Tensor | None  # how much each edge counts in the mean over the batch, of shape (B,); None: all alike
+    observed: Tensor | None  # which edges have an output that is observed, of shape (B,); None for all
 
 
 def draw_shape(num_samples: int, size: int) -> tuple[int, ...]:
@@ -336,12 +288,3 @@ def draw_shape(num_samples: int, size: int) -> tuple[int, ...]:
 
 def _expanded(tensor: Any, shape: tuple[int, ...]) -> Any:
     return tensor if tensor is None or tensor.shape == shape else tensor.expand(shape)
-
-
-def _check_label(name: str, p: Any, y: Tensor) -> None:
-    """Refuses a label outside the support of ``p``, if ``p`` validates."""
-    if p._validate_args:
-        try:
-            p._validate_sample(y)
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from error

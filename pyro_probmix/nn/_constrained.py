@@ -150,8 +150,6 @@ class ConstrainedParameter:
             )
         shape = layout.batch + _event_shape_of(family, name, domain, layout)
         domain = elementwise(domain)
-        if domain is constraints.real:
-            return ConstrainedParameter(name, shape, _identity)
         if isinstance(domain, (constraints.greater_than, constraints.greater_than_eq)):
             return ConstrainedParameter(name, shape, partial(_above, bound=domain.lower_bound + floor))
         if domain is constraints.lower_cholesky:
@@ -175,10 +173,6 @@ def _event_shape_of(family: Family, name: str, domain: constraints.Constraint, l
         f"{name}: expected a parameter whose shape follows from event_shape, "
         f"got {domain} of {family.__name__}; fix it instead"
     )
-
-
-def _identity(raw: Tensor) -> Tensor:
-    return raw
 
 
 def _above(raw: Tensor, bound: float) -> Tensor:

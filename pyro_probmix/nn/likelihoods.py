@@ -39,9 +39,7 @@ class Likelihood(nn.Module):
 
     def __init__(self, num_outputs: int, event_shape: torch.Size, support: constraints.Constraint) -> None:
         super().__init__()
-        self.num_outputs = num_outputs
-        self.event_shape = event_shape
-        self.support = support
+        self.num_outputs, self.event_shape, self.support = num_outputs, event_shape, support
 
     def forward(self, raw: Tensor) -> dist.TorchDistribution:
         """Return p(y | raw) of batch shape ``raw.shape[:-1]`` and the likelihood's event shape.
@@ -243,10 +241,8 @@ class DistributionLikelihood(Likelihood):
         predicted = [ConstrainedParameter.of(family, name, layout, floor) for name in names]
         sizes = [parameter.raw_shape.numel() for parameter in predicted]
         super().__init__(sum(sizes), size, constraints.real)
-        self.distribution_class = family
-        self.parameter_names = names
-        self._predicted = predicted
-        self._sizes = sizes
+        self.distribution_class, self.parameter_names = family, names
+        self._predicted, self._sizes = predicted, sizes
         self._num_independent = len(layout.batch)
         self._constants = {name: value for name, value in fixed.items() if not isinstance(value, Tensor)}
         self._buffer_names = {name: f"fixed_{name}" for name in fixed if name not in self._constants}

@@ -51,17 +51,13 @@ class LSTMBackbone(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The features of ``x``."""
-        if any(map(_is_mapped, (x, *self.lstm.parameters()))):
+        if any(map(torch._C._functorch.is_batchedtensor, (x, *self.lstm.parameters()))):
             states = x
             for layer in self.lstm.all_weights:
                 states = _recurrence(states, *layer)
         else:
             states, _ = self.lstm(x)
         return states if self.sequence else states[..., -1, :]
-
-
-def _is_mapped(tensor: Tensor) -> bool:
-    return torch._C._functorch.is_batchedtensor(tensor)
 
 
 def _recurrence(x: Tensor, input_weight: Tensor, weight: Tensor, input_bias: Tensor, bias: Tensor) -> Tensor:
