@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copyreg
+import io
+import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +12,9 @@ from typing import Any
 
 import pyro
 import torch
-from torch import Tensor
+from joblib.externals.loky.backend.reduction import get_loky_pickler
+from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 from tqdm.auto import tqdm
 
 from pyro_probmix._random import seeded
@@ -41,6 +46,11 @@ class Chunk:
         """The most that one of them is trained."""
         return max(replica.epochs for replica in self.replicas)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        file = io.BytesIO()
+        _Pickler(file).dump(vars(self))
+        return _unpickled, (file.getvalue(),)
+
     def __str__(self) -> str:
         numbers = ", ".join(str(replica.number) for replica in self.replicas)
         return f"replicas {numbers}" if len(self.replicas) > 1 else f"replica {numbers}"
@@ -64,6 +74,19 @@ class Chunk:
             own = describe_training(r.model, r.loader, r.validation, self.settings, r.seed, optimizer)
             described[f"replica {r.number}"] = own
         return described
+
+
+class _Pickler(get_loky_pickler()):  # type: ignore[misc]  # that of joblib
+    """Pickles parametrized networks too; PyTorch refuses to, for a file of them would not last."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, nn.Module) and is_parametrized(obj):
+            return copyreg.__newobj__, (type(obj),), vars(obj)  # type: ignore[attr-defined]
+        return super().reducer_override(obj)
+
+
+def _unpickled(content: bytes) -> Chunk:
+    return Chunk(**pickle.loads(content))
 
 
 def train_apart(chunk: Chunk) -> tuple[list[Result], list[tuple[dict[str, Tensor], Any]]]:

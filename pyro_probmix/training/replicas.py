@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from contextlib import closing
+import pickle
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -241,7 +242,7 @@ def _train_all(chunks: Sequence[Chunk], num_workers: int, bar: Any) -> dict[int,
             finish(chunk, chunk.train(bar))
         return results
     shared = in_workers(train_apart, chunks, min(num_workers, len(chunks)))
-    with closing(shared):
+    with closing(shared), _pickled():
         for number, (found, learnt) in shared:
             for replica, (parameters, law) in zip(chunks[number].replicas, learnt, strict=True):
                 with torch.no_grad():
@@ -251,6 +252,15 @@ def _train_all(chunks: Sequence[Chunk], num_workers: int, bar: Any) -> dict[int,
                     replica.model.coefficient = law
             finish(chunks[number], found)
     return results
+
+
+@contextmanager
+def _pickled() -> Iterator[None]:
+    try:
+        yield
+    except pickle.PicklingError as error:
+        reason = str(error.__cause__ or error).strip('\n"').rpartition("\n")[2]
+        raise ValueError(f"num_workers: expected 0 for replicas that cannot be pickled, got {reason}") from error
 
 
 def _make(
