@@ -17,21 +17,12 @@ from pyro_probmix._random import seeded
 from pyro_probmix.distributions import linear_pool
 from pyro_probmix.mixing import PairBatch
 from pyro_probmix.mixing.batches import check_batch, may_look_at
+from pyro_probmix.models import priors
 from pyro_probmix.models.laws import LazyDistribution, from_noise, rsample
 from pyro_probmix.models.mix import MixMessenger
 from pyro_probmix.models.mixing import Labels, Mixing, draw_shape
 from pyro_probmix.models.names import EMBEDDING_SITE, PLATE, UniquelyNamed
 from pyro_probmix.models.objectives import Objective, labels_of, reduce
-from pyro_probmix.models.priors import (
-    AttributeNames,
-    FixedWeights,
-    Guide,
-    WeightsAlone,
-    draw_weights,
-    has_priors,
-    refuse_priors,
-    trained_weights,
-)
 from pyro_probmix.models.statements import PlainStatements, PyroStatements
 from pyro_probmix.nn import NormalEmbedding
 
@@ -160,10 +151,10 @@ class DensityModel(UniquelyNamed):
         """
         self.check_batch(batch)
         messenger = MixMessenger(self.mixing, batch, PLATE, latent_only)
-        bayesian = has_priors(self)
-        with messenger, AttributeNames(self) if bayesian else nullcontext():
+        bayesian = priors.has_priors(self)
+        with messenger, priors.AttributeNames(self) if bayesian else nullcontext():
             if bayesian:
-                draw_weights(self, None if messenger.replay is None else messenger.drawn)
+                priors.draw_weights(self, None if messenger.replay is None else messenger.drawn)
             statements = PyroStatements(messenger, num_rows)
             if not latent_only:
                 return self._generate(batch, statements)
@@ -172,11 +163,11 @@ class DensityModel(UniquelyNamed):
             return None
 
     @property
-    def guide(self) -> Guide:
+    def guide(self) -> priors.Guide:
         """The guide that draws λ and the embedding exactly as the model does; weights with priors: `guide_for`."""
-        return Guide(self)
+        return priors.Guide(self)
 
-    def guide_for(self, autoguide: Callable[..., Any], **kwargs: Any) -> Guide:
+    def guide_for(self, autoguide: Callable[..., Any], **kwargs: Any) -> priors.Guide:
         r"""The guide of a model whose networks have priors: weights by an autoguide, λ and z as :attr:`guide`.
 
         With q(w) the autoguide's density of all weights that are a ``PyroSample``, and p(w) their prior, the loss of
@@ -221,10 +212,10 @@ class DensityModel(UniquelyNamed):
                 "autoguide: expected a class such as AutoNormal, or a function that makes a guide from a model, got "
                 f"{type(autoguide).__name__}"
             )
-        weights = autoguide(WeightsAlone()(self), **kwargs)
+        weights = autoguide(priors.WeightsAlone()(self), **kwargs)
         if not callable(weights):
             raise TypeError(f"autoguide: expected one that makes a guide, got one that makes {type(weights).__name__}")
-        return Guide(self, weights)
+        return priors.Guide(self, weights)
 
     def risk(
         self,
@@ -285,7 +276,7 @@ class DensityModel(UniquelyNamed):
     ) -> int:
         """How many samples of each edge the risk takes; arguments that it cannot have are refused."""
         self.check_batch(batch, labelled=True)
-        refuse_priors(self, "risk")
+        priors.refuse_priors(self, "risk")
         num_samples = check_integer("num_samples", num_samples)
         if coefficient is None:
             num_samples *= self.mixing.num_coefficients
@@ -423,7 +414,7 @@ class DensityModel(UniquelyNamed):
                 raise TypeError(f"noise: expected None with a guide, got {type(noise).__name__}")
             with seeded(seed, x.device):
                 return linear_pool([self._given_weights(x, guide) for _ in range(num_samples)])
-        refuse_priors(self, "predictive without a guide")
+        priors.refuse_priors(self, "predictive without a guide")
         if not self.draws_embedding:
             return self._likelihood_at(x)
         q = self.encoder(x)
@@ -437,10 +428,10 @@ class DensityModel(UniquelyNamed):
 
     def _given_weights(self, x: Tensor, guide: Any) -> Any:
         """The likelihood at ``x``, given a draw of the weights and of the embedding."""
-        weights = trained_weights(guide, PairBatch(x, None, torch.arange(len(x), device=x.device)))
+        weights = priors.trained_weights(guide, PairBatch(x, None, torch.arange(len(x), device=x.device)))
         # What the networks tell Pyro's parameter store and any handler around stays in here.
-        store, given = pyro.get_param_store().scope(), FixedWeights(weights)
-        with store, pyro.poutine.block(), given, AttributeNames(self), self._pyro_context:
+        store, given = pyro.get_param_store().scope(), priors.FixedWeights(weights)
+        with store, pyro.poutine.block(), given, priors.AttributeNames(self), self._pyro_context:
             return self._likelihood_at(x)
 
     def _likelihood_at(self, x: Tensor) -> Any:
