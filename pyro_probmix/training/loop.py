@@ -266,9 +266,16 @@ class Loop:
             due = [(e + 1) % every == 0 or e + 1 == self.ends[row] for e in range(end)]
             validation = list(compress(validation, due)) if self.step.validated else []
             history = History(train, validation, last if epoch < 0 else epoch, skipped)
-            self.results[self.numbers[row]] = Result(history, end if failed else 0 if unseen else None)
-            if self.settings.coefficient is not None:
-                self.step.models[row].coefficient = self.settings.coefficient(end if failed else last)
+            result = Result(history, end if failed else 0 if unseen else None)
+            self.results[self.numbers[row]] = result
+            self._anneal(row, result)
+
+    def _anneal(self, row: int, result: Result) -> None:
+        """Give a model the law of λ that it ended under."""
+        if self.settings.coefficient is not None:
+            end = len(result.history.train_loss)
+            epoch = end if result.failed == end else max(0, end - 1)
+            self.step.models[row].coefficient = self.settings.coefficient(epoch)
 
     def _show(self, bar: Any, epoch: int) -> None:
         shown = {"train": 0, "validation": 1} if self.step.validated else {"train": 0}
@@ -304,6 +311,7 @@ class Loop:
         for number, result in history.get("finished", {}).items():
             failed = result.pop("failed")
             self.results[number] = Result(History(**result), failed)
+            self._anneal(number, self.results[number])
         if self.results:
             self._keep(torch.tensor([n for n in self.numbers if n not in self.results], device=self.end.device))
         self.step.restore(checkpoint)

@@ -181,6 +181,25 @@ def test_those_that_have_stopped_and_gone_are_resumed_too(tmp_path: Path) -> Non
         assert_same(ours, theirs, rtol=0)
 
 
+def test_those_that_have_gone_keep_their_law_where_others_are_resumed(tmp_path: Path) -> None:
+    epochs = [2, 3, 6]
+    options: dict[str, Any] = {"epochs": epochs, "checkpoint_dir": tmp_path, "checkpoint_every": 1}
+    with pytest.raises(KeyboardInterrupt):
+        fit_replicas(maker(), OWN, coefficient=stops_at(5), **options)
+    assert len(load_checkpoint(tmp_path / "chunk_0.pt").history["finished"]) == 2
+    resumed = fit_replicas(maker(), OWN, coefficient=stops_at(6), resume=True, **options)
+    assert [model.coefficient.concentration1.item() for model in resumed.models] == epochs
+
+
+def stops_at(last: int) -> Any:
+    def law(epoch: int) -> dist.Beta:
+        if epoch == last:
+            raise KeyboardInterrupt
+        return dist.Beta(1.0 + epoch, 1.0)
+
+    return law
+
+
 @pytest.mark.faults("resume that forgets")
 @pytest.mark.parametrize(
     ("changed", "message"),
