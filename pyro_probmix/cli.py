@@ -110,7 +110,7 @@ def compare(
         import_plugins(plugin or ())
         chosen = select_methods(methods)
         if data is not None and name not in UCI:
-            raise ValueError(f"data hold the UCI sets; {name} is not read from there")
+            raise ValueError(f"data: expected none for {name}, which is no UCI set, got {data}")
         dataset = load(name, data, target=target, task=cast("Task | None", task))
         settings = replace(settings_for(dataset), **changes)
         folder = out or Path("results") / Path(dataset.name).stem
@@ -152,16 +152,12 @@ def reproduce(
     with _plain_errors(*(["stopped"] if name in PICTURES else [])):
         import_plugins(plugin or ())
         check_choice("name", name, REPRODUCTIONS)
-        trained, places = (*TABLES, *ABLATIONS), device != "cpu" or jobs is not None or compile
-        for given, names, said in (
-            (datasets is not None, TABLES, "datasets belong to a table; {} has its own"),
-            (methods is not None, trained, "methods belong to a table or an ablation; {} has its own"),
-            (protocol != "paper", TABLES, "the protocol can be chosen for a table; {} has its own"),
-            (data is not None, TABLES, "data belong to a table; {} draws its own"),
-            (places, trained, "device, jobs and compile belong to a table or an ablation; {} is drawn here"),
-        ):
-            if given and name not in names:
-                raise ValueError(said.format(name))
+        of_table = {"datasets": datasets, "data": data, "protocol": protocol if protocol != "paper" else None}
+        places = {"device": device if device != "cpu" else None, "jobs": jobs, "compile": compile or None}
+        for names, given in ((TABLES, of_table), ((*TABLES, *ABLATIONS), {"methods": methods, **places})):
+            for option, value in given.items():
+                if value is not None and name not in names:
+                    raise ValueError(f"{option}: expected none for {name}, got {value}")
         if name in PICTURES:
             typer.echo(f"figure:  {draw_picture(name, **common)}")
             return

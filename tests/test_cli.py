@@ -76,14 +76,14 @@ def test_real_data_from_a_folder(data_dir, tmp_path):
 
 
 MISTAKES = {
-    "data of a toy": (["toy-regression", "--data", "x"], ["data hold the UCI sets", "toy-regression"]),
+    "data of a toy": (["toy-regression", "--data", "x"], ["data: expected none for toy-regression", "got x"]),
     "data set": (["toy-regresion"], ['got "toy-regresion"', *NAMES]),
-    "method": (["--methods", "erm,mixop"], ["unknown methods: mixop", *METHODS]),
+    "method": (["--methods", "erm,mixop"], ["methods: expected some of", "got mixop", *METHODS]),
     "data folder": (
         ["yacht", "--data", "nowhere"],
         ["nowhere", "uci/yacht/data.txt", "https://", DATA_VARIABLE],
     ),
-    "csv": (["nowhere.csv", "--target", "y"], ["there is no file nowhere.csv"]),
+    "csv": (["nowhere.csv", "--target", "y"], ["nowhere.csv: expected a file, got none"]),
     "target": (["my.csv"], ["--target"]),
     "alpha": (["--alpha", "0"], ["alpha: expected a number in (0, inf), got 0"]),
     "beta": (["--beta", "-1"], ["beta: expected a number in [0, inf), got -1"]),
@@ -127,16 +127,25 @@ def test_reproduce_prints_ours_beside_the_papers_and_resumes(data_dir, tmp_path)
 REPRODUCTION_MISTAKES = {
     "name": (["table9"], ["name: expected one of", *REPRODUCTIONS, 'got "table9"']),
     "data folder": (["table1", "--data", "nowhere"], ["nowhere", "uci/bostonHousing/data.txt"]),
-    "data set": (["table1", "--datasets", "boston"], ["unknown data sets: boston", *UCI]),
-    "data sets of an ablation": (["ablation-regression", "--datasets", "yacht"], ["datasets belong to a table"]),
-    "method": (["table3", "--methods", "mixop"], ["unknown methods: mixop", *METHODS]),
-    "column": (["ablation-regression", "--methods", "manifold_probmix_separate_variance"], ["unknown methods: man"]),
-    "methods of a figure": (["figure2", "--methods", "probmix"], ["methods belong to a table or an ablation"]),
+    "data set": (["table1", "--datasets", "boston"], ["datasets: expected some of", "got boston", *UCI]),
+    "data sets of an ablation": (
+        ["ablation-regression", "--datasets", "yacht"],
+        ["datasets: expected none for ablation-regression, got yacht"],
+    ),
+    "method": (["table3", "--methods", "mixop"], ["methods: expected some of", "got mixop", *METHODS]),
+    "column": (
+        ["ablation-regression", "--methods", "manifold_probmix_separate_variance"],
+        ["methods: expected some of", "got man"],
+    ),
+    "methods of a figure": (["figure2", "--methods", "probmix"], ["methods: expected none for figure2, got probmix"]),
     "protocol": (["table3", "--protocol", "best"], ['protocol: expected one of "paper", "tuned", got "best"']),
-    "compilation of a figure": (["figure2", "--compile"], ["device, jobs and compile belong to a table"]),
-    "device of a figure": (["figure3", "--device", "abacus"], ["device, jobs and compile belong to a table"]),
-    "data of an ablation": (["ablation-regression", "--data", "x"], ["data belong to a table", "draws its own"]),
-    "protocol of a figure": (["figure2", "--protocol", "tuned"], ["the protocol can be chosen for a table"]),
+    "compilation of a figure": (["figure2", "--compile"], ["compile: expected none for figure2, got True"]),
+    "device of a figure": (["figure3", "--device", "abacus"], ["device: expected none for figure3, got abacus"]),
+    "data of an ablation": (
+        ["ablation-regression", "--data", "x"],
+        ["data: expected none for ablation-regression, got x"],
+    ),
+    "protocol of a figure": (["figure2", "--protocol", "tuned"], ["protocol: expected none for figure2, got tuned"]),
     "device": (["ablation-regression", "--device", "abacus"], ["device: expected one that is here", "'abacus'"]),
     "epochs": (["figure2", "--epochs", "0"], ["epochs: expected an integer >= 1, got 0"]),
     "jobs": (["ablation-regression", "--jobs", "0"], ["jobs: expected an integer >= 1, got 0"]),

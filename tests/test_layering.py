@@ -142,7 +142,7 @@ def test_no_file_imports_itself_by_way_of_others() -> None:
         "from pyro_probmix.distributions.numerical._quadrature import Panels",
         "from pyro_probmix.distributions.numerical import _measures",
         "from pyro_probmix.distributions.pooling import _fuse",
-        "from pyro_probmix.mixing.graphs._search import as_points",
+        "from pyro_probmix.distributions.families._numerics import expm1",
     ],
 )
 def test_an_import_of_what_another_room_keeps_is_found(source: str) -> None:

@@ -98,11 +98,11 @@ def load_stock(ticker: str, data_dir: str | Path | None = None) -> Dataset:
             days = [day for day in csv.DictReader(file) if _BEGIN <= day["Date"] < _END]
             prices = np.array([[float(day[name]) for name in _PRICES] for day in days])
         except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path} is not a file of daily prices: {error!r}") from error
+            raise ValueError(f"{path}: expected daily prices, got another file: {error!r}") from error
     digest = hashlib.sha256(np.rint(prices * 1e6).astype("<i8").tobytes()).hexdigest()
     if digest != STOCKS[ticker].prices:
         raise ValueError(
-            f"{path} has not the published prices of {ticker} from {_BEGIN} to {_END}; get it again from "
+            f"{path}: expected the published prices of {ticker} from {_BEGIN} to {_END}, got others; get it again from "
             f"{stock_url(ticker)}"
         )
     starts = range(len(prices) - WINDOW - HORIZON + 1)

@@ -53,7 +53,7 @@ def load_csv(path: str | Path, target: str, task: Task | None = None) -> Dataset
     if target not in columns:
         raise ValueError(f"target: expected a column of {path}, one of {', '.join(columns)}, got {target!r}")
     if len(columns) == 1:
-        raise ValueError(f"{path} has no column besides the target {target!r}")
+        raise ValueError(f"{path}: expected a column besides the target {target!r}, got none")
     _refuse_missing(table, path)
     features = _encode_text(table.drop(columns=target), path)
     name = Path(path).name
@@ -64,7 +64,7 @@ def load_csv(path: str | Path, target: str, task: Task | None = None) -> Dataset
         classes, y = np.unique(labels.to_numpy(), return_inverse=True)
         return Dataset(name, x, y.astype(np.int64), "classification", names, tuple(map(str, classes)))
     if not _is_number(labels):
-        raise ValueError(f"a regression needs numbers in the target column {target!r} of {path}; got {labels.dtype}")
+        raise ValueError(f"{path}: expected numbers in {target!r}, the target of a regression, got {labels.dtype}")
     return Dataset(name, x, labels.to_numpy(dtype=np.float64), task or "regression", names)
 
 
@@ -74,17 +74,19 @@ def _read(path: Path) -> pd.DataFrame:
     except ImportError as error:
         raise ImportError(f'reading {path} needs pandas: pip install "pyro-probmix[experiments]"') from error
     if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}")
+        raise FileNotFoundError(f"{path}: expected a file, got none")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)  # by default, one more would be the rows' names
             table = pd.read_csv(path, skipinitialspace=True, index_col=False, low_memory=False)
     except pd.errors.ParserWarning:
-        raise ValueError(f"{path} is not a CSV table with a header: its rows have more fields than it") from None
+        raise ValueError(
+            f"{path}: expected a CSV table with a header, got rows that have more fields than it"
+        ) from None
     except ValueError as error:
-        raise ValueError(f"{path} is not a CSV table with a header: {error}") from error
+        raise ValueError(f"{path}: expected a CSV table with a header, got another file: {error}") from error
     if table.empty:
-        raise ValueError(f"{path} has a header but no rows")
+        raise ValueError(f"{path}: expected rows below the header, got none")
     return table.rename(columns=str)
 
 
@@ -95,7 +97,7 @@ def _refuse_missing(table: pd.DataFrame, path: str | Path) -> None:
     if columns:
         rows = np.flatnonzero(bad.any(axis=1))
         raise ValueError(
-            f"{path} has missing or infinite values in column(s) {', '.join(columns)}, "
+            f"{path}: expected finite values, got missing or infinite ones in column(s) {', '.join(columns)}, "
             f"rows {rows[:5].tolist()} ({rows.size} rows in all, counted from 0 below the header); "
             "fill or drop them"
         )
@@ -109,8 +111,8 @@ def _encode_text(features: pd.DataFrame, path: str | Path) -> pd.DataFrame:
         categories = features[column].nunique()
         if categories > _MAX_CATEGORIES:
             raise ValueError(
-                f"text column {column!r} of {path} has {categories} categories; "
-                f"expected at most {_MAX_CATEGORIES}; drop it or encode it as numbers"
+                f"{path}: expected {_MAX_CATEGORIES} categories at most in the text column {column!r}, got "
+                f"{categories}; drop it or encode it as numbers"
             )
     return pd.get_dummies(features, columns=text, prefix_sep="=", dtype=np.float64)
 

@@ -109,5 +109,5 @@ def select(what: str, names: str, known: Collection[str]) -> tuple[str, ...]:
     chosen = {name.strip() for name in names.split(",")} - {""}
     unknown = sorted(chosen - set(known))
     if unknown or not chosen:
-        raise ValueError(f"unknown {what}: {', '.join(unknown) or 'none'}; expected some of {', '.join(known)}")
+        raise ValueError(f"{what}: expected some of {', '.join(known)}, got {', '.join(unknown) or 'none'}")
     return tuple(name for name in known if name in chosen)

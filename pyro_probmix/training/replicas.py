@@ -243,8 +243,8 @@ def _train_all(chunks: Sequence[Chunk], num_workers: int, bar: Any) -> dict[int,
         return results
     shared = in_workers(train_apart, chunks, min(num_workers, len(chunks)))
     with closing(shared), _pickled():
-        for number, (found, learnt) in shared:
-            for replica, (parameters, law) in zip(chunks[number].replicas, learnt, strict=True):
+        for number, (found, trained) in shared:
+            for replica, (parameters, law) in zip(chunks[number].replicas, trained, strict=True):
                 with torch.no_grad():
                     for name, p in replica.model.named_parameters():
                         p.copy_(parameters[name])

@@ -59,10 +59,12 @@ def test_other_prices_and_other_files_are_refused(data_dir, tmp_path, monkeypatc
     text = (data_dir / "stocks" / "GME.csv").read_text()
     path = tmp_path / "GME.csv"
     path.write_text(text.replace("2019-06-03,", "2019-06-03,9"))
-    with pytest.raises(ValueError, match="has not the published prices of GME from 2019-01-01 to 2021-01-01"):
+    with pytest.raises(
+        ValueError, match="expected the published prices of GME from 2019-01-01 to 2021-01-01, got others"
+    ):
         load_stock("GME", tmp_path)
     path.write_text(text.replace("Close", "Last"))
-    with pytest.raises(ValueError, match="is not a file of daily prices"):
+    with pytest.raises(ValueError, match="expected daily prices, got another file"):
         load_stock("GME", tmp_path)
     with pytest.raises(ValueError, match=r'ticker: expected one of "GME".*, got "AAPL"'):
         load_stock("AAPL")

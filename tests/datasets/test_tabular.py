@@ -58,7 +58,7 @@ def test_task_overrides_the_rule(write):
 
 REFUSED = {
     "unknown target": ("a,b\n1,2\n", "c", {}, "target: expected a column of.*a, b, got 'c'"),
-    "nothing but the target": ("a\n1\n", "a", {}, "no column besides the target 'a'"),
+    "nothing but the target": ("a\n1\n", "a", {}, "expected a column besides the target 'a', got none"),
     "missing values": (
         "a,b,c\n1,2,x\n,3,\n4,5,z\n6,,w\n",
         "b",
@@ -70,15 +70,20 @@ REFUSED = {
         "a,b\n1,u\n2,v\n",
         "b",
         {"task": "regression"},
-        "needs numbers in the target column 'b'",
+        "expected numbers in 'b', the target of a regression, got",
     ),
     "unknown task": ("a,b\n1,2\n", "b", {"task": "ranking"}, 'task: expected one of.*got "ranking"'),
     "one class": ("a,b\n1,u\n2,u\n", "b", {}, "at least two"),
-    "no rows": ("a,b\n", "b", {}, "header but no rows"),
-    "empty file": ("", "b", {}, "not a CSV table"),
-    "ragged": ("a,b\n1,2\n1,2,3,4\n", "b", {}, "not a CSV table"),
-    "more fields than names": ("a,b,y\n9,1,2,3.5\n8,4,5,6\n", "y", {}, "its rows have more fields than it"),
-    "identifiers": ("a,b\n" + "".join(f"id{i},{i}\n" for i in range(101)), "b", {}, "'a'.*101 categories"),
+    "no rows": ("a,b\n", "b", {}, "expected rows below the header, got none"),
+    "empty file": ("", "b", {}, "expected a CSV table with a header, got another"),
+    "ragged": ("a,b\n1,2\n1,2,3,4\n", "b", {}, "expected a CSV table with a header, got another"),
+    "more fields than names": ("a,b,y\n9,1,2,3.5\n8,4,5,6\n", "y", {}, "got rows that have more fields than it"),
+    "identifiers": (
+        "a,b\n" + "".join(f"id{i},{i}\n" for i in range(101)),
+        "b",
+        {},
+        "100 categories at most in the text column 'a', got 101",
+    ),
 }
 
 
@@ -96,7 +101,7 @@ def test_a_comma_at_the_end_of_a_row_is_no_field(write):
 
 
 def test_missing_file(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no file .*nowhere\.csv"):
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.csv: expected a file, got none"):
         load_csv(tmp_path / "nowhere.csv", "y")
 
 

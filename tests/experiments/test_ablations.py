@@ -118,7 +118,7 @@ def test_a_pictured_density_is_a_density_in_the_units_of_the_data():
             'name: expected one of "ablation-regression", "ablation-classification", got "table1"',
         ),
         (ablate, {"name": "ablation-regression", "seed": -1}, "seed: expected an integer >= 0, got -1"),
-        (ablate, {"name": "ablation-regression", "methods": ["mixop"]}, "unknown methods: mixop"),
+        (ablate, {"name": "ablation-regression", "methods": ["mixop"]}, "methods: expected some of erm, .*, got mixop"),
         (draw_picture, {"name": "figure1"}, 'name: expected one of "figure2", "figure3", "figure14", got "figure1"'),
     ],
 )

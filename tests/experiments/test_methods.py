@@ -62,7 +62,7 @@ def test_methods_are_selected_in_the_order_of_the_tables():
 
 @pytest.mark.parametrize(("names", "got"), [("erm,mixop", "mixop"), ("", "none"), (" , ", "none")])
 def test_unknown_methods_list_the_legal_ones(names, got):
-    with pytest.raises(ValueError, match=f"unknown methods: {got}; expected some of {', '.join(METHODS)}"):
+    with pytest.raises(ValueError, match=f"methods: expected some of {', '.join(METHODS)}.*, got {got}"):
         select_methods(names)
 
 

@@ -51,7 +51,9 @@ def test_every_column_end_to_end(data_dir, tmp_path):
 
 
 def test_an_ensemble_needs_its_single_model(data_dir, tmp_path):
-    with pytest.raises(ValueError, match="ensemble on yacht needs the finished cell of manifold_probmix"):
+    with pytest.raises(
+        ValueError, match="methods: expected manifold_probmix with or before ensemble, got none of it on yacht"
+    ):
         run(data_dir, tmp_path, methods=("ensemble",))
 
 
@@ -59,7 +61,7 @@ def test_an_ensemble_needs_its_single_model(data_dir, tmp_path):
     ("name", "protocol", "message"),
     [
         ("table1", "best", 'protocol: expected one of "paper", "tuned", got "best"'),
-        ("table2", "tuned", "protocol: expected paper for table2; tuned is there for table1 and table3 alone"),
+        ("table2", "tuned", "protocol: expected paper for table2, got tuned, which is for table1 and table3 alone"),
     ],
 )
 def test_bad_protocols(name, protocol, message, tmp_path):

@@ -79,7 +79,9 @@ def select_table(name: str, protocol: str = "paper") -> PaperTable:
     check_choice("protocol", protocol, ("paper", "tuned"))
     check_choice("name", name, TABLES)
     if protocol == "tuned" and name not in TUNED_TABLES:
-        raise ValueError(f"protocol: expected paper for {name}; tuned is there for {' and '.join(TUNED_TABLES)} alone")
+        raise ValueError(
+            f"protocol: expected paper for {name}, got tuned, which is for {' and '.join(TUNED_TABLES)} alone"
+        )
     return TABLES[name] if protocol == "paper" else TUNED_TABLES[name]
 
 
@@ -92,7 +94,7 @@ def select_datasets(names: str, table: str = "table1") -> tuple[str, ...]:
     >>> select_datasets("yacht, bostonHousing"), select_datasets("lstm GOOG", "table2")
     (('bostonHousing', 'yacht'), ('lstm GOOG',))
     """
-    return select("data sets", names, TABLES[table].paper)
+    return select("datasets", names, TABLES[table].paper)
 
 
 def reproduce(
@@ -258,7 +260,7 @@ def _compute(
             base = ENSEMBLES.get(method, method)
             chosen = finished.get(row, {}).get(base, {}).get("candidate")
             if base != method and chosen is None:
-                raise ValueError(f"{method} on {row} needs the finished cell of {base}")
+                raise ValueError(f"methods: expected {base} with or before {method}, got none of it on {row}")
             cells.append(Cell(row, method, data[row], METHODS[base], settings[row], seed, chosen))
         for cell, result in runner.run(cells):
             store.save(cell.row, cell.column, result.metrics, result.seconds)
