@@ -342,7 +342,7 @@ class Weibull(dist.Weibull):
 class _InDouble:
     """A Pyro distribution that computes log_prob and entropy in double precision."""
 
-    plain: ClassVar[Any]  # Pyro's class
+    single: ClassVar[Any]  # Pyro's class
     names: ClassVar[list[str]]  # the arguments that it is made of
     is_sparse = False  # of PyTorch's Poisson, which has no such argument
 
@@ -353,7 +353,7 @@ class _InDouble:
             name = "logits" if law._param is vars(law).get("logits") else "probs"  # the other may have been asked for
             return {"total_count": self.total_count, name: law._param}
         arguments = {name: getattr(self, name) for name in self.names}
-        if self.uncorrected is dist.AffineBeta:  # as they were given: the attributes are tensors of the default dtype
+        if self.single is dist.AffineBeta:  # as they were given: the attributes are tensors of the default dtype
             arguments |= {name: getattr(self.transforms[0], name) for name in ("loc", "scale")}
         return arguments
 
@@ -380,12 +380,12 @@ class _InDouble:
         if like.dtype == torch.float64:
             return self, like
         with filled_numbers(double(like)):
-            return self.uncorrected(**{name: double(value) for name, value in arguments.items()}, validate_args=False), like
+            return self.single(**{name: double(value) for name, value in arguments.items()}, validate_args=False), like
 
 
 def _in_double(law: Any) -> Any:
     names = [name for name in inspect.signature(law.__init__).parameters if name not in ("self", "validate_args")]
-    return type(law.__name__, (_InDouble, law), {"__module__": __name__, "uncorrected": law, "names": names})
+    return type(law.__name__, (_InDouble, law), {"__module__": __name__, "single": law, "names": names})
 
 
 AffineBeta = _in_double(dist.AffineBeta)

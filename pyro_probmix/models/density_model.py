@@ -301,6 +301,7 @@ class DensityModel(UniquelyNamed):
         return num_samples
 
     def check_batch(self, batch: PairBatch, labelled: bool = False) -> None:
+        """Refuse what is no batch, or has labels of another shape than the likelihood's, or none where it is to."""
         check_batch(batch)
         if batch.y is None:
             if labelled:
