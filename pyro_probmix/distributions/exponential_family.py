@@ -6,6 +6,7 @@ a distribution, binds it to that distribution, and works for any of them, wrappe
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
@@ -278,7 +279,10 @@ class ExponentialFamily:
 
     def narrowed(self, result: Tensor, *like: Tensor) -> Tensor:
         """A result of these in the precision and on the device of what it was asked for."""
-        return result.to(max(like, key=lambda t: t.dtype.itemsize)) if self.cancels else result
+        if not self.cancels:
+            return result
+        dtype = functools.reduce(torch.promote_types, [t.dtype for t in like])
+        return result.to(like[0].device, dtype)
 
 
 def _affine(tensor: Tensor, factor: float, shift: float) -> Tensor:

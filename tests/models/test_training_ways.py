@@ -200,6 +200,7 @@ def test_vmap_draws_a_noise_and_a_coefficient_for_each_replica() -> None:
         ("Mixup", "normals", "sample"),
         ("ProbMix", "categorical", "exact"),
         ("ProbMix", "gamma", "exact"),
+        ("ProbMix", "poisson", "exact"),
         ("ManifoldProbMix", "categorical", "sample"),
     ],
 )
