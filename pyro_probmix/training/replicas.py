@@ -190,7 +190,7 @@ def fit_replicas(
         chunk_size = check_integer("chunk_size", chunk_size)
     if not data:
         raise ValueError("data: expected one replica at least, got none")
-    num_workers = check_integer("num_workers", num_workers, 0)
+    num_workers, seed = check_integer("num_workers", num_workers, 0), check_integer("seed", seed, 0)
     each = {
         "epochs": _each(epochs, len(data)),
         "learning_rate": _each(learning_rate, len(data)),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.distributions import Distribution
 
 from pyro_probmix._checks import check_choice, check_integer, check_number
 from pyro_probmix.models.objectives import OBJECTIVES, Objective
@@ -53,6 +54,11 @@ class Settings:
             check_number("max_grad_norm", self.max_grad_norm, "(0, inf]")
         if self.ema_decay is not None:
             check_number("ema_decay", self.ema_decay, "(0, 1)")
+        if self.coefficient is not None and (
+            isinstance(self.coefficient, Distribution) or not callable(self.coefficient)
+        ):
+            got = type(self.coefficient).__name__
+            raise TypeError(f"coefficient: expected a function from the epoch to a law of λ, got {got}")
         if self.non_finite != "skip":
             self.max_skipped = 0
         if self.resume and self.checkpoint_dir is None:

@@ -438,6 +438,11 @@ BAD: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
         ValueError,
         "coefficient: expected a support",
     ),
+    "no law of the epoch": (
+        {"coefficient": dist.Beta(1.0, 1.0)},
+        TypeError,
+        "coefficient: expected a function from the epoch to a law of λ, got Beta",
+    ),
     "no λ": (
         {"method": "ERM", "coefficient": lambda epoch: dist.Beta(1.0, 1.0)},
         ValueError,

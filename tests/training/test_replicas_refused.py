@@ -46,6 +46,7 @@ BAD: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "patience": ({"patience": 0, "validation": [(X, Y)] * 2}, ValueError, "patience: expected an integer >= 1, got 0"),
     "patience alone": ({"patience": 5}, ValueError, "patience: expected validation data with it, got 5 without"),
     "every": ({"validation_every": 0}, ValueError, "validation_every: expected an integer >= 1, got 0"),
+    "seed": ({"seed": -1}, ValueError, "^seed: expected an integer >= 0, got -1"),
     "chunk": ({"chunk_size": 0}, ValueError, "chunk_size: expected an integer >= 1, got 0"),
     "no model": ({"make_model": lambda r: nn.Linear(2, 2)}, TypeError, "replica 0: make_model: expected a model"),
 }
