@@ -115,7 +115,8 @@ def compare(
         settings = replace(settings_for(dataset), **changes)
         folder = out or Path("results") / Path(dataset.name).stem
         workers = joblib.cpu_count() if jobs is None else jobs
-        comparison = run_comparison(dataset, chosen, settings, seed=seed, jobs=workers, out=folder)
+        progress = sys.stderr.isatty()
+        comparison = run_comparison(dataset, chosen, settings, seed=seed, jobs=workers, out=folder, progress=progress)
     Console().print(comparison.table())
     typer.echo(f"results: {folder / RESULTS}\nfigure:  {folder / FIGURE}")
 
