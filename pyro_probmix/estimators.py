@@ -131,7 +131,8 @@ class _ProbMixEstimator(BaseEstimator):
         if replicas.failed:
             member, epoch = next(iter(replicas.failed.items()))
             raise ValueError(
-                f"learning_rate: the loss of member {member} is not finite in epoch {epoch}; try a smaller one"
+                "learning_rate: expected one by which losses stay finite, got one by which that of member "
+                f"{member} is not in epoch {epoch}; try a smaller one"
             )
         self.models_, self.histories_, self.x_scaler_ = replicas.models, replicas.histories, scaler
 

@@ -84,7 +84,7 @@ def load_uci(name: str, data_dir: str | Path | None = None) -> Dataset:
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     if digest != source.sha256:
         raise ValueError(
-            f"{path} is not the published {name} file: expected sha256 {source.sha256}, got {digest}; "
+            f"{path}: expected the published {name} file, of sha256 {source.sha256}, got one of {digest}; "
             f"get it again from {uci_url(name)}"
         )
     table = np.loadtxt(path, dtype=np.float64)

@@ -200,7 +200,7 @@ def _refuse(cell: Cell, fits: Sequence[_Fit]) -> None:
     if failed:
         splits = ", ".join(f"{split} (epoch {epoch})" for split, epoch in failed.items())
         rest = f" with any of {tried} candidates" if tried > 1 else ""
-        raise ValueError(f"{cell}: the loss is not finite on splits {splits}{rest}")
+        raise ValueError(f"{cell}: expected finite losses, got others on splits {splits}{rest}")
 
 
 def metrics_for(data: Dataset, known: Iterable[Metric] = METRICS.values()) -> tuple[Metric, ...]:

@@ -78,7 +78,8 @@ def make_split(
     train, test = _parts(data, index, rng)
     num_validation = round(validation_fraction * len(train))
     if num_validation == len(train) or (num_validation == 0) != (validation_fraction == 0):
-        raise ValueError(f"{data.name}: {len(train)} training rows are too few to hold back {validation_fraction:.0%}")
+        got = f"{len(train)}, of which {validation_fraction:.0%} are to be held back"
+        raise ValueError(f"{data.name}: expected training rows on both sides, got {got}")
     last = (len(train) - 1) // num_validation if num_validation else 0
     if not 0 <= fold <= last:
         raise ValueError(f"fold: expected an integer from 0 to {last}, got {fold}")

@@ -115,7 +115,8 @@ class CellStore:
         ]
         if other:
             raise ValueError(
-                f"{path} has {method} on {row} of other settings ({'; '.join(other)}); choose another output folder"
+                f"{path}: expected {method} on {row} of these settings, got others ({'; '.join(other)}); "
+                "choose another output folder"
             )
 
     def _settings(self, row: str) -> dict[str, Any]:
@@ -135,7 +136,7 @@ def _reading(path: Path, what: str) -> Iterator[None]:
     try:
         yield
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is not the file of {what} ({error!r}); remove it") from error
+        raise ValueError(f"{path}: expected the file of {what}, got another ({error!r}); remove it") from error
 
 
 def _part(records: _Records, part: str) -> dict[str, dict[str, Any]]:

@@ -93,7 +93,7 @@ def test_missing_folder_says_how_to_get_the_data(tmp_path):
 def test_changed_file_is_refused(tmp_path):
     (tmp_path / "yacht").mkdir()
     (tmp_path / "yacht" / "data.txt").write_text("1 2 3 4 5 6 7\n")
-    with pytest.raises(ValueError, match=f"not the published yacht file: expected sha256 {UCI['yacht'].sha256}"):
+    with pytest.raises(ValueError, match=f"expected the published yacht file, of sha256 {UCI['yacht'].sha256}"):
         load_uci("yacht", tmp_path)
 
 

@@ -141,7 +141,9 @@ def test_what_is_finished_is_not_overwritten(alone, change, told, data_dir, tmp_
     if alone:
         shutil.rmtree(tmp_path / "cells")
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
-    with pytest.raises(ValueError, match=rf"json has .* on yacht of other settings \({told}\); choose another output"):
+    with pytest.raises(
+        ValueError, match=rf"json: expected .* on yacht of these settings, got others \({told}\); choose another"
+    ):
         run("table1", data_dir, tmp_path, report=trained, **change)
     assert not trained
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == before
@@ -158,7 +160,7 @@ def test_the_first_of_two_processes_keeps_a_cell(store, tmp_path):
     store.save("yacht", "erm", {"nll": [1.0]}, 1.0)
     store.save("yacht", "erm", {"nll": [2.0]}, 1.0)
     assert store.load() == {"yacht": {"erm": {"nll": [1.0]}}}
-    with pytest.raises(ValueError, match=r"of other settings \(seed 0, not 1\)"):
+    with pytest.raises(ValueError, match=r"of these settings, got others \(seed 0, not 1\)"):
         replace(store, seed=1).save("yacht", "erm", {"nll": [3.0]}, 1.0)
     assert store.collect() == {"yacht": {"erm": {"nll": [1.0]}}}
     assert not list(tmp_path.rglob("*.tmp"))
@@ -171,7 +173,7 @@ def test_a_cell_from_before_a_setting_has_its_default(store, tmp_path):
     del content["settings"]["network"]
     path.write_text(json.dumps(content))
     assert store.load() == {"yacht": {"erm": {"nll": [1.0]}}}
-    with pytest.raises(ValueError, match=r"of other settings \(network mlp, not lstm\)"):
+    with pytest.raises(ValueError, match=r"of these settings, got others \(network mlp, not lstm\)"):
         replace(store, settings={"yacht": ExperimentSettings(network="lstm")}).load()
 
 
@@ -231,12 +233,14 @@ def test_a_damaged_cell_is_refused(data_dir, tmp_path):
     content = path.read_bytes()
     for damaged in (content[:40], b"\xff" + content):
         path.write_bytes(damaged)
-        with pytest.raises(ValueError, match=rf"{TWO[0]}.json is not the file of a cell .*; remove it"):
+        with pytest.raises(ValueError, match=rf"{TWO[0]}.json: expected the file of a cell, got another .*; remove it"):
             run("table1", data_dir, tmp_path)
     path.unlink()
     for damaged in ("{}", '{"settings": {"datasets": {}}, "runs": {}, "cells": {"yacht": {"erm": {}}}}'):
         (tmp_path / RESULTS).write_text(damaged)
-        with pytest.raises(ValueError, match=r"uci_paper.json is not the file of results \(KeyError.*; remove it"):
+        with pytest.raises(
+            ValueError, match=r"uci_paper.json: expected the file of results, got another \(KeyError.*; remove it"
+        ):
             run("table1", data_dir, tmp_path)
 
 

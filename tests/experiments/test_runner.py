@@ -179,8 +179,11 @@ def with_an_outlier() -> Dataset:
 @pytest.mark.parametrize(
     ("candidates", "message"),
     [
-        ((), r"ERM on wavy: the loss is not finite on splits 2 \(epoch 0\)$"),
-        ((FAST, LAZY), r"ERM on wavy: the loss is not finite on splits 2 \(epoch 0\) with any of 2 candidates"),
+        ((), r"ERM on wavy: expected finite losses, got others on splits 2 \(epoch 0\)$"),
+        (
+            (FAST, LAZY),
+            r"ERM on wavy: expected finite losses, got others on splits 2 \(epoch 0\) with any of 2 candidates",
+        ),
     ],
 )
 def test_a_split_that_cannot_be_trained_is_named(candidates, message):
@@ -190,7 +193,7 @@ def test_a_split_that_cannot_be_trained_is_named(candidates, message):
 
 
 def test_a_split_that_cannot_be_trained_anew_is_named():
-    with pytest.raises(ValueError, match=r"ERM on wavy: the loss is not finite on splits 2 \(epoch 0\)"):
+    with pytest.raises(ValueError, match=r"ERM on wavy: expected finite losses, got others on splits 2 \(epoch 0\)"):
         train(wavy(), recorded(spoilt=(3,)), replace(SMALL, candidates=(FAST,), refit=True))
 
 

@@ -104,7 +104,7 @@ def test_a_name_makes_no_toy_and_no_stock():
 
 def test_too_few_rows_are_refused():
     tiny = Dataset("tiny", np.arange(3.0)[:, None], np.arange(3.0), "regression")
-    with pytest.raises(ValueError, match="tiny: 2 training rows are too few to hold back 20%"):
+    with pytest.raises(ValueError, match="tiny: expected training rows on both sides, got 2, of which 20% are"):
         make_split(tiny, 0, seed=0)
 
 
