@@ -1,6 +1,7 @@
 """Exponential families in natural form, their pools and divergences."""
 
 from pyro_probmix.distributions import families
+from pyro_probmix.distributions.classes import class_log_probabilities, class_probabilities
 from pyro_probmix.distributions.divergences import (
     bhattacharyya_distance,
     chernoff_coefficient,
@@ -42,6 +43,8 @@ __all__ = [
     "bhattacharyya_distance",
     "chernoff_coefficient",
     "chernoff_information",
+    "class_log_probabilities",
+    "class_probabilities",
     "cross_entropy",
     "entropy",
     "exponential_family",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +14,7 @@ from pyro_probmix.distributions.components import Components, Weights, check_sup
 from pyro_probmix.distributions.corrected import corrected
 from pyro_probmix.distributions.supports import same_constraint
 from pyro_probmix.distributions.weighted_pool import WeightedPool
-from pyro_probmix.ops.sums import unsqueeze_right
+from pyro_probmix.ops.sums import log_weighted_sum, unsqueeze_right
 
 __all__ = ["LinearPool", "linear_pool"]
 
@@ -38,6 +37,8 @@ class LinearPool(WeightedPool):
         >>> pool.mean, pool.variance
         (tensor(2.2500), tensor(7.9375))
     """
+
+    is_mixture = True
 
     def __init__(
         self, components: Components, weights: Weights | None = None, validate_args: bool | None = None
@@ -86,18 +87,8 @@ class LinearPool(WeightedPool):
         if self._validate_args:
             (self._members[0] if self._batched else self)._validate_sample(every)
         log_probs = self._stacked([member.log_prob(every) for member in self._members])
-        # log Σ wₖ exp(lₖ) about the largest lₖ that takes part, with the weights' exact gradient at weight 0;
-        # only what does not take part can be so large that its exponential must be held finite.
-        with torch.no_grad():
-            peak = torch.where(self._weights > 0, log_probs, -math.inf).amax(-1, keepdim=True)
-            peak = torch.where(peak.isfinite(), peak, 0)
-            largest = 0.5 * math.log(torch.finfo(log_probs.dtype).max)
-        density = (self._weights * (log_probs - peak).clamp(max=largest).exp()).sum(-1)
-        result = density.log() + peak.squeeze(-1)
-        poles = ((log_probs == math.inf) & (self._weights > 0)).any(-1)
-        result = torch.where(poles, math.inf, result)
         shape = torch.broadcast_shapes(self.batch_shape, value.shape[: value.dim() - len(self.event_shape)])
-        return result.expand(shape)
+        return log_weighted_sum(log_probs, self._weights).expand(shape)
 
     def sample(self, sample_shape: Any = torch.Size()) -> Tensor:
         with torch.no_grad():

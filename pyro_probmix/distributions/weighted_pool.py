@@ -10,10 +10,12 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
+from pyro_probmix.distributions.classes import class_log_probabilities
 from pyro_probmix.distributions.components import Components, Weights, components_of, expanded_shape, split_weights
 from pyro_probmix.distributions.exponential_family import validates
 from pyro_probmix.distributions.held_tensors import reference_tensor
 from pyro_probmix.distributions.missing import check_present, present
+from pyro_probmix.distributions.supports import is_binary
 
 __all__ = ["Pool", "WeightedPool"]
 
@@ -36,6 +38,24 @@ class Pool(TorchDistribution):
     @has_rsample.setter
     def has_rsample(self, value: bool) -> None:
         self._chosen = value
+
+    @property
+    def probs(self) -> Tensor:
+        """Probabilities of the classes, or of a one where values are 0 and 1, as PyTorch's distributions have them."""
+        probs = self._log_probabilities("probs").exp()
+        return probs[..., 1] if is_binary(self.support) else probs
+
+    @property
+    def logits(self) -> Tensor:
+        """Their logarithms, or the log-odds of a one where values are 0 and 1."""
+        logs = self._log_probabilities("logits")
+        return logs[..., 1] - logs[..., 0] if is_binary(self.support) else logs
+
+    def _log_probabilities(self, name: str) -> Tensor:
+        try:
+            return class_log_probabilities(self)
+        except TypeError as error:
+            raise AttributeError(f"{type(self).__name__} has no {name}: {error}") from None
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
         """The same law with this larger batch shape."""

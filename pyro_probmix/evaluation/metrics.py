@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from pyro_probmix._checks import check_choice, check_free, check_tensor
-from pyro_probmix.distributions import LinearPool
+from pyro_probmix.distributions import class_probabilities
 from pyro_probmix.distributions.supports import check_support, elementwise, is_binary, is_circular, is_one_hot
 from pyro_probmix.mixing.batches import fill_missing
 from pyro_probmix.ops.autocast import without_autocast
@@ -125,7 +125,7 @@ def _correct(p: Any, y: Tensor) -> Tensor | None:
         return ((p.mean > 0.5) == (y > 0.5)) & ~p.mean.isnan()
     if is_one_hot(p.support):
         return (p.mean.argmax(-1) == y.argmax(-1)) & ~p.mean.isnan().any(-1)
-    return _class_probabilities(p).argmax(-1) == y
+    return class_probabilities(p).argmax(-1) == y
 
 
 @register_metric("mse", units="y²", default=False)
@@ -220,26 +220,3 @@ def _has_classes(p: Any) -> bool:
     if isinstance(elementwise(p.support), constraints.integer_interval):
         return bool(p.mean.isnan().all())
     return is_binary(p.support) or is_one_hot(p.support)
-
-
-def _class_probabilities(p: Any) -> Tensor:
-    """The probability of each class, of shape ``batch_shape + event_shape + (C,)``, each label on its own."""
-    while isinstance(p, (torch.distributions.Independent, MaskedDistribution)):
-        p = p.base_dist
-    dim = -2 - len(p.event_shape)
-    if isinstance(p, LinearPool):
-        components: Any = p.components
-        batched = isinstance(components, torch.distributions.Distribution)
-        own = [_class_probabilities(c) for c in ([components] if batched else components)]
-        return _mixed(p, p.weights, own[0] if batched else torch.stack(torch.broadcast_tensors(*own), dim))
-    if isinstance(p, torch.distributions.MixtureSameFamily):
-        return _mixed(p, p.mixture_distribution.probs, _class_probabilities(p.component_distribution))
-    classes = p.enumerate_support(expand=False)
-    shape = classes.shape[:1] + p.batch_shape + p.event_shape
-    return p.log_prob(classes.expand(shape)).movedim(0, -1).exp()
-
-
-def _mixed(p: Any, weights: Tensor, probabilities: Tensor) -> Tensor:
-    """Probabilities of the classes, the components being along the dimension before the event's."""
-    weights = weights.reshape(weights.shape + (1,) * (len(p.event_shape) + 1))
-    return (weights * probabilities).sum(-2 - len(p.event_shape))

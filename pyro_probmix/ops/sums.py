@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import reduce
 
@@ -10,7 +11,16 @@ from torch import Tensor
 
 from pyro_probmix.ops.values import differentiated
 
-__all__ = ["masked_sum", "restore_members", "rounding", "sum_products", "sum_right", "unsqueeze_right", "weighted_sums"]
+__all__ = [
+    "log_weighted_sum",
+    "masked_sum",
+    "restore_members",
+    "rounding",
+    "sum_products",
+    "sum_right",
+    "unsqueeze_right",
+    "weighted_sums",
+]
 
 
 def unsqueeze_right(tensor: Tensor, dims: int) -> Tensor:
@@ -45,6 +55,19 @@ def masked_sum(terms: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
         product = w * t.masked_fill(infinite, 0)
         products.append(torch.where(infinite & (w != 0), t.detach() * w.detach().sign(), product))
     return reduce(torch.add, products)
+
+
+def log_weighted_sum(logs: Tensor, weights: Tensor) -> Tensor:
+    """log Σₖ wₖ exp(lₖ) along the last dimension, with the exact gradient in a weight of zero."""
+    # About the largest lₖ that takes part; only what does not can be so large that its exponential must be held finite.
+    with torch.no_grad():
+        peak = torch.where(weights > 0, logs, -math.inf).amax(-1, keepdim=True)
+        peak = torch.where(peak.isfinite(), peak, 0)
+        largest = 0.5 * math.log(torch.finfo(logs.dtype).max)
+    total = (weights * (logs - peak).clamp(max=largest).exp()).sum(-1)
+    nothing, poles = total == 0, ((logs == math.inf) & (weights > 0)).any(-1)
+    result = total.masked_fill(nothing, 1).log() + peak.squeeze(-1)
+    return torch.where(poles, math.inf, torch.where(nothing, -math.inf, result))
 
 
 def weighted_sums(

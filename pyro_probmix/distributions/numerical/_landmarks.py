@@ -13,7 +13,6 @@ from torch import Tensor
 from torch.distributions import (
     Distribution,
     Independent,
-    MixtureSameFamily,
     Transform,
     TransformedDistribution,
     VonMises,
@@ -23,7 +22,7 @@ from pyro_probmix.distributions import supports
 from pyro_probmix.distributions.corrected import corrected, corrected_class
 from pyro_probmix.distributions.exponential_family import resolved
 from pyro_probmix.distributions.held_tensors import reference_tensor
-from pyro_probmix.distributions.linear_pooling import LinearPool
+from pyro_probmix.distributions.mixtures import mixture_of
 
 __all__ = ["at_rows", "bounds", "has_own_support", "in_double", "landmarks"]
 
@@ -79,22 +78,13 @@ def at_rows(part: Any, batch: torch.Size, rows: Tensor) -> Any:
     return part
 
 
-def _mixed(p: Any) -> tuple[list[Any], bool]:
-    """What ``p`` is a mixture of, nothing if it is none, and whether the last batch dimension of one counts them."""
-    if isinstance(p, MixtureSameFamily):
-        return [p.component_distribution], True
-    if isinstance(p, LinearPool):
-        return ([p.components], True) if isinstance(p.components, Distribution) else (list(p.components), False)
-    return [], False
-
-
 def bounds(p: Any) -> tuple[Tensor, Tensor]:
     """The ends of the support, infinite where there is none; both of ``p``'s batch shape, in float64."""
     p = resolved(p)
-    members, batched = _mixed(p)
-    if members:
-        each = [bounds(member) for member in members]
-        if not batched:
+    mixture = mixture_of(p)
+    if mixture is not None:
+        each = [bounds(member) for member in mixture.members]
+        if not mixture.batched:
             each = [tuple(torch.stack(torch.broadcast_tensors(*ends), -1) for ends in zip(*each, strict=True))]  # type: ignore[list-item]
         low, high = each[0][0].amin(-1), each[0][1].amax(-1)
     elif isinstance(p, VonMises):  # its density has a period, of which it has mass one
@@ -126,7 +116,8 @@ def has_own_support(p: Any) -> bool:
     """Whether the support of ``p`` is what it says, and not what it is made of."""
     p = resolved(p)
     of_its_parts = isinstance(p, VonMises) or type(p) in GENERAL or hasattr(p, "numerical_bounds")
-    return not of_its_parts and all(map(has_own_support, _mixed(p)[0]))
+    mixture = mixture_of(p)
+    return not of_its_parts and (mixture is None or all(map(has_own_support, mixture.members)))
 
 
 @torch.no_grad()
@@ -135,13 +126,13 @@ def landmarks(p: Any) -> Tensor:
     p = resolved(p)
     if hasattr(p, "numerical_landmarks"):
         points: Tensor = p.numerical_landmarks
-    elif isinstance(p, LinearPool):
-        members, batched = _mixed(p)
-        each = [landmarks(member).flatten(-2) if batched else landmarks(member) for member in members]
+    elif (mixture := mixture_of(p)) is not None:
+        each = []
+        for member in mixture.members:
+            low, high = bounds(member)
+            own = torch.cat([landmarks(member), low.unsqueeze(-1), high.unsqueeze(-1)], -1)
+            each.append(own.flatten(-2) if mixture.batched else own)
         points = torch.cat([t.expand(p.batch_shape + t.shape[-1:]) for t in each], -1)
-    elif isinstance(p, MixtureSameFamily):
-        inner, (low, high) = p.component_distribution, bounds(p.component_distribution)
-        points = torch.cat([landmarks(inner), low.unsqueeze(-1), high.unsqueeze(-1)], -1).flatten(-2)
     elif isinstance(p, (ExpandedDistribution, Independent)):
         points = landmarks(p.base_dist)
     elif isinstance(p, TransformedDistribution):
