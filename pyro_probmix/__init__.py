@@ -19,7 +19,7 @@ from pyro_probmix.distributions import (
     renyi_divergence,
 )
 from pyro_probmix.estimators import ProbMixClassifier, ProbMixRegressor, log_likelihood_scorer
-from pyro_probmix.evaluation import evaluate, to_inference_data
+from pyro_probmix.evaluation import compare_scores, evaluate, to_inference_data
 from pyro_probmix.mixing import (
     CompleteGraph,
     DiracVicinity,
@@ -70,6 +70,7 @@ __all__ = [
     "bhattacharyya_distance",
     "chernoff_coefficient",
     "chernoff_information",
+    "compare_scores",
     "cross_entropy",
     "distributions",
     "entropy",

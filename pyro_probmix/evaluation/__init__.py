@@ -1,6 +1,16 @@
 """How good a predictive density is."""
 
+from pyro_probmix.evaluation.comparison import ScoreComparison, ScoreDifference, compare_scores
 from pyro_probmix.evaluation.inference_data import to_inference_data
 from pyro_probmix.evaluation.metrics import METRICS, Metric, evaluate, register_metric
 
-__all__ = ["METRICS", "Metric", "evaluate", "register_metric", "to_inference_data"]
+__all__ = [
+    "METRICS",
+    "Metric",
+    "ScoreComparison",
+    "ScoreDifference",
+    "compare_scores",
+    "evaluate",
+    "register_metric",
+    "to_inference_data",
+]
