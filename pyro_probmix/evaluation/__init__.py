@@ -1,5 +1,6 @@
 """How good a predictive density is."""
 
+from pyro_probmix.evaluation import plots
 from pyro_probmix.evaluation.comparison import ScoreComparison, ScoreDifference, compare_scores
 from pyro_probmix.evaluation.inference_data import to_inference_data
 from pyro_probmix.evaluation.metrics import METRICS, Metric, evaluate, register_metric
@@ -11,6 +12,7 @@ __all__ = [
     "ScoreDifference",
     "compare_scores",
     "evaluate",
+    "plots",
     "register_metric",
     "to_inference_data",
 ]

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from pyro_probmix._drawing import BLUE, axes_or_new, describe
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = ["VALIDATION_SAMPLES", "History"]
 
@@ -26,3 +33,32 @@ class History:
     validation_loss: list[float] = field(default_factory=list)
     best_epoch: int = 0
     skipped_steps: int = 0
+
+    def plot(self, ax: Axes | None = None, label: str = "", color: str = BLUE) -> Axes:
+        """Draw the training risk and the validation loss of each epoch, in nats, and mark the best epoch.
+
+        An epoch without a finite loss, such as one after which nothing was validated, has no point.
+
+        Args:
+            ax: where to draw; default: new axes.
+            label: what goes before the names of the curves, for several histories on the same axes.
+            color: of the curves.
+
+        Returns:
+            The axes.
+
+        Example:
+            >>> ax = pm.History([1.5, 1.1, 1.0], [1.6, 1.2, 1.3], best_epoch=1).plot()
+            >>> [line.get_label() for line in ax.lines]
+            ['training risk', 'validation loss', 'best epoch']
+        """
+        ax = axes_or_new(ax)
+        before = f"{label}: " if label else ""
+        for values, line, name in ((self.train_loss, "--", "training risk"), (self.validation_loss, "-", "validation loss")):
+            points = [(epoch, value) for epoch, value in enumerate(values) if math.isfinite(value)]
+            if points:
+                ax.plot(*zip(*points), color=color, linestyle=line, linewidth=1.2, label=before + name)
+        if self.validation_loss:
+            best = self.validation_loss[self.best_epoch]
+            ax.plot(self.best_epoch, best, color=color, marker="D", linestyle="none", label=f"{before}best epoch")
+        return describe(ax, "epoch", "loss (nats)")

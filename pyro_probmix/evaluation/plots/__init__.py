@@ -1,0 +1,7 @@
+"""Plots of predictive densities, scores, trainings and sampling graphs: each takes Axes, or makes them, and returns them."""
+
+from pyro_probmix.evaluation.plots.boxes import box_plots
+from pyro_probmix.evaluation.plots.curves import training_curves
+from pyro_probmix.evaluation.plots.planes import class_probabilities, sampling_graph
+
+__all__ = ["box_plots", "class_probabilities", "sampling_graph", "training_curves"]
