@@ -1,4 +1,4 @@
-"""What all drawings share: colours, markers and lines that anybody can tell apart, in print too, and axes to draw on."""
+"""What all drawings share: colours, markers and lines that anybody can tell apart, in print too, and axes."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ from tests.faults import pytest_pycollect_makeitem, pytest_terminal_summary  # n
 
 ROOT = Path(__file__).resolve().parents[1]
 
+os.environ.setdefault("MPLBACKEND", "Agg")  # no window
 torch.set_num_threads(1)  # the tests are small, and run in parallel
 
 hypothesis.settings.register_profile("suite", deadline=None, derandomize=True, database=None)
@@ -56,6 +58,8 @@ def isolation() -> Iterator[None]:
     random.setstate(random_state[0])
     np.random.set_state(random_state[1])
     torch.set_rng_state(random_state[2])
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
     # pytest itself restores the warning filters after each test.
     changed = [f"{name}: {before[name]} -> {after[name]}" for name in before if after[name] != before[name]]
     if changed:

@@ -19,6 +19,7 @@ FLOORS = (
     "_version",
     "_checks",
     "_random",
+    "_drawing",
     "ops",
     "distributions",
     "mixing",

@@ -54,11 +54,15 @@ class History:
         """
         ax = axes_or_new(ax)
         before = f"{label}: " if label else ""
-        for values, line, name in ((self.train_loss, "--", "training risk"), (self.validation_loss, "-", "validation loss")):
+        for values, line, name in (
+            (self.train_loss, "--", "training risk"),
+            (self.validation_loss, "-", "validation loss"),
+        ):
             points = [(epoch, value) for epoch, value in enumerate(values) if math.isfinite(value)]
             if points:
                 ax.plot(*zip(*points), color=color, linestyle=line, linewidth=1.2, label=before + name)
         if self.validation_loss:
             best = self.validation_loss[self.best_epoch]
             ax.plot(self.best_epoch, best, color=color, marker="D", linestyle="none", label=f"{before}best epoch")
+        ax.locator_params(axis="x", integer=True)
         return describe(ax, "epoch", "loss (nats)")

@@ -1,4 +1,4 @@
-"""Plots of predictive densities, scores, trainings and sampling graphs: each takes Axes, or makes them, and returns them."""
+"""Plots of densities, scores, trainings and sampling graphs: each draws on Axes, or makes them, and returns them."""
 
 from pyro_probmix.evaluation.plots.boxes import box_plots
 from pyro_probmix.evaluation.plots.curves import training_curves

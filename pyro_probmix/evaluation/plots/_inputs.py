@@ -31,7 +31,10 @@ def named(name: str, value: Any, kind: type) -> dict[str, Any]:
 
 def as_rows(name: str, value: Any, *columns: int, size: int | None = None) -> NDArray[Any]:
     """A finite array of shape ``(N, columns)``, or ``(N,)`` without columns; of one column, either."""
-    array = torch.as_tensor(value).detach().cpu()
+    try:
+        array = (value if isinstance(value, torch.Tensor) else torch.as_tensor(np.asarray(value))).detach().cpu()
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name}: expected numbers, got others: {error}") from error
     if columns == (1,) and array.dim() == 1:
         array = array.unsqueeze(1)
     rows = len(array) if array.dim() else 0

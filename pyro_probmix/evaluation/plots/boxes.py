@@ -99,8 +99,8 @@ def limits_around(values: Any, others: Any = (), log: bool = False) -> tuple[flo
         log: whether the axis is logarithmic; all numbers are positive then.
 
     Example:
-        >>> limits_around([0.0, 1.0], others=[1.5, 100.0])
-        (-0.075, 1.575)
+        >>> limits_around([0.0, 20.0], others=[30.0, 100.0])
+        (-1.5, 31.5)
     """
     forward, back = (np.log, np.exp) if log else (np.asarray, np.asarray)
     low, high = forward(np.min(values)), forward(np.max(values))
@@ -139,7 +139,7 @@ def mark_outside(ax: Axes, value: float, place: float, limits: tuple[float, floa
         color=color,
         fontsize="x-small",
         horizontalalignment="right" if right else "left",
-        verticalalignment="center",
+        verticalalignment="bottom",
         transform=across,
     )
 

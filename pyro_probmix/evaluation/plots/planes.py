@@ -107,22 +107,25 @@ def sampling_graph(
         raise TypeError(f"graph: expected a sampling graph, got {type(graph).__name__}")
     points = as_rows("x", x, 2, size=graph.num_nodes)
     labels = None if y is None else as_rows("y", y, size=graph.num_nodes)
-    classes = labels is not None and np.issubdtype(labels.dtype, np.integer)
-    if classes:
-        _check_classes(int(labels.max()) + 1, labels)
+    names = []
+    if labels is not None and np.issubdtype(labels.dtype, np.integer):
+        names = [str(label) for label in range(labels.max() + 1)]
+        _check_classes(len(names), labels)
     pairs, counts = _edges(graph, check_integer("num_batches", num_batches), seed)
     ax = axes_or_new(ax)
     from matplotlib.collections import LineCollection
 
-    shades = 0.1 + 0.9 * counts / counts.max(initial=1)
-    lines = LineCollection(points[pairs], colors=BLUE, alpha=shades, linewidths=1.0, label="pair that is mixed")
-    ax.add_collection(lines)
-    if labels is None:
-        ax.scatter(*points.T, s=16, color="black", zorder=2)
-    elif classes:
-        draw_points(ax, points, labels, [str(label) for label in range(labels.max() + 1)])
+    darkest = min(1.0, 8 * len(points) / max(1, len(pairs)))
+    lines: Any = list(points[pairs])
+    shades = darkest * (0.1 + 0.9 * counts / counts.max(initial=1))
+    ax.add_collection(LineCollection(lines, colors=BLUE, alpha=shades, linewidths=1.0, label="pair that is mixed"))
+    across, up = points.T
+    if names and labels is not None:
+        draw_points(ax, points, labels, names)
+    elif labels is None:
+        ax.scatter(across, up, s=16, color="black", zorder=2)
     else:
-        scatter = ax.scatter(*points.T, s=16, c=labels, cmap="cividis", edgecolors="black", linewidths=0.4, zorder=2)
+        scatter = ax.scatter(across, up, s=16, c=labels, cmap="cividis", edgecolors="black", linewidths=0.4, zorder=2)
         ax.figure.colorbar(scatter, ax=ax, label="y")
     ax.autoscale_view()
     return describe(ax, "x₁", "x₂")
@@ -141,9 +144,9 @@ def draw_classes(ax: Axes, across: Array, up: Array, probabilities: Array) -> No
 def draw_points(ax: Axes, points: Array, labels: Array, names: Sequence[str]) -> None:
     """Draw points in the colour and with the marker of their class."""
     for label, name in enumerate(names):
-        rows = points[labels == label]
-        marker, color = MARKERS[label], COLORS[label]
-        ax.scatter(*rows.T, s=18, marker=marker, color=color, edgecolors="black", linewidths=0.5, label=name, zorder=2)
+        across, up = points[labels == label].T
+        look: Any = {"marker": MARKERS[label], "color": COLORS[label], "edgecolors": "black", "linewidths": 0.5}
+        ax.scatter(across, up, s=18, label=name, zorder=2, **look)
 
 
 def draw_key(ax: Axes, names: Sequence[str]) -> None:
