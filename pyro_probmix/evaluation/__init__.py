@@ -3,7 +3,9 @@
 from pyro_probmix.evaluation import plots
 from pyro_probmix.evaluation.comparison import ScoreComparison, ScoreDifference, compare_scores
 from pyro_probmix.evaluation.inference_data import to_inference_data
-from pyro_probmix.evaluation.metrics import METRICS, Metric, evaluate, register_metric
+from pyro_probmix.evaluation.metrics import evaluate
+from pyro_probmix.evaluation.ranked_probability import crps
+from pyro_probmix.evaluation.registry import METRICS, Metric, find_metric, register_metric
 
 __all__ = [
     "METRICS",
@@ -11,7 +13,9 @@ __all__ = [
     "ScoreComparison",
     "ScoreDifference",
     "compare_scores",
+    "crps",
     "evaluate",
+    "find_metric",
     "plots",
     "register_metric",
     "to_inference_data",

@@ -1,222 +1,134 @@
-"""The registry of metrics: scores of a predictive density on held-out labels."""
+"""Scores of a predictive density on held-out labels, by their names."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from collections.abc import Iterable
+from typing import Any, Literal, overload
 
 import torch
 from pyro.distributions import MaskedDistribution
 from torch import Tensor
-from torch.distributions import constraints
 
-from pyro_probmix._checks import check_choice, check_free, check_tensor
-from pyro_probmix.distributions import class_probabilities
-from pyro_probmix.distributions.supports import check_support, elementwise, is_binary, is_circular, is_one_hot
-from pyro_probmix.mixing.batches import fill_missing
+from pyro_probmix._checks import check_choice
+from pyro_probmix.evaluation import classes, scores
+from pyro_probmix.evaluation.labels import as_labels
+from pyro_probmix.evaluation.ranked_probability import crps
+from pyro_probmix.evaluation.registry import METRICS, Metric, find_metric, register_metric
 from pyro_probmix.ops.autocast import without_autocast
+from pyro_probmix.ops.sums import unsqueeze_right
 
-__all__ = ["METRICS", "Metric", "evaluate", "register_metric"]
+__all__ = ["evaluate"]
 
-Score = Callable[[Any, Tensor], Tensor | float | None]
-Function = TypeVar("Function", bound=Score)
+register_metric("nll", units="nats")(scores.surprise)
+register_metric("crps", units="y")(crps)
+register_metric("rmse", units="y", root=True)(scores.squared_error)
+register_metric("mse", units="y²", default=False)(scores.squared_error)
+register_metric("accuracy", better="higher", label="accuracy")(classes.correct)
+register_metric("brier", label="Brier score")(classes.brier_score)
+register_metric("ece", summary=classes.calibration_error)(classes.confidences)
+register_metric("ece_adaptive", label="adaptive ECE", default=False, summary=classes.adaptive_calibration_error)(
+    classes.confidences
+)
+register_metric("ece_classwise", label="class-wise ECE", default=False, summary=classes.classwise_calibration_error)(
+    classes.probabilities_by_class
+)
 
-_UNITS = {"nats": "nats", "y": "units of the target", "y²": "squared units of the target", "": ""}
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A metric that has a name; :func:`register_metric` says what its fields are."""
-
-    name: str
-    function: Score
-    units: str
-    better: str
-    label: str
-    root: bool
-    default: bool
-
-    def rescaled(self, value: float, scale: float) -> float:
-        """Its value for labels that are ``scale`` times as large, the density being that of these."""
-        if self.units == "nats":
-            return value + math.log(scale)
-        return value * {"": 1.0, "y": scale, "y²": scale**2}[self.units]
-
-    @property
-    def lower_is_better(self) -> bool:
-        """Whether lower values are better."""
-        return self.better == "lower"
-
-    @property
-    def heading(self) -> str:
-        """Its name in a table."""
-        return f"{self.label} (nats)" if self.units == "nats" else self.label
-
-    @property
-    def axis(self) -> str:
-        """Its name along an axis."""
-        return f"{self.label} ({_UNITS[self.units]}), {self.better} is better".replace(" ()", "")
+Names = str | Metric | Iterable[str | Metric] | None
 
 
-METRICS: dict[str, Metric] = {}
-"""The metrics by name, in the order in which they have been registered."""
+@overload
+def evaluate(p: Any, y: Any, metrics: Names = None, reduction: Literal["mean"] = "mean") -> dict[str, float]: ...
+@overload
+def evaluate(p: Any, y: Any, metrics: Names = None, *, reduction: Literal["none"]) -> dict[str, Tensor]: ...
+def evaluate(p: Any, y: Any, metrics: Names = None, reduction: str = "mean") -> dict[str, Any]:
+    r"""Scores of a predictive density on held-out labels.
 
+    A label that ``p`` masks is left out: the negative log-likelihood of a row is that of the outputs that are seen, and
+    the others average over them.
 
-def register_metric(
-    name: str,
-    *,
-    units: Literal["nats", "y", "y²", ""] = "",
-    better: Literal["lower", "higher"] = "lower",
-    label: str | None = None,
-    root: bool = False,
-    default: bool = True,
-) -> Callable[[Function], Function]:
-    """Function decorator: :func:`evaluate`, and tables and figures of experiments, know the metric by this name.
-
-    The function takes a predictive distribution and labels, as :func:`evaluate` does, without masks. It returns what
-    is averaged over the labels, a number for each row or for each of its labels, or one number for all rows, which is
-    left out where rows are masked. It returns None, or raises ``NotImplementedError`` as a mean that is not known does,
-    where it has no meaning.
+    ==================  =================================================================================  ========
+    name                of what, averaged over rows and outputs                                            units
+    ==================  =================================================================================  ========
+    ``nll``             :math:`-\log p(y_i|x_i)` of a row, all its outputs together                        nats
+    ``crps``            :func:`~pyro_probmix.evaluation.crps` of each output by its marginal               of y
+    ``rmse``, ``mse``   squared distance from the mean; its root after averaging                           of y, y²
+    ``accuracy``        whether the class is the most probable one                                         share
+    ``brier``           :math:`\sum_c (p_c - 1\{y = c\})^2`, halved where there are two classes
+    ``ece``             \|mean confidence − accuracy\| in 15 bins of equal width, by their shares
+    ``ece_adaptive``    the same in 15 bins of as nearly equal numbers of labels as ties allow
+    ``ece_classwise``   the same of the probability of each class, the mean over the classes
+    ==================  =================================================================================  ========
 
     Args:
-        name: name of the metric.
-        units: of its values: ``"y"``, ``"y²"``, ``"nats"`` of the density of y, or ``""`` where the units of y do not
-            matter. They tell how a value for standardised labels becomes one in the units of the data.
-        better: ``"lower"`` or ``"higher"`` values.
-        label: how tables and axes show it; default: its name, in capitals.
-        root: whether it is the square root of the average.
-        default: whether :func:`evaluate` gives it unasked.
-
-    Raises:
-        ValueError: if ``units`` or ``better`` is unknown, or another function has the name.
-
-    Example:
-        >>> @register_metric("absolute_error", units="y")
-        ... def absolute_error(p, y):
-        ...     return (y - p.mean).abs()
-        >>> evaluate(dist.Normal(torch.zeros(2), 1.0), torch.tensor([1.0, -1.0]))
-        {'nll': 1.418..., 'rmse': 1.0, 'absolute_error': 1.0}
-        >>> del METRICS["absolute_error"]
-    """
-    check_choice("units", units, _UNITS)
-    check_choice("better", better, ("lower", "higher"))
-
-    def register(function: Function) -> Function:
-        check_free("name", name, {key: metric.function for key, metric in METRICS.items()}, function)
-        METRICS[name] = Metric(name, function, units, better, label or name.upper(), root, default)
-        return function
-
-    return register
-
-
-@register_metric("nll", units="nats")
-def _surprise(p: Any, y: Tensor) -> Tensor:
-    return -p.log_prob(y)
-
-
-@register_metric("accuracy", better="higher", label="accuracy")
-def _correct(p: Any, y: Tensor) -> Tensor | None:
-    """Which class labels are the most probable one; None if y is no class label."""
-    if not _has_classes(p):
-        return None
-    if is_binary(p.support):
-        return ((p.mean > 0.5) == (y > 0.5)) & ~p.mean.isnan()
-    if is_one_hot(p.support):
-        return (p.mean.argmax(-1) == y.argmax(-1)) & ~p.mean.isnan().any(-1)
-    return class_probabilities(p).argmax(-1) == y
-
-
-@register_metric("mse", units="y²", default=False)
-@register_metric("rmse", units="y", root=True)
-def _squared_error(p: Any, y: Tensor) -> Tensor | None:
-    return None if _has_classes(p) or is_circular(p) else (y.cpu().double() - p.mean.cpu().double()).square()
-
-
-def evaluate(p: Any, y: Tensor, metrics: Iterable[str | Metric] | None = None) -> dict[str, float]:
-    r"""Negative log-likelihood, root-mean-square error or accuracy, and other metrics of a predictive density.
-
-    :math:`\mathrm{nll} = -\frac1N\sum_i \log p(y_i|x_i)`; for numbers and counts
-    :math:`\mathrm{rmse} = \sqrt{\frac1{ND}\sum_{i,d} (y_{id} - \mathbb{E}[y_{id}|x_i])^2}`, for classes the share of
-    labels that are the most probable one (of several labels a row, each on its own). A label that ``p`` masks is left
-    out. Angles, and families whose mean is not known, have the negative log-likelihood alone.
-
-    Args:
-        p: predictive distribution of batch shape ``(N,)``.
-        y: labels, of shape ``(N,) + p.event_shape``, one-hot where ``p`` is.
-        metrics: names of :data:`METRICS`; default: ``"nll"``, ``"rmse"`` and ``"accuracy"``, and what has been
-            registered besides.
+        p: predictive distribution, of batch shape ``(N,)`` mostly; several outputs are event dimensions.
+        y: labels, of shape ``p.batch_shape + p.event_shape``, one-hot where ``p`` is: a tensor, or anything NumPy takes
+            for an array. Those that are masked may be NaN.
+        metrics: names of :data:`METRICS`, a level in (0, 1) behind an @ where a metric has one; or metrics themselves,
+            such as ``METRICS.values()``, of which those that do not fit ``p`` are left out. Default: of ``"nll"``,
+            ``"crps"``, ``"rmse"``, ``"accuracy"``, ``"brier"``, ``"ece"`` and what has been registered besides, those
+            that fit.
+        reduction: ``"mean"`` for one number a metric; ``"none"`` for one a row, the average over its outputs that are
+            seen, NaN if none is. What is no average of rows, as the calibration errors and the RMSE, has none.
 
     Returns:
-        ``{"nll": nats, "rmse": units of y}``, ``{"nll": nats, "accuracy": share}`` or ``{"nll": nats}``, and what has
-        been registered besides and has a meaning for ``p``.
+        Numbers by name, in the order asked for; or tensors of ``p.batch_shape``, in double precision on the CPU.
 
     Raises:
-        TypeError: if ``p`` is not a distribution, or ``y`` no tensor.
-        ValueError: if the shapes do not match, there are no labels, some are outside the support of ``p``, single
-            outputs of a row are masked, or a metric is unknown.
+        TypeError: if ``p`` is not a distribution, or ``y`` holds no numbers.
+        ValueError: if the shapes do not match, no label is seen, one is not finite or outside the support of ``p``, a
+            metric is unknown or has no such level, or one asked for does not fit ``p``, or has no rows.
 
     Example:
-        >>> evaluate(dist.Normal(torch.zeros(2), 1.0), torch.tensor([1.0, -1.0]))
-        {'nll': 1.418..., 'rmse': 1.0}
+        >>> p, y = dist.Normal(torch.zeros(2), 1.0), torch.tensor([1.0, -1.0])
+        >>> evaluate(p, y)
+        {'nll': 1.418..., 'crps': 0.602..., 'rmse': 1.0}
+        >>> evaluate(p, y, ["nll", "mse"], reduction="none")["mse"]
+        tensor([1., 1.], dtype=torch.float64)
     """
-    if not isinstance(p, torch.distributions.Distribution):
-        raise TypeError(f"p: expected a distribution, got {type(p).__name__}")
-    check_tensor("y", y, p.batch_shape + p.event_shape)
-    chosen = [_metric(metric) for metric in metrics] if metrics is not None else METRICS.values()
-    p, seen = _unmasked(p)
-    if y.numel() == 0 or not bool(seen.any()):
-        raise ValueError("y: expected at least one label, got none")
-    with torch.no_grad(), without_autocast(y):
-        if not bool(seen.all()):
-            y = fill_missing(y, seen.to(y.device))
-        check_support("y", y, p.support)
-        if is_binary(p.support) and not y.is_floating_point():
-            y = y.to(p.mean.dtype)  # PyTorch's Bernoulli takes no integers
-        values = {m.name: _score(m, p, y, seen) for m in chosen if m.default or metrics is not None}
-    return {name: value for name, value in values.items() if value is not None}
+    check_choice("reduction", reduction, ("mean", "none"))
+    if metrics is None:
+        metrics = [metric for metric in METRICS.values() if metric.default]
+    wanted = [metrics] if isinstance(metrics, (str, Metric)) else list(metrics)
+    chosen = [find_metric(metric) for metric in wanted]
+    with torch.no_grad():
+        y, seen = as_labels(p, y)
+        while isinstance(p, MaskedDistribution):
+            p = p.base_dist
+        scores: dict[str, Any] = {}
+        for metric, given in zip(chosen, wanted, strict=True):
+            try:
+                with without_autocast(y):
+                    scores[metric.name] = _score(metric, p, y, seen, reduction == "none")
+            except NotImplementedError as error:
+                if isinstance(given, str):
+                    why = str(error) or f"it is not known of {type(p).__name__}"
+                    raise ValueError(f'metrics: expected ones that p has, got "{metric.name}": {why}') from error
+    return scores
 
 
-def _metric(metric: str | Metric) -> Metric:
-    if isinstance(metric, Metric):
-        return metric
-    check_choice("metrics", metric, METRICS)
-    return METRICS[metric]
-
-
-def _score(metric: Metric, p: Any, y: Tensor, seen: Tensor) -> float | None:
-    """The metric over the rows that are seen, or None where it has no meaning."""
-    try:
-        found = metric.function(p, y)
-    except NotImplementedError:  # of a mean that is not known
-        return None
+def _score(metric: Metric, p: Any, y: Tensor, seen: Tensor, by_row: bool) -> Any:
+    """The metric over what is seen, or of each row; ``NotImplementedError`` with the reason where it has no meaning."""
+    if by_row and (metric.root or metric.summary):
+        raise NotImplementedError("it is no average of values of single rows")
+    found = metric.values(p, y)
     if found is None:
-        return None
-    values = torch.as_tensor(found, device="cpu").double()
-    if values.shape[: seen.dim()] == seen.shape:
-        values = values[seen]
-    elif not bool(seen.all()):
-        return None
-    return float(values.mean()) ** (0.5 if metric.root else 1)
+        raise NotImplementedError(f"it has no meaning for {type(p).__name__}")
+    values, rows = torch.as_tensor(found, device="cpu").double(), len(p.batch_shape)
+    if values.shape[: seen.dim()] != seen.shape:
+        if values.shape[:rows] != p.batch_shape:
+            if by_row:
+                raise NotImplementedError("it is one number for all rows")
+            if not bool(seen.all()):
+                raise NotImplementedError("it is one number for all rows, of which some labels are masked")
+            return float(values.mean()) ** (0.5 if metric.root else 1)
+        seen = seen.any(dim=tuple(range(rows, seen.dim())))
+    if by_row:
+        seen = unsqueeze_right(seen, values.dim() - seen.dim()).expand(values.shape)
+        return _sum_after(values.where(seen, 0), rows) / _sum_after(seen, rows)
+    picked = values[seen]
+    return float(picked.mean() if metric.summary is None else metric.summary(picked)) ** (0.5 if metric.root else 1)
 
 
-def _unmasked(p: Any) -> tuple[Any, Tensor]:
-    """The density without its mask, and where the mask lets labels through, of the batch shape."""
-    seen = torch.ones(p.batch_shape, dtype=torch.bool, device="cpu")
-    while isinstance(p, MaskedDistribution):
-        seen = seen & torch.as_tensor(p._mask, device="cpu")
-        p = p.base_dist
-    inner = p
-    while isinstance(inner, torch.distributions.Independent):
-        inner = inner.base_dist
-        if isinstance(inner, MaskedDistribution) and inner._mask is not True:
-            raise ValueError("p: expected a mask of whole rows, got one of single outputs")
-    return p, seen
-
-
-def _has_classes(p: Any) -> bool:
-    """Whether y is a class label, or several: of the distributions over 0..C-1, those of class labels have no mean."""
-    if isinstance(elementwise(p.support), constraints.integer_interval):
-        return bool(p.mean.isnan().all())
-    return is_binary(p.support) or is_one_hot(p.support)
+def _sum_after(values: Tensor, dims: int) -> Tensor:
+    """The sum over all dimensions after these."""
+    return values.unsqueeze(-1).flatten(dims).sum(-1)

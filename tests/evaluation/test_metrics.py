@@ -1,4 +1,4 @@
-"""``pm.evaluate`` against scikit-learn and SciPy."""
+"""``pm.evaluate`` against scikit-learn, SciPy, scoringrules and torchmetrics."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import pandas
 import pyro
 import pyro.distributions as dist
 import pytest
 import scipy.stats
+import scoringrules
 import torch
-from sklearn.metrics import accuracy_score, log_loss, mean_absolute_error, mean_squared_error
+from sklearn.metrics import accuracy_score, brier_score_loss, log_loss, mean_absolute_error, mean_squared_error
 from torch import Tensor
+from torchmetrics.functional.classification import multiclass_calibration_error
 
 import pyro_probmix as pm
 from pyro_probmix.evaluation import METRICS, register_metric
@@ -29,31 +32,42 @@ def rmse(y: Tensor, mean: Any) -> float:
     return math.sqrt(mean_squared_error(y.reshape(-1), np.asarray(mean).reshape(-1)))
 
 
+NUMBERS, CLASS_NUMBERS = ["nll", "rmse"], ["nll", "accuracy"]
+
+
 def test_normal() -> None:
     loc, scale, y = normals(N), normals(N).exp(), normals(N)
     scores = pm.evaluate(dist.Normal(loc, scale), y)
     nll = -scipy.stats.norm(loc.numpy(), scale.numpy()).logpdf(y.numpy()).mean()
-    assert scores == pytest.approx({"nll": nll, "rmse": rmse(y, loc)}, rel=1e-12)
+    crps = scoringrules.crps_normal(y.numpy(), loc.numpy(), scale.numpy()).mean()
+    assert list(scores) == ["nll", "crps", "rmse"]
+    assert scores == pytest.approx({"nll": nll, "crps": crps, "rmse": rmse(y, loc)}, rel=1e-12)
+
+
+@pytest.mark.parametrize("of", [np.asarray, Tensor.tolist, lambda y: pandas.Series(y.numpy()), Tensor.float])
+def test_labels_of_any_kind(of: Any) -> None:
+    loc, y = normals(N), normals(N).float().double()
+    assert pm.evaluate(dist.Normal(loc, 1.0), of(y)) == pm.evaluate(dist.Normal(loc, 1.0), y)
 
 
 def test_several_outputs() -> None:
     """The log-likelihood of a row is the sum over its outputs, the squared error their mean."""
     loc, scale, y = normals(N, 2), normals(N, 2).exp(), normals(N, 2)
-    scores = pm.evaluate(dist.Normal(loc, scale).to_event(1), y)
+    scores = pm.evaluate(dist.Normal(loc, scale).to_event(1), y, NUMBERS)
     nll = -scipy.stats.norm(loc.numpy(), scale.numpy()).logpdf(y.numpy()).sum(-1).mean()
     assert scores == pytest.approx({"nll": nll, "rmse": rmse(y, loc)}, rel=1e-12)
 
 
 def test_mixture_of_normals() -> None:
     loc, scale, y = normals(N, 5), normals(N, 5).exp(), normals(N)
-    scores = pm.evaluate(pm.linear_pool(dist.Normal(loc, scale)), y)
+    scores = pm.evaluate(pm.linear_pool(dist.Normal(loc, scale)), y, NUMBERS)
     density = scipy.stats.norm(loc.numpy(), scale.numpy()).pdf(y.numpy()[:, None]).mean(-1)
     assert scores == pytest.approx({"nll": -np.log(density).mean(), "rmse": rmse(y, loc.mean(-1))}, rel=1e-12)
 
 
 def test_poisson() -> None:
     rate, y = normals(N).exp(), torch.randint(5, (N,)).double()
-    scores = pm.evaluate(dist.Poisson(rate), y)
+    scores = pm.evaluate(dist.Poisson(rate), y, NUMBERS)
     nll = -scipy.stats.poisson(rate.numpy()).logpmf(y.numpy()).mean()
     assert scores == pytest.approx({"nll": nll, "rmse": rmse(y, rate)}, rel=1e-12)
 
@@ -61,15 +75,23 @@ def test_poisson() -> None:
 def test_binomial_counts_are_not_classes() -> None:
     """Over 0..C-1 as class labels are, but with a mean."""
     probs, y = torch.rand(N, dtype=torch.float64), torch.randint(CLASSES, (N,)).double()
-    scores = pm.evaluate(dist.Binomial(CLASSES - 1, probs), y)
+    scores = pm.evaluate(dist.Binomial(CLASSES - 1, probs), y, NUMBERS)
     nll = -scipy.stats.binom(CLASSES - 1, probs.numpy()).logpmf(y.numpy()).mean()
     assert scores == pytest.approx({"nll": nll, "rmse": rmse(y, 2 * probs)}, rel=1e-12)
 
 
 def class_scores(probabilities: Tensor, y: Tensor) -> Any:
-    labels = list(range(probabilities.shape[-1]))
-    accuracy = accuracy_score(y, probabilities.argmax(-1))
-    return pytest.approx({"nll": log_loss(y, probabilities, labels=labels), "accuracy": accuracy}, rel=1e-9)
+    """As scikit-learn has them, and torchmetrics, in single precision; it must not be given a probability above one."""
+    size = probabilities.shape[-1]
+    labels = list(range(size))
+    expected = {
+        "nll": log_loss(y, probabilities, labels=labels),
+        "accuracy": accuracy_score(y, probabilities.argmax(-1)),
+        "brier": brier_score_loss(y, probabilities[:, 1] if size == 2 else probabilities, labels=labels),
+    }
+    ece = multiclass_calibration_error(probabilities.clamp(max=1), y, size, n_bins=15).item()
+    close: dict[str, Any] = {name: pytest.approx(value, rel=1e-9) for name, value in expected.items()}
+    return close | {"ece": pytest.approx(ece, abs=1e-6)}
 
 
 def test_categorical() -> None:
@@ -110,13 +132,13 @@ def test_mixture_of_one_hot() -> None:
 def test_several_labels() -> None:
     """Log-likelihoods add up over the labels of a row; the accuracy is the share of single labels."""
     p, y = torch.rand(N, 4, dtype=torch.float64), torch.randint(2, (N, 4))
-    scores = pm.evaluate(dist.Bernoulli(p).to_event(1), y.double())
+    scores = pm.evaluate(dist.Bernoulli(p).to_event(1), y.double(), CLASS_NUMBERS)
     nll = 4 * log_loss(y.reshape(-1), p.reshape(-1))
     assert scores == pytest.approx(
         {"nll": nll, "accuracy": accuracy_score(y.reshape(-1), (p > 0.5).reshape(-1))}, rel=1e-9
     )
     probabilities, classes = normals(N, 2, CLASSES).softmax(-1), torch.randint(CLASSES, (N, 2))
-    scores = pm.evaluate(dist.Categorical(probabilities).to_event(1), classes)
+    scores = pm.evaluate(dist.Categorical(probabilities).to_event(1), classes, CLASS_NUMBERS)
     nll = 2 * log_loss(classes.reshape(-1), probabilities.reshape(-1, CLASSES), labels=[0, 1, 2])
     accuracy = accuracy_score(classes.reshape(-1), probabilities.argmax(-1).reshape(-1))
     assert scores == pytest.approx({"nll": nll, "accuracy": accuracy}, rel=1e-9)
@@ -140,7 +162,8 @@ def test_mixture_over_several_class_labels(listed: bool) -> None:
     p = pm.LinearPool(components, weights)
     marginal = torch.einsum("k,nkdc->ndc", weights, probabilities)
     accuracy = accuracy_score(y.reshape(-1), marginal.argmax(-1).reshape(-1))
-    assert pm.evaluate(p, y) == pytest.approx({"nll": -p.log_prob(y).mean().item(), "accuracy": accuracy}, rel=1e-9)
+    expected = {"nll": -p.log_prob(y).mean().item(), "accuracy": accuracy}
+    assert pm.evaluate(p, y, CLASS_NUMBERS) == pytest.approx(expected, rel=1e-9)
 
 
 @pytest.mark.parametrize("method", ["ERM", "ManifoldProbMix"])
@@ -155,7 +178,7 @@ def test_predictive_of_a_model(method: str) -> None:
     p = model.predictive(x)
     log_probs = torch.stack([p.log_prob(torch.full((N,), k)).detach() for k in range(CLASSES)], -1)
     probabilities = log_probs.double().softmax(-1)
-    assert pm.evaluate(p, y) == {
+    assert pm.evaluate(p, y, CLASS_NUMBERS) == {
         "nll": pytest.approx(log_loss(y, probabilities, labels=[0, 1, 2]), rel=1e-5),
         "accuracy": accuracy_score(y, probabilities.argmax(-1)),
     }
@@ -194,13 +217,21 @@ UNIT = torch.tensor([[1.0, 0.0, 0.0]])
         (ANGLE.expand([1, 2]).to_event(1), torch.tensor([[-3.1, 3.1]])),
         (pm.linear_pool(dist.VonMises(torch.tensor([[3.1, -3.1]]), torch.tensor(50.0))), torch.tensor([3.1])),
         (dist.VonMises3D(UNIT), UNIT),
-        (dist.SkewLogistic(torch.zeros(1), torch.ones(1)), torch.zeros(1)),
     ],
-    ids=["angle", "angles", "mixture of angles", "directions", "no mean"],
+    ids=["angle", "angles", "mixture of angles", "directions"],
 )
-def test_no_error_without_a_mean_on_a_line(p: Any, y: Tensor) -> None:
-    """A circle has no difference that is a number, and some families no mean."""
+def test_no_error_on_a_circle(p: Any, y: Tensor) -> None:
+    """It has no difference that is a number."""
     assert pm.evaluate(p, y) == {"nll": pytest.approx(-p.log_prob(y).mean().item(), rel=1e-6)}
+    with pytest.raises(ValueError, match='metrics: expected ones that p has, got "crps": y is on a circle or a sphere'):
+        pm.evaluate(p, y, ["nll", "crps"])
+
+
+def test_no_error_without_a_mean() -> None:
+    p, y = dist.SkewLogistic(torch.zeros(1), torch.ones(1)), torch.zeros(1)
+    assert list(pm.evaluate(p, y)) == ["nll", "crps"]
+    with pytest.raises(ValueError, match='metrics: expected ones that p has, got "rmse": it is not known of SkewLogis'):
+        pm.evaluate(p, y, "rmse")
 
 
 def test_torch_mixture_of_categoricals() -> None:
@@ -216,8 +247,33 @@ def test_masked_labels_are_left_out() -> None:
     assert pm.evaluate(p.mask(mask), y) == pm.evaluate(dist.Normal(torch.zeros(2), 1.0), y[:2])
     with pytest.raises(ValueError, match="y: expected at least one label, got none"):
         pm.evaluate(p.mask(False), y)
-    with pytest.raises(ValueError, match="p: expected a mask of whole rows, got one of single outputs"):
-        pm.evaluate(p.mask(mask).to_event(1), y)
+
+
+def test_masks_of_single_outputs() -> None:
+    """The log-likelihood of a row sums what is seen of it, other metrics average over what is seen."""
+    loc, y, seen = normals(4, 3), normals(4, 3), torch.arange(12).reshape(4, 3) % 4 > 0
+    seen[2] = False
+    p = dist.Normal(loc, 1.0)
+    scores = pm.evaluate(p.mask(seen).to_event(1), y.where(seen, math.nan))
+    rows = -(p.log_prob(y) * seen).sum(-1)
+    expected = pm.evaluate(dist.Normal(loc[seen], 1.0), y[seen]) | {"nll": rows[[0, 1, 3]].mean().item()}
+    assert scores == pytest.approx(expected, rel=1e-12)
+    by_row = pm.evaluate(p.mask(seen).to_event(1), y.where(seen, math.nan), ["nll", "mse"], reduction="none")
+    assert torch.equal(by_row["nll"][[0, 1, 3]], rows[[0, 1, 3]])
+    squared = ((y - loc).square() * seen).sum(-1) / seen.sum(-1)
+    torch.testing.assert_close(by_row["mse"], squared, equal_nan=True)
+    assert by_row["nll"].isnan().tolist() == by_row["mse"].isnan().tolist() == [False, False, True, False]
+    with pytest.raises(ValueError, match="y: expected at least one label, got none"):
+        pm.evaluate(p.mask(torch.zeros(3, dtype=torch.bool)).to_event(1), y)
+    with pytest.raises(ValueError, match=r"y: expected finite values, got NaN or inf in 1 of 4 rows \(row 0\)"):
+        pm.evaluate(p.mask(seen).to_event(1), y.where(torch.arange(12).reshape(4, 3) != 1, math.nan))
+
+
+def test_what_a_mask_hides_need_not_be_legal() -> None:
+    """Each row has a support of its own."""
+    low = torch.tensor([0.0, 10.0, 20.0])
+    p = dist.Uniform(low, low + 1).mask(torch.tensor([False, True, True]))
+    assert pm.evaluate(p, [math.inf, 10.5, 20.5])["nll"] == 0
 
 
 @pytest.mark.parametrize("validate", [True, False])
@@ -240,7 +296,7 @@ def test_single_precision_sums_in_double() -> None:
     p = dist.Normal(torch.zeros(200_000), 1.0)
     y = torch.full((200_000,), 0.1)
     expected = 0.5 * math.log(2 * math.pi) + 0.5 * 0.1**2
-    assert pm.evaluate(p, y) == pytest.approx({"nll": expected, "rmse": 0.1}, rel=1e-6)
+    assert pm.evaluate(p, y, NUMBERS) == pytest.approx({"nll": expected, "rmse": 0.1}, rel=1e-6)
 
 
 def test_no_gradient_is_kept() -> None:
@@ -276,7 +332,14 @@ def test_no_gradient_is_kept() -> None:
             "y: expected at least one label, got none",
         ),
         (torch.zeros(3), torch.zeros(3), TypeError, "p: expected a distribution, got Tensor"),
-        (dist.Normal(torch.zeros(3), 1.0), [0.0] * 3, TypeError, "y: expected a tensor, got list"),
+        (
+            dist.Normal(torch.zeros(3), 1.0),
+            ["0"] * 3,
+            TypeError,
+            "y: expected a tensor or an array of numbers, got list",
+        ),
+        (dist.Normal(torch.zeros(2), 1.0), [[0], [0, 0]], TypeError, "y: expected a tensor or an array of numbers"),
+        (dist.Normal(torch.zeros(2), 1.0), [0.0, math.nan], ValueError, r"y: expected finite values, .* \(row 1\)"),
         (
             dist.Categorical(logits=torch.zeros(2, 3)),
             torch.tensor([0, 3]),
@@ -284,7 +347,7 @@ def test_no_gradient_is_kept() -> None:
             "y: expected values in",
         ),
     ],
-    ids=["column", "rows", "outputs", "empty", "no distribution", "no tensor", "class"],
+    ids=["column", "rows", "outputs", "empty", "no distribution", "texts", "ragged", "NaN", "class"],
 )
 def test_bad_input(p: Any, y: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
@@ -305,32 +368,75 @@ def absolute_error(p: Any, y: Tensor) -> Tensor:
 
 
 def test_a_registered_metric_is_averaged_over_the_labels_seen() -> None:
-    register_metric("mae", units="y")(absolute_error)
+    register_metric("absolute", units="y")(absolute_error)
     p, y = dist.Normal(normals(N, 2), 1.0).to_event(1), normals(N, 2)
-    assert pm.evaluate(p, y)["mae"] == pytest.approx(mean_absolute_error(y, p.mean), rel=1e-12)
+    assert pm.evaluate(p, y)["absolute"] == pytest.approx(mean_absolute_error(y, p.mean), rel=1e-12)
     seen = torch.arange(N) % 3 > 0
-    assert pm.evaluate(p.mask(seen), y)["mae"] == pytest.approx(mean_absolute_error(y[seen], p.mean[seen]), rel=1e-12)
-    assert "mae" not in pm.evaluate(dist.SkewLogistic(torch.zeros(1), torch.ones(1)), torch.zeros(1))  # without a mean
+    assert pm.evaluate(p.mask(seen), y)["absolute"] == pytest.approx(
+        mean_absolute_error(y[seen], p.mean[seen]), rel=1e-12
+    )
+    assert "absolute" not in pm.evaluate(
+        dist.SkewLogistic(torch.zeros(1), torch.ones(1)), torch.zeros(1)
+    )  # without a mean
 
 
 def test_a_metric_of_all_rows_is_left_out_where_rows_are_masked() -> None:
     register_metric("worst", units="y")(lambda p, y: absolute_error(p, y).max())
     p, y = dist.Normal(torch.zeros(3), 1.0), torch.tensor([1.0, -4.0, 2.0])
     assert pm.evaluate(p, y)["worst"] == 4.0
-    assert list(pm.evaluate(p.mask(y < 0), y)) == ["nll", "rmse"]
+    assert list(pm.evaluate(p.mask(y < 0), y)) == ["nll", "crps", "rmse"]
+    with pytest.raises(ValueError, match='got "worst": it is one number for all rows, of which some labels are masked'):
+        pm.evaluate(p.mask(y < 0), y, ["worst"])
+    with pytest.raises(ValueError, match='got "worst": it is one number for all rows'):
+        pm.evaluate(p, y, ["worst"], reduction="none")
 
 
 def test_metrics_are_chosen_by_name() -> None:
     loc, y = normals(N), normals(N)
     p = dist.Normal(loc, 1.0)
-    scores = pm.evaluate(p, y, ["mse", "accuracy", "nll"])
-    assert list(scores) == ["mse", "nll"]  # and no class label
+    scores = pm.evaluate(p, y, ["mse", "nll"])
+    assert list(scores) == ["mse", "nll"]
     assert scores["mse"] == pytest.approx(mean_squared_error(y, loc), rel=1e-12)
-    with pytest.raises(ValueError, match=r'metrics: expected one of "nll", "accuracy", .*, got "crps"'):
-        pm.evaluate(p, y, ["crps"])
+    with pytest.raises(ValueError, match=r'metrics: expected one of "nll", "crps", .*, got "log-loss"'):
+        pm.evaluate(p, y, ["log-loss"])
 
 
-@pytest.mark.parametrize("name", ["nll", "rmse", "mse"])
+@pytest.mark.parametrize(
+    ("p", "y", "name", "message"),
+    [
+        (dist.Normal(torch.zeros(2), 1.0), [0, 0], "accuracy", "y is no class label"),
+        (dist.Normal(torch.zeros(2), 1.0), [0, 0], "ece_classwise", "y is no class label"),
+        (dist.Categorical(torch.ones(2, 3)), [0, 2], "crps", "y is a class label, not a number"),
+        (dist.Bernoulli(torch.ones(2) / 2), [0, 1], "rmse", "y is a class label, not a number"),
+    ],
+)
+def test_a_metric_asked_for_that_does_not_fit_is_refused(p: Any, y: Any, name: str, message: str) -> None:
+    with pytest.raises(ValueError, match=f'metrics: expected ones that p has, got "{name}": {message}'):
+        pm.evaluate(p, y, ["nll", name])
+
+
+def test_a_row_at_a_time() -> None:
+    loc, y = normals(N, 2), normals(N, 2)
+    p = dist.Normal(loc, 1.0).to_event(1)
+    scores = pm.evaluate(p, y, reduction="none")
+    assert list(scores) == ["nll", "crps"]
+    torch.testing.assert_close(scores["nll"], -p.log_prob(y))
+    expected = torch.as_tensor(scoringrules.crps_normal(y.numpy(), loc.numpy(), 1.0)).mean(-1)
+    torch.testing.assert_close(scores["crps"], expected)
+    with pytest.raises(ValueError, match='got "rmse": it is no average of values of single rows'):
+        pm.evaluate(p, y, ["rmse"], reduction="none")
+    probabilities, labels = normals(N, CLASSES).softmax(-1), torch.randint(CLASSES, (N,))
+    scores = pm.evaluate(dist.Categorical(probabilities), labels, reduction="none")
+    assert torch.equal(scores["accuracy"], (probabilities.argmax(-1) == labels).double())
+    means = pm.evaluate(dist.Categorical(probabilities), labels, ["nll", "accuracy", "brier"])
+    assert {name: values.mean().item() for name, values in scores.items()} == pytest.approx(means)
+    with pytest.raises(ValueError, match='got "ece": it is no average of values of single rows'):
+        pm.evaluate(dist.Categorical(probabilities), labels, ["ece"], reduction="none")
+    with pytest.raises(ValueError, match='reduction: expected one of "mean", "none", got "sum"'):
+        pm.evaluate(p, y, reduction="sum")  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("name", ["nll", "crps", "rmse", "mse"])
 def test_units_tell_the_value_for_rescaled_labels(name: str) -> None:
     loc, scale, y = normals(N), torch.rand(N, dtype=torch.float64) + 0.1, normals(N)
     value = pm.evaluate(dist.Normal(loc, scale), y, [name])[name]
@@ -343,9 +449,14 @@ def test_metrics_are_shown_with_units_and_direction() -> None:
     shown = {name: (metric.heading, metric.axis) for name, metric in METRICS.items()}
     assert shown == {
         "nll": ("NLL (nats)", "NLL (nats), lower is better"),
-        "accuracy": ("accuracy", "accuracy, higher is better"),
+        "crps": ("CRPS", "CRPS (units of the target), lower is better"),
         "rmse": ("RMSE", "RMSE (units of the target), lower is better"),
         "mse": ("MSE", "MSE (squared units of the target), lower is better"),
+        "accuracy": ("accuracy", "accuracy, higher is better"),
+        "brier": ("Brier score", "Brier score, lower is better"),
+        "ece": ("ECE", "ECE, lower is better"),
+        "ece_adaptive": ("adaptive ECE", "adaptive ECE, lower is better"),
+        "ece_classwise": ("class-wise ECE", "class-wise ECE, lower is better"),
     }
 
 
@@ -353,8 +464,8 @@ def test_what_cannot_be_registered_is_refused() -> None:
     with pytest.raises(ValueError, match=r'name: expected one that is free, got "rmse" of <function'):
         register_metric("rmse", units="y")(absolute_error)
     with pytest.raises(ValueError, match=r'units: expected one of "nats", "y", .*, got "metres"'):
-        register_metric("mae", units="metres")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r'better: expected one of "lower", "higher", got "smaller"'):
-        register_metric("mae", better="smaller")  # type: ignore[arg-type]
+        register_metric("absolute", units="metres")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r'better: expected one of "lower", "higher", "level", got "smaller"'):
+        register_metric("absolute", better="smaller")  # type: ignore[arg-type]
     for _ in range(2):  # as when a cell of a notebook is run again
-        register_metric("mae", units="y")(absolute_error)
+        register_metric("absolute", units="y")(absolute_error)

@@ -65,7 +65,7 @@ def test_a_reproduction_end_to_end(data_dir, tmp_path):
     assert list(cells) == ["yacht"]
     assert list(cells["yacht"]) == list(METHODS)
     for metrics in cells["yacht"].values():
-        assert list(metrics) == ["nll", "rmse"]
+        assert list(metrics) == ["nll", "crps", "rmse"]
         assert all(len(values) == 2 and all(map(math.isfinite, values)) for values in metrics.values())
     assert written["settings"]["protocol"] == "paper"
     assert written["settings"]["datasets"]["yacht"]["epochs"] == 2

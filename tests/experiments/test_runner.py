@@ -104,7 +104,7 @@ def test_without_held_out_rows_the_last_epoch_is_kept():
     )
     expected = [score([replicas.models[k]], splits[k], 3, metrics_for(data)) for k in range(2)]
     found = train(data, "erm", settings)
-    assert list(found) == ["nll", "rmse", "mse"]
+    assert list(found) == ["nll", "crps", "rmse", "mse"]
     assert found == {metric: [metrics[metric] for metrics in expected] for metric in found}
 
 

@@ -38,7 +38,7 @@ def test_every_column_end_to_end(data_dir, tmp_path):
     cells = run(data_dir, tmp_path, methods=tuple(TUNED))
     assert list(cells) == list(TUNED)
     for found in cells.values():
-        assert list(found) == ["nll", "rmse", "candidate"]
+        assert list(found) == ["nll", "crps", "rmse", "candidate"]
         assert all(len(values) == 2 for values in found.values())
         assert found["candidate"] == [1, 1]  # the other has learnt nothing
     written = json.loads((tmp_path / "uci_tuned.json").read_text())

@@ -58,7 +58,7 @@ def test_the_estimators_know_the_method(extensions: SimpleNamespace) -> None:
     fitted = model.set_params(method="second_layer").fit(X, y)
     assert type(fitted.models_[0]) is extensions.second_layer.SecondLayer
     scores = pm.evaluate(fitted.predict_distribution(X), torch.as_tensor(y))
-    assert scores["mae"] == pytest.approx(np.abs(fitted.predict(X) - y).mean())
+    assert scores["mean_error"] == pytest.approx(np.abs(fitted.predict(X) - y).mean())
     with pytest.raises(ValueError, match='got "third_layer"'):
         model.set_params(method="third_layer").fit(X, y)
 
@@ -73,23 +73,23 @@ def test_comparisons_show_both(extensions: SimpleNamespace, monkeypatch: pytest.
     written = json.loads((tmp_path / "results.json").read_text())["methods"]
     assert list(written) == list(METHODS)
     for metrics in written.values():
-        assert list(metrics) == ["nll", "rmse", "mae"]
-        assert np.divide(metrics["mae"], metrics["rmse"]) == pytest.approx(0.8, abs=0.15)  # in the same units
+        assert list(metrics) == ["nll", "crps", "rmse", "mean_error"]
+        assert np.divide(metrics["mean_error"], metrics["rmse"]) == pytest.approx(0.8, abs=0.15)  # in the same units
     assert written["second_layer"] != written["local_second_layer"]
     console = Console(record=True, width=100, file=io.StringIO())
     console.print(found.table())
     rows = [line.split() for line in console.export_text().splitlines() if "layer" in line or "NLL" in line]
-    assert rows[0][-1] == "MAE"
+    assert rows[0][-1] == "mean"
     assert [row[:4] for row in rows[1:]] == [["Second", "layer", "h₂(x)", "any"], ["Second", "layer", "h₂(x)", "5"]]
     labels = [axes.get_xlabel() for axes in drawn[0].axes]
-    assert labels[-1] == "MAE (units of the target), lower is better"
+    assert labels[-1] == "MAE of the mean (units of the target), lower is better"
     ticks = [text.get_text() for text in drawn[0].axes[0].get_yticklabels()]
     assert ticks == ["ERM", "Second layer", "Local Second layer"]
 
 
 def test_a_metric_without_a_meaning_is_not_shown(extensions: SimpleNamespace) -> None:
-    assert list(comparison("iris").metrics) == ["nll", "accuracy"]
-    assert list(comparison("toy-regression").metrics) == ["nll", "rmse", "mse", "mae"]
+    assert list(comparison("iris").metrics) == ["nll", "accuracy", "brier", "ece"]
+    assert list(comparison("toy-regression").metrics) == ["nll", "crps", "rmse", "mse", "mean_error"]
 
 
 @pytest.mark.slow
@@ -112,7 +112,7 @@ def test_the_command_and_its_processes_know_plugins(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
         assert "Second layer" in done.stdout
         numbers.append(json.loads((tmp_path / jobs / "results.json").read_text())["methods"]["local_second_layer"])
-    assert list(numbers[0]) == ["nll", "rmse", "mae"]
+    assert list(numbers[0]) == ["nll", "crps", "rmse", "mean_error"]
     for metric, values in numbers[0].items():
         np.testing.assert_allclose(numbers[1][metric], values, rtol=1e-5)
 

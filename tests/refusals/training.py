@@ -173,7 +173,7 @@ table(
     lambda value: pm.evaluate(P, value),
     a_column=torch.zeros(SIZE, 1),
     too_long=torch.zeros(SIZE + 1),
-    of_no_tensor=[0.0] * SIZE,
+    of_texts=["0"] * SIZE,
     spoilt=lambda rng, case: spoilt(torch.zeros(SIZE), rng, NAN),
     a_scalar=torch.tensor(0.0),
 )

@@ -1,0 +1,171 @@
+"""The CRPS against quadrature of its definition, and against scoringrules where that is right."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import numpy as np
+import pyro.distributions as dist
+import pytest
+import scipy.integrate
+import scipy.stats
+import scoringrules
+import torch
+from torch import Tensor
+
+import pyro_probmix as pm
+from pyro_probmix.evaluation import crps
+
+
+def by_definition(cdf: Any, y: float, low: float = -math.inf, high: float = math.inf) -> float:
+    """∫ (F(t) − 1{y ≤ t})² dt."""
+    options: dict[str, Any] = {"epsabs": 1e-12, "epsrel": 1e-12, "limit": 500}
+    below = scipy.integrate.quad(lambda t: cdf(t) ** 2, low, y, **options)[0]
+    return below + scipy.integrate.quad(lambda t: (1 - cdf(t)) ** 2, y, high, **options)[0]
+
+
+def double(*values: float) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64)
+
+
+CLOSED = {
+    "Normal": (dist.Normal(double(0.5), 2.0), scipy.stats.norm(0.5, 2), [-3.0, 0.5, 4.0]),
+    "Laplace": (dist.Laplace(double(0.5), 2.0), scipy.stats.laplace(0.5, 2), [-3.0, 0.5, 4.0]),
+    "Logistic": (dist.Logistic(double(0.5), 2.0), scipy.stats.logistic(0.5, 2), [-3.0, 0.5, 4.0]),
+    "Exponential": (dist.Exponential(double(2.0)), scipy.stats.expon(scale=0.5), [0.01, 0.3, 4.0]),
+    "LogNormal": (dist.LogNormal(double(0.5), 0.7), scipy.stats.lognorm(0.7, scale=math.exp(0.5)), [0.1, 1.0, 9.0]),
+    "Uniform": (dist.Uniform(double(-1.0), 3.0), scipy.stats.uniform(-1, 4), [-1.0, 0.2, 2.9]),
+}
+
+
+@pytest.mark.parametrize("name", CLOSED)
+def test_closed_form(name: str) -> None:
+    p, law, values = CLOSED[name]
+    found = crps(p.expand([len(values)]), values, "closed form")
+    low, high = law.support()
+    assert found.tolist() == pytest.approx([by_definition(law.cdf, y, low, high) for y in values], abs=1e-9)
+
+
+MEANS, SCALES, WEIGHTS = [-3.0, 0.0, 0.2, 5.0], [0.5, 1.0, 0.01, 2.0], [0.1, 0.4, 0.2, 0.3]
+
+
+def mixtures() -> dict[str, Any]:
+    loc, scale, weights = double(*MEANS), double(*SCALES), double(*WEIGHTS)
+    left = pm.LinearPool(dist.Normal(loc[:2], scale[:2]), weights[:2] / weights[:2].sum())
+    right = pm.LinearPool([dist.Normal(m, s) for m, s in zip(loc[2:], scale[2:])], weights[2:] / weights[2:].sum())
+    return {
+        "LinearPool": pm.LinearPool(dist.Normal(loc, scale), weights),
+        "list": pm.LinearPool([dist.Normal(m, s) for m, s in zip(loc, scale)], weights),
+        "PyTorch": dist.MixtureSameFamily(dist.Categorical(weights), dist.Normal(loc, scale)),
+        "mixture of mixtures": pm.LinearPool([left, right], [0.5, 0.5]),
+    }
+
+
+@pytest.mark.parametrize("name", mixtures())
+def test_mixture_of_normals(name: str) -> None:
+    values = [-4.0, 0.2, 0.25, 30.0]
+    found = crps(mixtures()[name].expand([4]), values, "closed form")
+    points = [*MEANS, 0.15, 0.25]
+
+    def law(t: float) -> float:
+        return float(np.dot(WEIGHTS, scipy.stats.norm(MEANS, SCALES).cdf(t)))
+
+    def expected(y: float) -> float:
+        ends = sorted({-40.0, y, 60.0, *points})
+        return sum(
+            scipy.integrate.quad(lambda t: (law(t) - (y <= t)) ** 2, a, b, epsabs=1e-13, limit=200)[0]
+            for a, b in itertools.pairwise(ends)
+        )
+
+    assert found.tolist() == pytest.approx([expected(y) for y in values], abs=1e-9)
+
+
+def test_mixtures_of_any_size() -> None:
+    """Pairs of components are all met once, an even or an odd number of them."""
+    for size in range(1, 8):
+        loc, scale, y = torch.randn(3, size).double(), torch.rand(3, size).double() + 0.1, torch.randn(3).double()
+        weights = torch.rand(3, size).double().softmax(-1)
+        expected = scoringrules.crps_mixnorm(y.numpy(), loc.numpy(), scale.numpy(), weights.numpy())
+        found = crps(pm.LinearPool(dist.Normal(loc, scale), weights), y)
+        np.testing.assert_allclose(found, expected, rtol=1e-10)
+
+
+def test_outputs_are_scored_by_their_marginals() -> None:
+    loc, scale, y = torch.randn(5, 4, 2).double(), torch.rand(5, 4, 2).double() + 0.1, torch.randn(5, 2).double()
+    weights = torch.rand(5, 4).double().softmax(-1)
+    pool = pm.LinearPool(dist.Normal(loc, scale).to_event(1), weights)
+    each = [crps(pm.LinearPool(dist.Normal(loc[..., d], scale[..., d]), weights), y[:, d]) for d in range(2)]
+    torch.testing.assert_close(crps(pool, y), torch.stack(each, -1))
+    listed = pm.LinearPool([dist.Normal(loc[:, k], scale[:, k]).to_event(1) for k in range(4)], weights)
+    torch.testing.assert_close(crps(listed, y), crps(pool, y))
+    covariance = torch.tensor([[2.0, 1.0], [1.0, 3.0]], dtype=torch.float64)
+    joint = dist.MultivariateNormal(loc[:, 0], covariance)
+    torch.testing.assert_close(crps(joint, y), crps(dist.Normal(loc[:, 0], covariance.diagonal().sqrt()), y))
+
+
+def test_points() -> None:
+    """scoringrules has nan at a scale of zero."""
+    y = double(1.0, -2.0)
+    assert crps(dist.Delta(double(0.5, 0.5)), y).tolist() == [0.5, 2.5]
+    two = pm.LinearPool(dist.Delta(double(0.0, 3.0)), double(0.25, 0.75)).expand([2])
+    assert crps(two, y).tolist() == pytest.approx([0.25 * 1 + 0.75 * 2 - 0.1875 * 3, 0.25 * 2 + 0.75 * 5 - 0.1875 * 3])
+
+
+def test_components_of_no_weight() -> None:
+    p = pm.LinearPool([dist.Normal(double(0.0), 1.0), dist.Normal(double(math.nan), 1.0, validate_args=False)], [1, 0])
+    assert crps(p, [0.3]).item() == crps(dist.Normal(double(0.0), 1.0), [0.3]).item()
+
+
+def test_gradients() -> None:
+    loc, scale, logits = torch.randn(3, 5).double(), torch.rand(3, 5).double() + 0.1, torch.randn(3, 5).double()
+    y = torch.randn(3).double()
+
+    def score(loc: Tensor, scale: Tensor, logits: Tensor) -> Tensor:
+        return crps(pm.LinearPool(dist.Normal(loc, scale), logits.softmax(-1)), y)
+
+    torch.autograd.gradcheck(score, tuple(t.requires_grad_() for t in (loc, scale, logits)))
+
+
+def test_samples_are_unbiased_and_seeded() -> None:
+    p, y = dist.Normal(torch.zeros(2000).double(), 1.0), torch.full((2000,), 0.7).double()
+    exact = crps(p, y)[0].item()
+    found = crps(p, y, "samples", num_samples=10)
+    assert found.mean().item() == pytest.approx(exact, abs=5 * found.std().item() / math.sqrt(2000))
+    state = torch.random.get_rng_state()
+    assert torch.equal(crps(p, y, "samples", num_samples=10), found)
+    assert not torch.equal(crps(p, y, "samples", num_samples=10, seed=1), found)
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_dtype_is_kept_and_computed_in_double(dtype: torch.dtype) -> None:
+    loc, scale = torch.randn(4, 30), torch.rand(4, 30) + 0.1
+    p = pm.LinearPool(dist.Normal(loc.to(dtype), scale.to(dtype)))
+    found = crps(p, torch.zeros(4, dtype=dtype))
+    assert found.dtype == dtype
+    expected = crps(pm.LinearPool(dist.Normal(loc.double(), scale.double())), torch.zeros(4).double())
+    torch.testing.assert_close(found, expected.to(dtype), rtol=1e-6, atol=0)
+
+
+def test_nan_is_shown() -> None:
+    p = pm.LinearPool(dist.Normal(torch.tensor([[0.0, math.nan], [0.0, 1.0]]), 1.0, validate_args=False))
+    assert crps(p, [0.0, 0.0]).isnan().tolist() == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("p", "y", "options", "error", "message"),
+    [
+        (dist.Normal(0.0, 1.0), 0.0, {"method": "exact"}, ValueError, 'method: expected one of "closed form", '),
+        (dist.Normal(0.0, 1.0), [0.0], {}, ValueError, r"y: expected shape \(\), got \(1,\)"),
+        (dist.Normal(0.0, 1.0), math.nan, {}, ValueError, "y: expected a finite value, got nan"),
+        (dist.Normal(0.0, 1.0), 0.0, {"num_samples": 1}, ValueError, "num_samples: expected an integer >= 2, got 1"),
+        (dist.Gamma(1.0, 1.0), 1.0, {"method": "closed form"}, ValueError, "method: expected another than a closed fo"),
+        (dist.Categorical(torch.ones(3)), 1, {}, NotImplementedError, "y is a class label, not a number"),
+        (dist.VonMises(0.0, 1.0), 1.0, {}, NotImplementedError, "y is on a circle or a sphere, not on a line"),
+    ],
+)
+def test_bad_input(p: Any, y: Any, options: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        crps(p, y, **options)
