@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pyro_probmix._checks import check_choice, check_finite, check_integer, check_number
-from pyro_probmix.evaluation.metrics import METRICS
+from pyro_probmix.evaluation.registry import find_metric
 
 if TYPE_CHECKING:
     import pandas  # type: ignore[import-untyped]
@@ -131,7 +131,8 @@ def compare_scores(
             ``test_fraction``, for each split; or, with ``test_fraction``, of shape ``(J, n)`` or a sequence of ``J``
             arrays that may differ in length, the rows of each split, of which the mean is taken. Tensors, arrays or
             lists, such as ``evaluate(p, y, reduction="none")["nll"]``. All methods have the same rows in one order.
-        metric: name of a metric of :data:`METRICS`, which tells the units, and whether lower scores are better.
+        metric: name of a metric of :data:`METRICS`, its level included, which tells the units, and whether lower scores
+            are better.
         reference: the method that the others are compared with; default: that of the best mean.
         test_fraction: share of the rows that a split tests on, in [0, 1), the others being trained on; 0 for splits
             that share no rows, such as data drawn anew.
@@ -170,8 +171,10 @@ def compare_scores(
     lower = lower_is_better is not False
     score = f"score, {'lower' if lower else 'higher'} is better"
     if metric is not None:
-        check_choice("metric", metric, METRICS)
-        lower, score = METRICS[metric].lower_is_better, METRICS[metric].axis
+        known = find_metric(metric)
+        if known.lower_is_better is None:
+            raise ValueError(f'metric: expected one of which lower or higher values are better, got "{metric}"')
+        lower, score = known.lower_is_better, known.axis
     check_number("level", level, "(0, 1)")
     if test_fraction is not None:
         check_number("test_fraction", test_fraction, "[0, 1)")

@@ -89,7 +89,7 @@ def evaluate(p: Any, y: Any, metrics: Names = None, reduction: str = "mean") -> 
     if metrics is None:
         metrics = [metric for metric in METRICS.values() if metric.default]
     wanted = [metrics] if isinstance(metrics, (str, Metric)) else list(metrics)
-    chosen = [find_metric(metric) for metric in wanted]
+    chosen = [find_metric(metric, "metrics") for metric in wanted]
     with torch.no_grad():
         y, seen = as_labels(p, y)
         while isinstance(p, MaskedDistribution):

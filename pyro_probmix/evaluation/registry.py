@@ -118,11 +118,12 @@ def register_metric(
     return register
 
 
-def find_metric(metric: str | Metric) -> Metric:
+def find_metric(metric: str | Metric, argument: str = "metric") -> Metric:
     """The metric of that name, which may end with a level.
 
     Args:
         metric: such as ``"crps"`` or ``"pinball@0.9"``; a metric is itself.
+        argument: what an error calls it.
 
     Raises:
         ValueError: if there is none of that name, or it has no levels, or the level is not between 0 and 1.
@@ -134,14 +135,14 @@ def find_metric(metric: str | Metric) -> Metric:
     if isinstance(metric, Metric):
         return metric
     name, at, text = metric.partition("@") if isinstance(metric, str) else (metric, "", "")
-    check_choice("metrics", name, METRICS)
+    check_choice(argument, name, METRICS)
     found = METRICS[name]
     if not at:
         return found
     if found.level is None:
-        raise ValueError(f'metrics: expected "{name}" without a level, got "{metric}"')
+        raise ValueError(f'{argument}: expected "{name}" without a level, got "{metric}"')
     try:
         level = check_number("level", float(text), "(0, 1)")
     except ValueError:
-        raise ValueError(f'metrics: expected a level in (0, 1), such as "{name}@0.8", got "{metric}"') from None
+        raise ValueError(f'{argument}: expected a level in (0, 1), such as "{name}@0.8", got "{metric}"') from None
     return replace(found, name=metric, level=level, label=f"{found.label} at {level:g}")

@@ -69,6 +69,8 @@ def bold(text: str, marked: bool = True) -> str:
 
 def best(means: Mapping[str, float], metric: str) -> str:
     """The name of the best mean of a metric, the first of equal ones; an empty text of none."""
+    if METRICS[metric].lower_is_better is None:
+        return ""
     sign = 1.0 if METRICS[metric].lower_is_better else -1.0
     return min(means, key=lambda name: sign * means[name], default="")
 

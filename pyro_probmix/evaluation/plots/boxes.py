@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyro_probmix._checks import check_choice
 from pyro_probmix._drawing import BLUE, VERMILION, axes_or_new, describe
-from pyro_probmix.evaluation.metrics import METRICS
 from pyro_probmix.evaluation.plots._inputs import as_rows
+from pyro_probmix.evaluation.registry import find_metric
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,8 +48,7 @@ def box_plots(
         >>> ax.get_xlabel(), [text.get_text() for text in ax.get_yticklabels()]
         ('NLL (nats), lower is better', ['ERM', 'ProbMix'])
     """
-    if metric is not None:
-        check_choice("metric", metric, METRICS)
+    shown = None if metric is None else find_metric(metric)
     found = {name: _scores(f"scores[{name!r}]", values) for name, values in scores.items()}
     known = {place: values for place, values in enumerate(found.values()) if len(values)}
     if not known:
@@ -58,8 +56,8 @@ def box_plots(
     ax = axes_or_new(ax)
     low, high = limits or limits_of_boxes(list(known.values()), ax.get_xscale() == "log")
     best = None
-    if metric is not None:
-        sign = 1.0 if METRICS[metric].lower_is_better else -1.0
+    if shown is not None and shown.lower_is_better is not None:
+        sign = 1.0 if shown.lower_is_better else -1.0
         best = min(known, key=lambda place: sign * np.median(known[place]))
     boxes = ax.boxplot(
         list(known.values()),
@@ -85,7 +83,7 @@ def box_plots(
         ax.get_yticklabels()[best].set(fontweight="bold")
     ax.set_ylim(len(found) - 0.5, -0.5)
     ax.set_xlim(low, high)
-    describe(ax, METRICS[metric].axis if metric else "score", "")
+    describe(ax, "score" if shown is None else shown.axis, "")
     ax.grid(visible=False, axis="y")
     return ax
 
