@@ -129,8 +129,8 @@ def find_metric(metric: str | Metric, argument: str = "metric") -> Metric:
         ValueError: if there is none of that name, or it has no levels, or the level is not between 0 and 1.
 
     Example:
-        >>> find_metric("pinball@0.9").level
-        0.9
+        >>> find_metric("crps").units
+        'y'
     """
     if isinstance(metric, Metric):
         return metric
