@@ -17,6 +17,7 @@ from pyro_probmix.distributions import (
     linear_pool,
     log_linear_pool,
     renyi_divergence,
+    rows,
 )
 from pyro_probmix.estimators import ProbMixClassifier, ProbMixRegressor, log_likelihood_scorer
 from pyro_probmix.evaluation import compare_scores, evaluate, to_inference_data
@@ -88,6 +89,7 @@ __all__ = [
     "nn",
     "renyi_divergence",
     "rescaled",
+    "rows",
     "to_inference_data",
     "training",
 ]

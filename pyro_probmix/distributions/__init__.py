@@ -30,7 +30,7 @@ from pyro_probmix.distributions.natural_form import (
 )
 from pyro_probmix.distributions.numerical import HolderPool, NumericalPool, numerical_pool
 from pyro_probmix.distributions.pooling import LogLinearPool, log_linear_pool
-from pyro_probmix.distributions.selection import index_select
+from pyro_probmix.distributions.selection import index_select, rows
 
 __all__ = [
     "ExpandedBeta",
@@ -62,5 +62,6 @@ __all__ = [
     "numerical_pool",
     "register_family",
     "renyi_divergence",
+    "rows",
     "sufficient_statistics",
 ]

@@ -16,7 +16,6 @@ from pyro_probmix.distributions.exponential_family import form_or_none, resolved
 
 __all__ = [
     "Path",
-    "check_shared_transforms",
     "common_reference",
     "held_tensors",
     "map_tensors",
@@ -74,17 +73,6 @@ def _parameters(p: Any) -> Iterable[Tensor]:
 def _innermost(p: Any) -> Any:
     p = resolved(p)
     return _innermost(p.base_dist) if hasattr(p, "base_dist") else p
-
-
-def check_shared_transforms(p: Any) -> None:
-    """Raises ValueError where the transforms of ``p`` have tensors that vary over its batch."""
-    event_dim = len(p.event_shape)
-    for tensor in held_tensors(p.transforms):
-        if tensor.shape[: max(0, tensor.dim() - event_dim)].numel() > 1:
-            raise ValueError(
-                "transforms: expected tensors that are the same for the whole batch, "
-                f"got one of shape {tuple(tensor.shape)} for event shape {tuple(p.event_shape)}"
-            )
 
 
 def map_tensors(part: Any, function: Callable[[Tensor], Tensor]) -> Any:

@@ -12,6 +12,7 @@ from torch.distributions import constraints
 
 from pyro_probmix.distributions.components import Components, Weights, check_support, expanded
 from pyro_probmix.distributions.corrected import corrected
+from pyro_probmix.distributions.selection import Change
 from pyro_probmix.distributions.supports import same_constraint
 from pyro_probmix.distributions.weighted_pool import WeightedPool
 from pyro_probmix.ops.sums import log_weighted_sum, unsqueeze_right
@@ -55,6 +56,11 @@ class LinearPool(WeightedPool):
         if self._batched:
             shape = new.batch_shape + self._weights.shape[-1:]
             new._given, new._members = ((expanded(member, shape),) for (member,) in (self._given, self._members))
+        return new
+
+    def map_batch(self, function: Change) -> LinearPool:
+        new: LinearPool = super().map_batch(function)
+        new._members = tuple(map(corrected, new._given))
         return new
 
     @constraints.dependent_property

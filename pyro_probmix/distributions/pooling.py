@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from functools import reduce
 from typing import Any
@@ -36,6 +37,7 @@ from pyro_probmix.distributions.exponential_family import (
 )
 from pyro_probmix.distributions.held_tensors import common_reference
 from pyro_probmix.distributions.missing import check_present, present
+from pyro_probmix.distributions.selection import Change, map_batch
 from pyro_probmix.distributions.weighted_pool import Pool
 from pyro_probmix.ops.autocast import without_autocast
 
@@ -109,6 +111,16 @@ class LogLinearPool(Pool):
         """The pool of the expanded components."""
         new: LogLinearPool = super().expand(batch_shape, _instance)
         new.fused = self.fused.expand(new.batch_shape)
+        return new
+
+    def map_batch(self, function: Change) -> LogLinearPool:
+        """The pool with its batch changed, as :func:`~pyro_probmix.distributions.selection.map_batch` does."""
+        new = copy.copy(self)
+        new.fused = map_batch(self.fused, function)
+        new.components = tuple(map_batch(member, function) for member in self.components)
+        new._weights = [function(weight, 0) for weight in self._weights]
+        new._forms = [exponential_family(form.map_batch(function)) for form in self._forms]
+        new._batch_shape = new.fused.batch_shape
         return new
 
     def can_rsample(self) -> bool:
@@ -190,10 +202,10 @@ def _components(components: Components) -> tuple[Any, ...]:
     if not isinstance(components, Distribution):
         return tuple_of_distributions(components)
     _, size, _ = components_of(components)
-    form = exponential_family(components)
+    form, shape = exponential_family(components), components.batch_shape
 
     def component(k: int) -> Any:
-        return form.map_batch(lambda t, d: t.select(-1 - d, k))
+        return form.map_batch(lambda t, d: t.expand(shape + t.shape[t.dim() - d :]).select(-1 - d, k))
 
     return tuple(map(component, range(size)))
 

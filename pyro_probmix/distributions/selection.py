@@ -13,14 +13,17 @@ from pyro.distributions.torch_distribution import ExpandedDistribution
 from torch import Tensor
 from torch.distributions import Distribution, MixtureSameFamily
 
-from pyro_probmix.distributions.components import expanded
-from pyro_probmix.distributions.exponential_family import form_or_none, resolved, set_validation, validates
-from pyro_probmix.distributions.held_tensors import check_shared_transforms, held_tensors
-from pyro_probmix.distributions.linear_pooling import LinearPool
+from pyro_probmix.distributions.exponential_family import form_or_none, set_validation, validates
+from pyro_probmix.distributions.held_tensors import held_tensors, reference_tensor
+from pyro_probmix.distributions.transforms import map_transforms
 from pyro_probmix.ops.devices import filled_numbers
+from pyro_probmix.ops.indexing import batch_indexer
 from pyro_probmix.ops.rows import take
 
-__all__ = ["index_select"]
+__all__ = ["Change", "index_select", "map_batch", "rows"]
+
+Change = Callable[[Tensor, int], Tensor]
+"""What makes a tensor of another batch, given how many of its last dimensions are not the batch's."""
 
 # Parameters of which a distribution takes one, and has all: the last is taken.
 ALTERNATIVES = ("probs", "logits"), ("covariance_matrix", "precision_matrix", "scale_tril")
@@ -29,20 +32,48 @@ GENERAL = torch.distributions.TransformedDistribution, dist.TransformedDistribut
 MIXTURES = MixtureSameFamily, dist.MixtureSameFamily
 
 
-def index_select(p: Distribution, dim: int, index: Tensor) -> Any:
-    """``p`` with the members of its batch that ``index`` names, as :func:`torch.index_select` does.
+def rows(p: Distribution, index: Any) -> Any:
+    """``p`` with the members of its batch that ``index`` takes, as a tensor of the batch shape takes it.
 
-    A distribution of no family here is made anew by its own constructor, from the parameters that its
-    ``arg_constraints`` name.
+    .. math:: \\mathrm{rows}(p, i)(y_i) = p(y)_i
+
+    The class stays, and pools and mixtures keep their components; wrappers and masks are taken along. A distribution of
+    no family here is made anew by its own constructor, from the parameters that its ``arg_constraints`` name.
 
     Args:
         p: any distribution, wrappers included.
+        index: an integer, which drops its dimension; a slice, of a negative step too; a mask; a sequence or a tensor of
+            integers; ``...`` or None; or a tuple of these, for the dimensions of the batch shape from the left.
+
+    Returns:
+        A distribution of the batch shape of ``torch.empty(p.batch_shape)[index]``.
+
+    Raises:
+        IndexError: if the index is out of range, or of another shape than the batch.
+        TypeError: if it is no index, or it is not known where a parameter has its batch dimensions.
+        ValueError: if ``p`` has transforms that vary over the batch in a way that is not known.
+
+    Example:
+        >>> p = dist.Normal(torch.arange(4.0), 1.0).mask(torch.tensor([True, False, True, True]))
+        >>> rows(p, slice(None, None, -2)).base_dist.loc
+        tensor([3., 1.])
+        >>> rows(dist.StudentT(4.0, torch.arange(6.0).reshape(2, 3), 1.0), (0, [True, False, True])).loc
+        tensor([0., 2.])
+    """
+    return map_batch(p, batch_indexer("index", index, _batch_of(p)))
+
+
+def index_select(p: Distribution, dim: int, index: Tensor) -> Any:
+    """:func:`rows` along one dimension, as :func:`torch.index_select` does, which ``torch.func.vmap`` follows fast.
+
+    Args:
+        p: as for :func:`rows`.
         dim: a dimension of the batch shape.
         index: positions along that dimension, of shape (M,).
 
     Raises:
-        TypeError: if it is not known where a parameter has its batch dimensions.
-        ValueError: if ``dim`` is not one of the batch shape, or ``p`` has transforms that vary over it.
+        TypeError: as for :func:`rows`.
+        ValueError: if ``dim`` is not one of the batch shape, or as for :func:`rows`.
 
     Example:
         >>> index_select(dist.Poisson(torch.tensor([1.0, 2.0, 3.0])), -1, torch.tensor([2, 0])).rate
@@ -50,57 +81,70 @@ def index_select(p: Distribution, dim: int, index: Tensor) -> Any:
         >>> index_select(dist.StudentT(4.0, torch.tensor([1.0, 2.0, 3.0]), 1.0), -1, torch.tensor([2, 0])).loc
         tensor([3., 1.])
     """
-    size = len(p.batch_shape)
+    size = len(_batch_of(p))
     if not -size <= dim < size:
         raise ValueError(f"dim: expected a dimension of batch shape {tuple(p.batch_shape)}, got {dim}")
     from_right = dim - size if dim >= 0 else dim
-    return _select(p, from_right, index)
-
-
-def _select(p: Any, dim: int, index: Tensor) -> Any:
-    """The members along a negative dimension of the batch shape."""
 
     def change(tensor: Tensor, event_dim: int) -> Tensor:
-        return take(tensor, dim - event_dim, index)
+        full = tensor.expand(p.batch_shape + tensor.shape[tensor.dim() - event_dim :])
+        return take(full, from_right - event_dim, index)
 
-    p = resolved(p)
+    return map_batch(p, change)
+
+
+def _batch_of(p: Any) -> torch.Size:
+    if not isinstance(p, Distribution):
+        raise TypeError(f"p: expected a distribution, got {type(p).__name__}")
+    return p.batch_shape
+
+
+def map_batch(p: Any, function: Change, dims: int = 0) -> Any:
+    """``p`` with its batch changed.
+
+    Args:
+        p: any distribution, wrappers included, or a tensor.
+        function: of a tensor, and of how many of its last dimensions are not the batch's; the others broadcast with it.
+        dims: how many of the last dimensions of the batch of ``p`` are not among those that ``function`` changes.
+
+    Raises:
+        TypeError: as for :func:`rows`.
+        ValueError: as for :func:`rows`.
+    """
+    if isinstance(p, Tensor):
+        return function(p, dims)
+    if dims:
+        return map_batch(p, lambda t, d: function(t, d + dims))
+    if isinstance(p, ExpandedDistribution):  # its members are those of what it expands, which function makes
+        return map_batch(p.base_dist, function)
+    if hasattr(p, "map_batch"):
+        return p.map_batch(function)
     form = form_or_none(p)
     if form is not None:
-        return form.map_batch(change)
+        return form.map_batch(function)
     if isinstance(p, torch.distributions.Independent):
         ndims = p.reinterpreted_batch_ndims
-        return type(p)(_select(p.base_dist, dim - ndims, index), ndims)
-    shape = list(p.batch_shape)
-    shape[dim] = len(index)
+        return type(p)(map_batch(p.base_dist, function, ndims), ndims)
     if isinstance(p, MaskedDistribution):
-        mask = change(p._mask.expand(p.batch_shape), 0) if isinstance(p._mask, Tensor) else p._mask
-        return type(p)(_select(p.base_dist, dim, index), mask)
-    if isinstance(p, ExpandedDistribution):  # along a dimension that it has made, members are alike
-        base = p.base_dist
-        own = -dim <= len(base.batch_shape) and base.batch_shape[dim] == p.batch_shape[dim]
-        return ExpandedDistribution(_select(base, dim, index) if own else base, torch.Size(shape))
-    if isinstance(p, LinearPool):
-        batched = isinstance(p.components, Distribution)
-        members = [p.components] if isinstance(p.components, Distribution) else list(p.components)
-        rest = p.weights.shape[-1:] if batched else torch.Size()
-        members = [_select(expanded(m, p.batch_shape + rest), dim - len(rest), index) for m in members]
-        selected: Any = LinearPool(members[0] if batched else members, change(p.weights, 1), validate_args=False)
-    elif type(p) in MIXTURES:
-        component, mixture = p.component_distribution, p.mixture_distribution
-        component = _select(expanded(component, p.batch_shape + component.batch_shape[-1:]), dim - 1, index)
-        selected = type(p)(_select(expanded(mixture, p.batch_shape), dim, index), component, validate_args=False)
+        mask = function(p._mask, 0) if isinstance(p._mask, Tensor) else p._mask
+        return type(p)(map_batch(p.base_dist, function), mask)
+    if type(p) in MIXTURES:
+        mixture = map_batch(p.mixture_distribution, function)
+        component = map_batch(p.component_distribution, function, 1)
+        selected = type(p)(mixture, component, validate_args=False)
     elif type(p) in GENERAL:
-        check_shared_transforms(p)
-        selected = type(p)(_select(p.base_dist, dim, index), p.transforms, validate_args=False)
+        transforms = map_transforms(p, lambda part, d: map_batch(part, function, d))
+        selected = type(p)(map_batch(p.base_dist, function), transforms, validate_args=False)
     else:
-        selected = _made_anew(p, dim, index, change)
-    if list(selected.batch_shape) != shape or selected.event_shape != p.event_shape:
+        selected = _made_anew(p, function)
+    shape = function(torch.zeros((), dtype=torch.bool).expand(p.batch_shape), 0).shape
+    if selected.batch_shape != shape or selected.event_shape != p.event_shape:
         raise _unknown(p, f"members of batch shape {tuple(selected.batch_shape)} instead of {tuple(shape)}")
     set_validation(selected, validates(p))
     return selected
 
 
-def _made_anew(p: Any, dim: int, index: Tensor, change: Callable[[Tensor, int], Tensor]) -> Any:
+def _made_anew(p: Any, function: Change) -> Any:
     """``p`` by its constructor, from parameters whose batch dimensions are known."""
     constraints_of = p.arg_constraints if isinstance(p.arg_constraints, dict) else {}
     event_dims = [constraint.event_dim for constraint in constraints_of.values()]
@@ -118,20 +162,19 @@ def _made_anew(p: Any, dim: int, index: Tensor, change: Callable[[Tensor, int], 
             continue
         value = getattr(p, name)
         if isinstance(value, Distribution) and value.batch_shape == p.batch_shape:
-            value = _select(value, dim, index)
+            value = map_batch(value, function)
         elif isinstance(value, Tensor) and name in constraints_of:
             event_dim = constraints_of[name].event_dim
-            event_shape = value.shape[value.dim() - event_dim :]
             if value.dim() - event_dim > len(p.batch_shape):
                 raise _unknown(p, f"{name} of shape {tuple(value.shape)} for batch shape {tuple(p.batch_shape)}")
-            value = change(value.expand(p.batch_shape + event_shape), event_dim)
+            value = function(value.expand(p.batch_shape + value.shape[value.dim() - event_dim :]), event_dim)
         elif isinstance(value, Distribution) or any(tensor.dim() for tensor in held_tensors(value)):
             raise _unknown(p, f"{name}, whose batch dimensions are not known")
         arguments[name] = value
     if "validate_args" in taken:
         arguments["validate_args"] = False
     try:
-        with filled_numbers(index):
+        with filled_numbers(reference_tensor([p])):
             return type(p)(**arguments)
     except (TypeError, ValueError) as error:
         raise _unknown(p, f"arguments {sorted(arguments)}: {error}") from error

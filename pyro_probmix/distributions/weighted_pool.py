@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from abc import abstractmethod
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -15,6 +17,7 @@ from pyro_probmix.distributions.components import Components, Weights, component
 from pyro_probmix.distributions.exponential_family import validates
 from pyro_probmix.distributions.held_tensors import reference_tensor
 from pyro_probmix.distributions.missing import check_present, present
+from pyro_probmix.distributions.selection import Change, map_batch, rows
 from pyro_probmix.distributions.supports import is_binary
 
 __all__ = ["Pool", "WeightedPool"]
@@ -56,6 +59,20 @@ class Pool(TorchDistribution):
             return class_log_probabilities(self)
         except TypeError as error:
             raise AttributeError(f"{type(self).__name__} has no {name}: {error}") from None
+
+    @abstractmethod
+    def map_batch(self, function: Change) -> Any:
+        """The pool with its batch changed, as :func:`~pyro_probmix.distributions.selection.map_batch` does."""
+
+    def __getitem__(self, index: Any) -> Any:
+        """The pool of the members of the batch that ``index`` takes, as :func:`~pyro_probmix.rows` does."""
+        return rows(self, index)
+
+    def __iter__(self) -> Iterator[Any]:
+        """The members along the first dimension of the batch, as those of a tensor."""
+        if not self.batch_shape:
+            raise TypeError(f"{type(self).__name__}: expected a batch to iterate over, got batch shape ()")
+        return (self[i] for i in range(self.batch_shape[0]))
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
         """The same law with this larger batch shape."""
@@ -102,6 +119,13 @@ class WeightedPool(Pool):
     def weights(self) -> Tensor:
         """Weights, of shape ``batch_shape + (number of components,)``."""
         return self._weights.expand(self.batch_shape + self._weights.shape[-1:])
+
+    def map_batch(self, function: Change) -> Any:
+        new = copy.copy(self)
+        new._given = tuple(map_batch(member, function, int(self._batched)) for member in self._given)
+        new._weights = function(self._weights, 1)
+        new._batch_shape = new._weights.shape[:-1]
+        return new
 
     def _stacked(self, results: list[Tensor], dim: int = -1) -> Tensor:
         """Results of the components, along that dimension."""

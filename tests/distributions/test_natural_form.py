@@ -187,17 +187,3 @@ def test_validation_is_kept(name: str, validate: bool) -> None:
     set_validation(p, validate)
     assert validates(index_select(p, -1, torch.tensor([1]))) is validate
     assert validates(from_natural_parameters(p, natural_parameters(p))) is validate
-
-
-def test_a_transform_that_varies_over_the_batch_is_refused_by_index_select() -> None:
-    import pyro.distributions as dist
-    from torch.distributions.transforms import AffineTransform, ComposeTransform, ExpTransform
-
-    base = dist.Normal(torch.zeros(3), 1.0)
-    shift = AffineTransform(torch.arange(3.0), 1.0)
-    for transforms in ([shift], [ExpTransform(), shift.inv], [ComposeTransform([ExpTransform(), shift])]):
-        p = dist.TransformedDistribution(base, transforms)
-        with pytest.raises(ValueError, match=r"transforms: expected .* same for the whole batch, got .* \(3,\)"):
-            index_select(p, -1, torch.tensor([2, 1, 0]))
-    shared = dist.TransformedDistribution(base.to_event(1), [AffineTransform(torch.arange(3.0), 1.0, event_dim=1)])
-    assert index_select(shared.expand([2]), 0, torch.tensor([1])).batch_shape == (1,)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pyro_probmix.distributions import HolderPool, LinearPool, index_select
+from pyro_probmix.distributions import LinearPool, index_select
 from pyro_probmix.distributions.exponential_family import validates
 
 
@@ -124,10 +124,6 @@ UNKNOWN: dict[str, tuple[Callable[[], Any], str]] = {
     "times that are no rows": (
         lambda: dist.CoalescentTimes(torch.zeros(3), positive(3, 3).float()),
         "CoalescentTimes: .*event shape",
-    ),
-    "a numerical pool": (
-        lambda: HolderPool([dist.Cauchy(real(3, 3), 1.0), dist.Cauchy(real(3, 3), 2.0)], [0.5, 0.5], 1.0),
-        "HolderPool: .* got components",
     ),
 }
 

@@ -19,7 +19,8 @@ from pyro_probmix.distributions.exponential_family import (
     register_family,
 )
 from pyro_probmix.distributions.families._jacobians import expected_log_jacobian
-from pyro_probmix.distributions.held_tensors import check_shared_transforms
+from pyro_probmix.distributions.selection import map_batch
+from pyro_probmix.distributions.transforms import map_transforms
 from pyro_probmix.ops.sums import sum_right, unsqueeze_right
 from pyro_probmix.ops.values import equal_values
 
@@ -173,8 +174,8 @@ class TransformedFamily(WrapperFamily):
         return dist.TransformedDistribution(base, self.p.transforms, validate_args=self.p._validate_args)
 
     def map_batch(self, function: Callable[[Tensor, int], Tensor]) -> Any:
-        check_shared_transforms(self.p)
-        return super().map_batch(function)
+        transforms = map_transforms(self.p, lambda part, d: map_batch(part, function, d))
+        return type(self.p)(self.base.map_batch(function), transforms, validate_args=self.p._validate_args)
 
     def mismatch(self, other: Any) -> str | None:
         ours, theirs = self.p.transforms, other.p.transforms

@@ -20,6 +20,7 @@ from pyro_probmix.distributions.exponential_family import resolved
 from pyro_probmix.distributions.numerical._landmarks import at_rows, bounds, has_own_support, in_double, landmarks
 from pyro_probmix.distributions.numerical._measures import Counting, Lebesgue, Rule
 from pyro_probmix.distributions.numerical._quadrature import NODES
+from pyro_probmix.distributions.selection import Change
 from pyro_probmix.distributions.supports import same_constraint
 from pyro_probmix.distributions.weighted_pool import WeightedPool
 from pyro_probmix.ops.values import can_be_read, differentiated
@@ -42,7 +43,8 @@ class NumericalDistribution(WeightedPool):
     too; where that is beyond the accuracy there is an error, or NaN where values cannot be looked at.
     """
 
-    _own_shape = torch.Size()  # of what is neither a component nor a weight
+    _own: tuple[str, ...] = ()  # tensors along the batch that are neither a component nor a weight
+    _own_shape = torch.Size()  # of these
 
     def __init__(
         self,
@@ -55,10 +57,23 @@ class NumericalDistribution(WeightedPool):
     ) -> None:
         super().__init__(components, weights, simplex, validate_args, self._own_shape)
         self._check_members()
+        self._look_at_members()
+        self._set_measure(self._rule(accuracy, num_nodes))
+
+    def map_batch(self, function: Change) -> Any:
+        new = super().map_batch(function)
+        if not new.batch_shape.numel():
+            raise ValueError(f"index: expected one member at least, got batch shape {tuple(new.batch_shape)}")
+        for name in self._own:
+            setattr(new, name, function(getattr(self, name), 0))
+        new._look_at_members()
+        new._set_measure(self._measure.rule)
+        return new
+
+    def _look_at_members(self) -> None:
         self._precise = [in_double(corrected(member)) for member in self._given]
         self._landmarks = [landmarks(member) for member in self._precise]
         self._ends = [bounds(member) for member in self._precise]
-        self._set_measure(self._rule(accuracy, num_nodes))
 
     def _check_members(self) -> None:
         for k, member in enumerate(self._given):
@@ -185,6 +200,8 @@ class NumericalDistribution(WeightedPool):
         new._ends = [(taken(low, rest), taken(high, rest)) for low, high in self._ends]
         new._landmarks = [taken(points[..., :1], rest + (1,)) for points in self._landmarks]
         new._weights = taken(self._weights, size)
+        for name in self._own:
+            setattr(new, name, taken(getattr(self, name), torch.Size()))
         return new
 
     def _log_f(self, value: Tensor, rows: Tensor | None = None) -> Tensor:

@@ -131,6 +131,8 @@ class HolderPool(NumericalDistribution):
         tensor(1.)
     """
 
+    _own = ("exponent",)
+
     def __init__(
         self,
         components: Components,
@@ -148,12 +150,6 @@ class HolderPool(NumericalDistribution):
         self._own_shape = self.exponent.shape
         super().__init__(components, weights, accuracy=accuracy, validate_args=validate_args)
         self.exponent = self.exponent.to(self._reference.device)
-
-    def _at_rows(self, rows: Tensor) -> HolderPool:
-        new, batch = super()._at_rows(rows), self._measure.low.shape
-        assert isinstance(new, HolderPool)
-        new.exponent = self.exponent.expand(batch).reshape(-1)[rows]
-        return new
 
     def combine(self, log_probs: Tensor, weights: Tensor) -> Tensor:
         a = self.exponent
