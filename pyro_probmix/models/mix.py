@@ -22,6 +22,7 @@ from pyro_probmix.models import _mix_checks as checks
 from pyro_probmix.models.laws import Unscored
 from pyro_probmix.models.mixing import Fusion, Labels, Mixing, Per
 from pyro_probmix.models.names import COEFFICIENT_SITE
+from pyro_probmix.models.unmixed import as_mixed
 from pyro_probmix.ops.sums import unsqueeze_right
 
 __all__ = ["MixMessenger", "MixedModel", "mix"]
@@ -146,6 +147,7 @@ class MixMessenger(Messenger):
         label: Tensor | None = None,
     ) -> None:
         super().__init__()
+        mixing = as_mixed(mixing)
         self.mixing, self.batch, self.plate, self.latent_only, self.label = mixing, batch, plate, latent_only, label
         self.law = None if mixing.coefficient is None else mixing.law(batch.x)
         self.weight = mixing.edge_weight(batch)

@@ -25,6 +25,7 @@ __all__ = [
     "has_priors",
     "latents",
     "refuse_priors",
+    "trained",
     "trained_weights",
 ]
 
@@ -169,6 +170,12 @@ class Guide(UniquelyNamed):
 
 def trained_weights(guide: Any, batch: PairBatch) -> dict[str, Tensor]:
     """A draw of the weights, by a guide that has been trained."""
+    drawn = pyro.poutine.block(pyro.poutine.trace(trained(guide)).get_trace)(batch)
+    return {name: value.detach() for name, value in latents(drawn.nodes).items()}
+
+
+def trained(guide: Any) -> Any:
+    """The guide that draws the weights, where it is part of another's; refused if it has not been trained."""
     if isinstance(guide, Guide):
         if guide.weights is None:
             raise ValueError(
@@ -177,8 +184,7 @@ def trained_weights(guide: Any, batch: PairBatch) -> dict[str, Tensor]:
         guide = guide.weights
     if getattr(guide, "prototype_trace", guide) is None:  # of an autoguide, which would learn of rows without labels
         raise ValueError(f"guide: expected one that has been trained, got {type(guide).__name__}, not yet called")
-    drawn = pyro.poutine.block(pyro.poutine.trace(guide).get_trace)(batch)
-    return {name: value.detach() for name, value in latents(drawn.nodes).items()}
+    return guide
 
 
 def _priors(module: nn.Module) -> list[tuple[PyroModule, str]]:
