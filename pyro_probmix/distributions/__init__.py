@@ -18,8 +18,10 @@ from pyro_probmix.distributions.exponential_family import (
     is_exponential_family,
     register_family,
 )
+from pyro_probmix.distributions.intervals import interval
 from pyro_probmix.distributions.linear_pooling import LinearPool, linear_pool
 from pyro_probmix.distributions.log_space_beta import LogSpaceBeta
+from pyro_probmix.distributions.marginals import marginals
 from pyro_probmix.distributions.natural_form import (
     from_natural_parameters,
     log_base_measure,
@@ -30,6 +32,7 @@ from pyro_probmix.distributions.natural_form import (
 )
 from pyro_probmix.distributions.numerical import HolderPool, NumericalPool, numerical_pool
 from pyro_probmix.distributions.pooling import LogLinearPool, log_linear_pool
+from pyro_probmix.distributions.quantiles import cdf, median, quantile
 from pyro_probmix.distributions.selection import index_select, rows
 
 __all__ = [
@@ -41,6 +44,7 @@ __all__ = [
     "LogSpaceBeta",
     "NumericalPool",
     "bhattacharyya_distance",
+    "cdf",
     "chernoff_coefficient",
     "chernoff_information",
     "class_log_probabilities",
@@ -51,15 +55,19 @@ __all__ = [
     "families",
     "from_natural_parameters",
     "index_select",
+    "interval",
     "is_exponential_family",
     "kl_divergence",
     "linear_pool",
     "log_base_measure",
     "log_linear_pool",
     "log_normalizer",
+    "marginals",
     "mean_parameters",
+    "median",
     "natural_parameters",
     "numerical_pool",
+    "quantile",
     "register_family",
     "renyi_divergence",
     "rows",

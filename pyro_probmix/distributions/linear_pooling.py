@@ -12,6 +12,7 @@ from torch.distributions import constraints
 
 from pyro_probmix.distributions.components import Components, Weights, check_support, expanded
 from pyro_probmix.distributions.corrected import corrected
+from pyro_probmix.distributions.cumulative import scalar_cdf, scalar_icdf
 from pyro_probmix.distributions.selection import Change
 from pyro_probmix.distributions.supports import same_constraint
 from pyro_probmix.distributions.weighted_pool import WeightedPool
@@ -138,10 +139,12 @@ class LinearPool(WeightedPool):
         return values.gather(dim, index).squeeze(dim)
 
     def cdf(self, value: Tensor) -> Tensor:
-        """Σₖ wₖ Fₖ(value), for components with a cdf."""
-        value = value.unsqueeze(-1) if self._batched else value
-        result = (self._weights * self._of_components("cdf", value)).sum(-1)
-        return result.expand(torch.broadcast_shapes(self.batch_shape, result.shape))
+        """Σₖ wₖ Fₖ(value), of scalars; 0 before the support and 1 behind it."""
+        return scalar_cdf(self, value)
+
+    def icdf(self, value: Tensor) -> Tensor:
+        """The least values whose cdf reaches these shares, of scalars: see :func:`pyro_probmix.quantile`."""
+        return scalar_icdf(self, value)
 
     @property
     def mean(self) -> Tensor:

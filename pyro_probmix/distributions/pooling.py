@@ -25,6 +25,7 @@ from pyro_probmix.distributions.components import (
     tuple_of_distributions,
     unmask,
 )
+from pyro_probmix.distributions.cumulative import scalar_cdf, scalar_icdf
 from pyro_probmix.distributions.expectations import of_one_family
 from pyro_probmix.distributions.exponential_family import (
     ExponentialFamily,
@@ -156,10 +157,10 @@ class LogLinearPool(Pool):
         return self.fused.log_prob(value)
 
     def cdf(self, value: Tensor) -> Tensor:
-        return self.fused.cdf(value)
+        return scalar_cdf(self.fused, value)
 
     def icdf(self, value: Tensor) -> Tensor:
-        return self.fused.icdf(value)
+        return scalar_icdf(self.fused, value)
 
     def entropy(self) -> Tensor:
         return self.fused.entropy()

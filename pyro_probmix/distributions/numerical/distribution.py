@@ -17,9 +17,9 @@ from pyro_probmix._checks import check_integer, check_number
 from pyro_probmix.distributions.components import Components, Weights, expanded
 from pyro_probmix.distributions.corrected import corrected
 from pyro_probmix.distributions.exponential_family import resolved
-from pyro_probmix.distributions.numerical._landmarks import at_rows, bounds, has_own_support, in_double, landmarks
 from pyro_probmix.distributions.numerical._measures import Counting, Lebesgue, Rule
 from pyro_probmix.distributions.numerical._quadrature import NODES
+from pyro_probmix.distributions.numerical.landmarks import at_rows, bounds, has_own_support, in_double, landmarks
 from pyro_probmix.distributions.selection import Change
 from pyro_probmix.distributions.supports import same_constraint
 from pyro_probmix.distributions.weighted_pool import WeightedPool

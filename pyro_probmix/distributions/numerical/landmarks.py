@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pyro.distributions as dist
@@ -24,7 +25,7 @@ from pyro_probmix.distributions.exponential_family import resolved
 from pyro_probmix.distributions.held_tensors import reference_tensor
 from pyro_probmix.distributions.mixtures import mixture_of
 
-__all__ = ["at_rows", "bounds", "has_own_support", "in_double", "landmarks"]
+__all__ = ["at_rows", "bounds", "has_own_support", "in_double", "landmarks", "with_batch"]
 
 OFFSETS = [1.2, -1.2, 4.0, -4.0, 12.0, -12.0, 30.0, -30.0]  # in units of the scale
 
@@ -60,20 +61,40 @@ def at_rows(part: Any, batch: torch.Size, rows: Tensor) -> Any:
 
     It is not implemented where it is not known which dimensions of its parameters are those of the batch.
     """
+
+    def members(tensor: Tensor) -> Tensor:
+        return tensor.reshape((batch.numel(),) + tensor.shape[len(batch) :])[rows]
+
+    return with_batch(part, batch, members, rows.shape)
+
+
+def with_batch(part: Any, batch: torch.Size, change: Callable[[Tensor], Tensor], shape: torch.Size) -> Any:
+    """A distribution, or a parameter of one, of this batch shape with its batch changed to another shape.
+
+    Args:
+        part: a distribution, a tensor, or a list of them; what has no dimensions stays.
+        batch: the batch shape, with which the shape of every tensor begins.
+        change: from a tensor, one whose shape begins with ``shape``.
+        shape: the new batch shape.
+
+    Raises:
+        NotImplementedError: where it is not known which dimensions of a parameter are those of the batch.
+    """
     if isinstance(part, Tensor) and part.dim() > 0:
         if part.shape[: len(batch)] != batch:
             raise NotImplementedError
-        return part.reshape((batch.numel(),) + part.shape[len(batch) :])[rows]
+        return change(part)
     if isinstance(part, list):
-        return [at_rows(item, batch, rows) for item in part]
+        return [with_batch(item, batch, change, shape) for item in part]
     if isinstance(part, Transform) and not isinstance(part, PARAMETERLESS):
         raise NotImplementedError
     if isinstance(part, Distribution):
         if not type(part).__module__.startswith(KNOWN):
             raise NotImplementedError
         copied = copy.copy(part)
-        vars(copied).update({name: at_rows(value, batch, rows) for name, value in vars(part).items()})
-        vars(copied)["_batch_shape"] = rows.shape + part.batch_shape[len(batch) :]
+        changed = {name: with_batch(value, batch, change, shape) for name, value in vars(part).items()}
+        vars(copied).update(changed)
+        vars(copied)["_batch_shape"] = shape + part.batch_shape[len(batch) :]
         return copied
     return part
 

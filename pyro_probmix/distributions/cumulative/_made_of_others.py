@@ -1,0 +1,221 @@
+"""Shares of what is made of other laws, and of any law by quadrature or summation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from pyro import distributions as dist
+from torch import Tensor
+from torch.distributions import Distribution, TransformedDistribution
+
+from pyro_probmix.distributions.cumulative.law import Law, law_type
+from pyro_probmix.distributions.exponential_family import resolved
+from pyro_probmix.distributions.held_tensors import held_tensors
+from pyro_probmix.distributions.mixtures import Mixture, mixture_of
+from pyro_probmix.distributions.numerical import NumericalDistribution, NumericalPool
+from pyro_probmix.ops.values import can_be_read, differentiated
+
+__all__ = ["law"]
+
+
+def law(p: Any) -> Law:
+    """The shares of a scalar distribution in double precision, that checks no values."""
+    p = resolved(p)
+    while type(p) is dist.torch_distribution.ExpandedDistribution:
+        p = p.base_dist
+    mixture = mixture_of(p)
+    if mixture is not None:
+        return MixtureLaw(p, mixture)
+    known = law_type(type(p))
+    if known is not None:
+        return Own(NumericalPool([p], [1.0], validate_args=False)) if _lacks_derivative(p) else known(p)
+    if isinstance(p, dist.ZeroInflatedDistribution):
+        return ZeroInflated(p)
+    if isinstance(p, dist.MaskedMixture):
+        return Either(p)
+    if isinstance(p, NumericalDistribution) or _answers(p):
+        return Own(p)
+    if isinstance(p, TransformedDistribution) and not p.base_dist.event_shape:
+        if all(t.bijective for t in p.transforms):
+            return Transformed(p)
+        if [type(t) for t in p.transforms] == [torch.distributions.AbsTransform]:
+            return Folded(p)
+    return Own(NumericalPool([p], [1.0], validate_args=False))
+
+
+def _lacks_derivative(p: Any) -> bool:
+    """Whether a derivative is asked for that PyTorch does not have."""
+    return isinstance(p, torch.distributions.Gamma) and torch.is_grad_enabled() and differentiated(p.concentration)
+
+
+def _answers(p: Any) -> bool:
+    """Whether the class of ``p`` has a cdf of its own."""
+    return type(p).cdf not in (Distribution.cdf, TransformedDistribution.cdf)
+
+
+class Own(Law):
+    """What a distribution says of itself."""
+
+    def __init__(self, p: Any) -> None:
+        super().__init__(p)
+        self.atomic = self.integers = bool(p.support.is_discrete)
+        self.size = 64
+
+    def below(self, y: Tensor) -> Tensor:
+        return self.p.cdf(y)  # type: ignore[no-any-return]
+
+    def at(self, q: Tensor) -> Tensor:
+        own = type(self.p).icdf not in (Distribution.icdf, TransformedDistribution.icdf)
+        return self.p.icdf(q) if own else super().at(q)
+
+
+class MixtureLaw(Law):
+    """F = Σₖ wₖ Fₖ, over the components that have a weight."""
+
+    def __init__(self, p: Any, mixture: Mixture) -> None:
+        super().__init__(p)
+        self.members = [law(member) for member in mixture.members]
+        self.weights, self.batched = mixture.weights, mixture.batched
+        self.atomic, self.integers = (
+            test(getattr(m, name) for m in self.members) for name, test in (("atomic", any), ("integers", all))
+        )
+        self.size = self.weights.shape[-1] * max(m.size for m in self.members)
+
+    def bounds(self) -> tuple[Tensor, Tensor]:
+        ends = [m.bounds() for m in self.members]
+        return self._outermost([low for low, _ in ends], [high for _, high in ends])
+
+    def below(self, y: Tensor) -> Tensor:
+        return self._total([m.cdf(self._each(y)) for m in self.members])
+
+    def above(self, y: Tensor) -> Tensor:
+        return self._total([m.survival(self._each(y)) for m in self.members])
+
+    def bracket(self, q: Tensor) -> tuple[Tensor, Tensor]:
+        each = [m.icdf(self._each(q)) for m in self.members]
+        return self._outermost(each, each)
+
+    def log_density(self, y: Tensor) -> Tensor:
+        return self._total([m.log_density(self._each(y)).exp() for m in self.members]).log()
+
+    def _each(self, t: Tensor) -> Tensor:
+        return t.unsqueeze(-1) if self.batched else t
+
+    def _stacked(self, values: list[Tensor]) -> Tensor:
+        return values[0] if self.batched else torch.stack(torch.broadcast_tensors(*values), -1)
+
+    def _total(self, values: list[Tensor]) -> Tensor:
+        stacked = self._stacked(values)
+        return (self.weights * torch.where(self.weights > 0, stacked, 0)).sum(-1)
+
+    def _outermost(self, low: list[Tensor], high: list[Tensor]) -> tuple[Tensor, Tensor]:
+        low_of, high_of, counts = self._stacked(low), self._stacked(high), self.weights > 0
+        return torch.where(counts, low_of, torch.inf).amin(-1), torch.where(counts, high_of, -torch.inf).amax(-1)
+
+
+class Transformed(Law):
+    """F(y) = F_base(x) of what x becomes, where that rises with x, and 1 − F_base(x) where it falls."""
+
+    def __init__(self, p: Any) -> None:
+        super().__init__(p)
+        self.base = law(p.base_dist)
+        self.atomic, self.integers, self.size = self.base.atomic, False, self.base.size
+        self.rises = self._rises()
+
+    def below(self, y: Tensor) -> Tensor:
+        return self._share(y, self.base.cdf, self.base.survival)
+
+    def above(self, y: Tensor) -> Tensor:
+        return self._share(y, self.base.survival, self.base.cdf)
+
+    def at(self, q: Tensor) -> Tensor:
+        if not (can_be_read(self.rises) and bool(self.rises.all())):
+            return super().at(q)
+        y = self.base.icdf(q)
+        for transform in self.p.transforms:
+            y = transform(y)
+        return y
+
+    def _share(self, y: Tensor, rising: Any, falling: Any) -> Tensor:
+        x = y
+        for transform in reversed(self.p.transforms):
+            x = transform.inv(x)
+        if can_be_read(self.rises):
+            if bool(self.rises.all()):
+                return rising(x)  # type: ignore[no-any-return]
+            if not bool(self.rises.any()):
+                return falling(x)  # type: ignore[no-any-return]
+        return torch.where(self.rises, rising(x), falling(x))
+
+    @torch.no_grad()
+    def _rises(self) -> Tensor:
+        """Whether the value rises with that of the base: between two of its quantiles."""
+        low, high = (self.base.icdf(q) for q in torch.tensor([0.25, 0.75], dtype=torch.float64, device=self._device()))
+        for transform in self.p.transforms:
+            low, high = transform(low), transform(high)
+        return high > low
+
+    def _device(self) -> Any:
+        return next(held_tensors(self.p.base_dist)).device
+
+
+class Folded(Law):
+    """F(y) = F_base(y) − F_base(−y)."""
+
+    def __init__(self, p: Any) -> None:
+        super().__init__(p)
+        self.base = law(p.base_dist)
+        self.size = 2 * self.base.size
+
+    def below(self, y: Tensor) -> Tensor:
+        return self.base.cdf(y) - self.base.cdf(-y)
+
+    def above(self, y: Tensor) -> Tensor:
+        return self.base.survival(y) + self.base.cdf(-y)
+
+
+class ZeroInflated(Law):
+    """F(k) = gate + (1 − gate) F_base(k)."""
+
+    atomic = integers = True
+
+    def __init__(self, p: Any) -> None:
+        super().__init__(p)
+        self.base = law(p.base_dist)
+        self.size = self.base.size
+
+    def bounds(self) -> tuple[Tensor, Tensor]:
+        low, high = self.base.bounds()
+        return low.clamp(max=0), high.clamp(min=0)
+
+    def below(self, y: Tensor) -> Tensor:
+        gate = self.p.gate
+        return gate * (y >= 0) + (1 - gate) * self.base.cdf(y)  # type: ignore[no-any-return]
+
+
+class Either(Law):
+    """Of two laws the one that a mask says."""
+
+    def __init__(self, p: Any) -> None:
+        super().__init__(p)
+        self.members = law(p.component0), law(p.component1)
+        self.atomic, self.integers = (all(getattr(m, name) for m in self.members) for name in ("atomic", "integers"))
+        self.size = 2 * max(m.size for m in self.members)
+
+    def bounds(self) -> tuple[Tensor, Tensor]:
+        (low0, high0), (low1, high1) = (m.bounds() for m in self.members)
+        return torch.where(self.p.mask, low1, low0), torch.where(self.p.mask, high1, high0)
+
+    def below(self, y: Tensor) -> Tensor:
+        return self._chosen("cdf", y)
+
+    def above(self, y: Tensor) -> Tensor:
+        return self._chosen("survival", y)
+
+    def at(self, q: Tensor) -> Tensor:
+        return self._chosen("icdf", q)
+
+    def _chosen(self, name: str, value: Tensor) -> Tensor:
+        first, second = (getattr(m, name)(value) for m in self.members)
+        return torch.where(self.p.mask, second, first)

@@ -1,0 +1,171 @@
+"""What a scalar law says of its shares, and the registry of the families that have them in closed form."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pyro_probmix.distributions.corrected import corrected
+from pyro_probmix.distributions.numerical.landmarks import bounds, landmarks
+from pyro_probmix.ops.roots import increasing_root, least_integer
+from pyro_probmix.ops.values import can_be_read, differentiated
+
+__all__ = ["LAWS", "Law", "law_type", "shares_of"]
+
+BLOCK = 2**20  # shares that are computed together while a root is sought
+
+
+class Law(ABC):
+    """The shares of the mass of a scalar distribution in double precision that are below or above a value.
+
+    A subclass supplies :meth:`below`, and where they are known :meth:`above` and :meth:`at`, of what is inside of the
+    support. Values and shares broadcast with the batch.
+
+    Args:
+        p: a distribution of event shape () in double precision, that checks no values.
+    """
+
+    atomic = False
+    """Whether single values may have mass."""
+    integers = False
+    """Whether values are integers."""
+    size = 1
+    """How many numbers a share is made of."""
+
+    def __init__(self, p: Any) -> None:
+        self.p = p
+
+    @abstractmethod
+    def below(self, y: Tensor) -> Tensor:
+        """F(y), for values in the support."""
+
+    def above(self, y: Tensor) -> Tensor:
+        """1 − F(y), for values in the support."""
+        return 1 - self.below(y)
+
+    def at(self, q: Tensor) -> Tensor:
+        """The least value whose F is q or more, for shares between 0 and 1."""
+        with torch.no_grad():
+            y = self._search(q.detach())
+        return y if self.atomic or not torch.is_grad_enabled() else self._attached(y, q)
+
+    def bracket(self, q: Tensor) -> tuple[Tensor, Tensor]:
+        """Values between which that is which :meth:`at` seeks."""
+        low, high = (end.unsqueeze(-1) for end in self.bounds())
+        points = landmarks(self.p)
+        points = torch.where(points > low, points.minimum(high), low)
+        points = (points.floor() if self.integers else points).sort(-1).values.movedim(-1, 0)
+        edges = torch.cat([low.movedim(-1, 0), points, high.movedim(-1, 0)])
+        points = points.reshape(points.shape[:1] + (1,) * (q.dim() - points.dim() + 1) + points.shape[1:])
+        index = (self.cdf(points) < q).sum(0)  # of the last edge that is below
+        left, right = (_pick(edges, index + k) for k in (0, 1))
+        return left, right
+
+    def log_density(self, y: Tensor) -> Tensor:
+        """log p(y), for values in the support."""
+        return self.p.log_prob(y)  # type: ignore[no-any-return]
+
+    def density_at(self, y: Tensor) -> Tensor:
+        """p(y), of any values."""
+        return self._guarded(lambda inside: self.log_density(inside).exp(), y, 0.0, 0.0)
+
+    def bounds(self) -> tuple[Tensor, Tensor]:
+        """The ends of the support."""
+        return bounds(self.p)
+
+    def cdf(self, y: Tensor) -> Tensor:
+        """F(y), of any values."""
+        return self._guarded(self.below, y, 0.0, 1.0)
+
+    def survival(self, y: Tensor) -> Tensor:
+        """1 − F(y), of any values."""
+        return self._guarded(self.above, y, 1.0, 0.0)
+
+    def icdf(self, q: Tensor) -> Tensor:
+        """The least value whose F is q or more: the ends of the support at 0 and 1."""
+        low, high = self.bounds()
+        end = (q <= 0) | (q >= 1)
+        y = self.at(q.masked_fill(end, 0.5))
+        return torch.where(end, torch.where(q <= 0, low, high), y + 0 * q.detach())  # NaN stays
+
+    def _guarded(self, hook: Callable[[Tensor], Tensor], y: Tensor, before: float, after: float) -> Tensor:
+        low, high = self.bounds()
+        under, over = y < low if self.atomic else y <= low, y >= high
+        share = hook(torch.where(under | over | y.isnan(), _inside(low, high, self.integers), y))
+        share = torch.where(under, before, torch.where(over, after, share))
+        return torch.where(y.isnan(), math.nan, share)
+
+    def _search(self, q: Tensor) -> Tensor:
+        """The root, by blocks along what is in front of the batch."""
+        low, high = self.bracket(q)
+        shape = torch.broadcast_shapes(q.shape, low.shape, high.shape, self.p.batch_shape)
+        front = len(shape) - len(self.p.batch_shape)
+        columns = [t.expand(shape).reshape((-1, *shape[front:])) for t in (q, low, high)]
+        rows = max(1, BLOCK // max(1, self.size * shape[front:].numel()))
+        blocks = zip(*[t.split(rows) for t in columns], strict=True)
+        looks = all(map(can_be_read, columns))
+        return torch.cat([self._root(*block, looks=looks) for block in blocks]).reshape(shape)
+
+    def _root(self, q: Tensor, low: Tensor, high: Tensor, *, looks: bool) -> Tensor:
+        if self.integers:
+            return least_integer(lambda k: self.cdf(k) >= q, low - 1, high, looks)
+        return increasing_root(self.cdf, q, low, high, looks, jumps=self.atomic)
+
+    def _attached(self, y: Tensor, q: Tensor) -> Tensor:
+        """The root with its derivatives: F(y; θ) = q, so dy = (dq − ∂F/∂θ dθ) / p(y)."""
+        share = self.cdf(y)
+        if not (differentiated(share) or differentiated(q)):
+            return y
+        with torch.no_grad():
+            density = self.log_density(y).exp()
+            inside = (density > 0) & density.isfinite()
+        moved = (q - q.detach()) - (share - share.detach())
+        return y + torch.where(inside, moved / torch.where(inside, density, 1), 0)
+
+
+def _pick(edges: Tensor, index: Tensor) -> Tensor:
+    """Of edges of shape (N,) + batch those of an index, whose last dimensions are those of the batch."""
+    edges = edges.reshape(edges.shape[:1] + (1,) * (index.dim() - edges.dim() + 1) + edges.shape[1:])
+    return edges.expand(edges.shape[:1] + index.shape).gather(0, index.unsqueeze(0)).squeeze(0)
+
+
+def _inside(low: Tensor, high: Tensor, integers: bool) -> Tensor:
+    """A value of the support, from which no gradient comes."""
+    low, high = low.detach(), high.detach()
+    below, above = low.isfinite(), high.isfinite()
+    if integers:
+        return torch.where(below, low, torch.where(above, high, 0))
+    one_sided = torch.where(below, low + low.abs().clamp(min=1), high - high.abs().clamp(min=1))
+    both = torch.where(below & above, 0.5 * (low + high), one_sided)
+    return torch.where(below | above, both, 0)
+
+
+KNOWN = "torch.", "pyro.", corrected.__module__
+
+LAWS: dict[type, type[Law]] = {}
+"""From a type of distribution to its shares in closed form."""
+
+
+def shares_of(*types: type) -> Callable[[type[Law]], type[Law]]:
+    """Class decorator: these are the shares of distributions of these types, and of derived ones of the same law."""
+
+    def register(cls: type[Law]) -> type[Law]:
+        LAWS.update(dict.fromkeys(types, cls))
+        return cls
+
+    return register
+
+
+def law_type(cls: type) -> type[Law] | None:
+    """The shares of distributions of a type, None where they are not known in closed form.
+
+    A subclass with a ``log_prob`` of its own is another law.
+    """
+    if not cls.log_prob.__module__.startswith(KNOWN):  # type: ignore[attr-defined]
+        return None
+    return next((LAWS[base] for base in cls.__mro__ if base in LAWS), None)

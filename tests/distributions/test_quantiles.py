@@ -1,0 +1,206 @@
+"""Distribution functions and quantiles of any distribution, against SciPy and by their own derivatives."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pyro.distributions as dist
+import pytest
+import scipy.optimize
+import scipy.stats as st
+import torch
+from torch import Tensor
+
+import pyro_probmix as pm
+
+SHARES = torch.tensor([1e-9, 1e-3, 0.05, 0.3, 0.5, 0.77, 0.95, 1 - 1e-6], dtype=torch.float64)
+
+
+def t(*values: Any) -> list[Tensor]:
+    return [torch.tensor(value, dtype=torch.float64) for value in values]
+
+
+FAMILIES: list[tuple[Any, Any]] = [
+    (dist.Normal(*t(1.0, 2.0)), st.norm(1, 2)),
+    (dist.Cauchy(*t(1.0, 2.0)), st.cauchy(1, 2)),
+    (dist.Laplace(*t(1.0, 2.0)), st.laplace(1, 2)),
+    (dist.AsymmetricLaplace(*t(1.0, 2.0, 0.6)), st.laplace_asymmetric(0.6, 1, 2)),
+    (dist.Logistic(*t(1.0, 2.0)), st.logistic(1, 2)),
+    (dist.SkewLogistic(*t(1.0, 2.0, 0.6)), st.genlogistic(0.6, 1, 2)),
+    (dist.SoftLaplace(*t(1.0, 2.0)), st.hypsecant(1, 2)),
+    (dist.Gumbel(*t(1.0, 2.0)), st.gumbel_r(1, 2)),
+    (dist.Uniform(*t(1.0, 3.0)), st.uniform(1, 2)),
+    (dist.Exponential(*t(2.0)), st.expon(scale=0.5)),
+    (dist.Weibull(*t(2.0, 0.7)), st.weibull_min(0.7, scale=2)),
+    (dist.Pareto(*t(2.0, 3.0)), st.pareto(3, scale=2)),
+    (dist.HalfNormal(*t(2.0)), st.halfnorm(scale=2)),
+    (dist.HalfCauchy(*t(2.0)), st.halfcauchy(scale=2)),
+    (dist.LogNormal(*t(0.3, 0.8)), st.lognorm(0.8, scale=math.exp(0.3))),
+    (dist.Gamma(*t(0.05, 2.0)), st.gamma(0.05, scale=0.5)),
+    (dist.Gamma(*t(30.0, 2.0)), st.gamma(30, scale=0.5)),
+    (dist.Chi2(*t(5.0)), st.chi2(5)),
+    (dist.InverseGamma(*t(3.0, 2.0)), st.invgamma(3, scale=2)),
+    (dist.Beta(*t(1.5, 3.0)), st.beta(1.5, 3)),
+    (dist.AffineBeta(*t(2.0, 3.0, 1.0, 4.0)), st.beta(2, 3, 1, 4)),
+    (dist.StudentT(*t(3.0, 1.0, 2.0)), st.t(3, 1, 2)),
+    (dist.FisherSnedecor(*t(3.0, 7.0)), st.f(3, 7)),
+    (dist.FoldedDistribution(dist.Normal(*t(1.0, 2.0))), st.foldnorm(0.5, scale=2)),
+    (dist.Poisson(*t(3.7)), st.poisson(3.7)),
+    (dist.Binomial(20, *t(0.3)), st.binom(20, 0.3)),
+    (dist.NegativeBinomial(*t(3.5, 0.3)), st.nbinom(3.5, 0.7)),
+    (dist.GammaPoisson(*t(2.0, 0.4)), st.nbinom(2, 0.4 / 1.4)),
+    (dist.BetaBinomial(*t(2.0, 3.0), 15), st.betabinom(15, 2, 3)),
+    (dist.Geometric(*t(0.2)), st.geom(0.2, loc=-1)),
+    (dist.Bernoulli(*t(0.3)), st.bernoulli(0.3)),
+]
+NAMES = [f"{type(p).__name__}-{k}" for k, (p, _) in enumerate(FAMILIES)]
+
+
+@pytest.mark.parametrize(("p", "exact"), FAMILIES, ids=NAMES)
+def test_quantiles_and_cdf_are_those_of_scipy(p: Any, exact: Any) -> None:
+    y = torch.as_tensor(exact.ppf(SHARES.numpy()), dtype=torch.float64)
+    torch.testing.assert_close(pm.quantile(p, SHARES), y, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(pm.distributions.cdf(p, y), torch.as_tensor(exact.cdf(y.numpy())), rtol=3e-9, atol=1e-15)
+
+
+@pytest.mark.parametrize(("p", "exact"), FAMILIES, ids=NAMES)
+def test_the_ends_are_those_of_the_support(p: Any, exact: Any) -> None:
+    low, high = exact.support()
+    assert pm.quantile(p, torch.tensor([0.0, 1.0])).tolist() == [low, high]
+    beyond = torch.tensor([low - 1, high + 1, -math.inf, math.inf, math.nan], dtype=torch.float64)
+    expected = torch.tensor([0.0, 1.0, 0.0, 1.0, math.nan], dtype=torch.float64)
+    torch.testing.assert_close(pm.distributions.cdf(p, beyond), expected, rtol=0, atol=0, equal_nan=True)
+
+
+def mixture(loc: np.ndarray, scale: np.ndarray, weights: np.ndarray) -> Any:
+    return lambda y: float((weights * st.norm.cdf(y, loc, scale)).sum())
+
+
+def test_quantiles_of_a_mixture_are_the_roots_of_its_formula() -> None:
+    rng = np.random.RandomState(0)
+    loc, scale, weights = 5 * rng.randn(7, 12), rng.rand(7, 12) ** 3 + 0.01, rng.dirichlet(np.ones(12), 7)
+    weights[:, 3] = 0
+    weights /= weights.sum(-1, keepdims=True)
+    pool = pm.LinearPool(dist.Normal(torch.as_tensor(loc), torch.as_tensor(scale)), torch.as_tensor(weights))
+    same = dist.MixtureSameFamily(
+        dist.Categorical(torch.as_tensor(weights)), dist.Normal(torch.as_tensor(loc), torch.as_tensor(scale))
+    )
+    y = pm.quantile(pool, SHARES)
+    torch.testing.assert_close(pm.quantile(same, SHARES), y)
+    torch.testing.assert_close(pool.icdf(SHARES.unsqueeze(-1)), y)
+    for k, q in enumerate(SHARES.tolist()):
+        for i in range(7):
+            F = mixture(loc[i], scale[i], weights[i])
+            root = scipy.optimize.brentq(lambda x, q=q, F=F: F(x) - q, -60, 60, xtol=1e-14, rtol=1e-15)
+            assert float(y[k, i]) == pytest.approx(root, abs=1e-9 if q < 1 - 1e-5 else 1e-7)
+
+
+def test_quantiles_are_differentiable_in_shares_and_parameters() -> None:
+    q = torch.tensor([0.01, 0.4, 0.9], dtype=torch.float64, requires_grad=True)
+    loc, scale, weights = (
+        torch.tensor(v, dtype=torch.float64, requires_grad=True) for v in ([0.0, 4.0], [1.0, 0.5], 0.3)
+    )
+    df = torch.tensor(3.0, dtype=torch.float64, requires_grad=True)
+
+    def pool(q: Tensor, loc: Tensor, scale: Tensor, w: Tensor) -> Tensor:
+        return pm.quantile(pm.LinearPool(dist.Normal(loc, scale), torch.stack([w, 1 - w])), q)
+
+    assert torch.autograd.gradcheck(pool, (q, loc, scale, weights))
+    assert torch.autograd.gradcheck(lambda q, df: pm.quantile(dist.StudentT(df, 0.0, 1.0), q), (q, df))
+    assert torch.autograd.gradcheck(lambda q, a: pm.quantile(dist.Gamma(a, 1.0), q), (q, df))
+    assert torch.autograd.gradcheck(lambda q, a: pm.quantile(dist.Beta(a, 2.0), q), (q, df))
+    assert torch.autograd.gradcheck(lambda y, a: pm.distributions.cdf(dist.Beta(a, 2.0), y), (q, df))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_the_dtype_is_that_of_the_distribution(dtype: torch.dtype) -> None:
+    p = pm.LinearPool(
+        [dist.Normal(torch.zeros(2, dtype=dtype), 1.0), dist.StudentT(3.0, torch.ones(2, dtype=dtype), 1.0)]
+    )
+    assert pm.quantile(p, 0.3).dtype == dtype
+    assert pm.distributions.cdf(p, torch.zeros((), dtype=torch.float64)).dtype == dtype
+    assert pm.interval(p, 0.9, kind="hdi")[0].dtype == dtype
+
+
+def test_shares_of_counts_in_single_precision_are_reached() -> None:
+    assert float(pm.quantile(dist.Bernoulli(0.3), 0.7)) == 0
+    p = dist.Poisson(torch.tensor(7.3))
+    k = torch.arange(20.0)
+    torch.testing.assert_close(pm.quantile(p, pm.distributions.cdf(p, k)), k)
+
+
+def test_a_gap_is_left_at_its_lower_end() -> None:
+    low, high = torch.tensor([0.0, 2.0], dtype=torch.float64), torch.tensor([1.0, 3.0], dtype=torch.float64)
+    p = dist.MixtureSameFamily(dist.Categorical(torch.ones(2).double()), dist.Uniform(low, high))
+    torch.testing.assert_close(pm.median(p), torch.tensor(1.0).double())
+
+
+def test_vectors_have_the_quantiles_of_their_entries() -> None:
+    loc, scale = torch.randn(5, 3, dtype=torch.float64), torch.rand(5, 3, dtype=torch.float64) + 0.5
+    each = dist.Normal(loc, scale)
+    q = torch.tensor([[0.1, 0.5], [0.7, 0.9]], dtype=torch.float64)
+    expected = pm.quantile(each, q)
+    assert expected.shape == (2, 2, 5, 3)
+    covariance = scale.square().diag_embed()
+    for p in (
+        each.to_event(1),
+        each.to_event(1).mask(torch.tensor([True, False, True, True, False])),
+        each.to_event(1).expand([5]),
+        dist.MultivariateNormal(loc, covariance),
+        dist.TransformedDistribution(each.to_event(1), []),
+        pm.LinearPool([each.to_event(1), each.to_event(1)]),
+        pm.LinearPool(dist.Normal(loc.unsqueeze(1).expand(5, 4, 3), scale.unsqueeze(1).expand(5, 4, 3)).to_event(1)),
+        pm.LogLinearPool([each.to_event(1), each.to_event(1)], [0.5, 0.5]),
+    ):
+        torch.testing.assert_close(pm.quantile(p, q), expected)
+        assert pm.distributions.marginals(p).batch_shape == (5, 3)
+
+
+def test_a_pool_of_vectors_whose_components_are_one_batch() -> None:
+    loc = torch.randn(5, 4, 3, dtype=torch.float64)
+    for make in (lambda m: dist.Normal(m, 1.0), lambda m: dist.StudentT(3.0, m, 1.0), lambda m: dist.LogNormal(m, 1.0)):
+        pool = pm.LinearPool(make(loc).to_event(1))
+        apart = pm.LinearPool([make(loc[:, k]).to_event(1) for k in range(4)])
+        torch.testing.assert_close(pm.quantile(pool, 0.3), pm.quantile(apart, 0.3))
+
+
+@pytest.mark.parametrize(
+    ("p", "message"),
+    [
+        (dist.Categorical(torch.ones(3)), "order"),
+        (dist.OneHotCategorical(torch.ones(3)), "order"),
+        (pm.LinearPool([dist.Categorical(torch.ones(3))]), "order"),
+        (dist.VonMises(0.0, 1.0), "angles"),
+        (dist.LKJCholesky(3), "marginals"),
+        (1.0, "expected a torch or Pyro distribution"),
+    ],
+)
+def test_what_has_no_quantiles_is_refused(p: Any, message: str) -> None:
+    for function in (pm.median, lambda p: pm.distributions.cdf(p, 0.0), lambda p: pm.interval(p, 0.5)):
+        with pytest.raises(TypeError, match=message):
+            function(p)
+
+
+@pytest.mark.parametrize("q", [-0.1, 1.1, math.nan, torch.tensor([0.5, math.nan])])
+def test_shares_outside_are_refused(q: Any) -> None:
+    with pytest.raises(ValueError, match=r"q: expected shares in \[0, 1\]"):
+        pm.quantile(dist.Normal(0.0, 1.0), q)
+
+
+@pytest.mark.parametrize("level", [0, 1.0, -0.5, math.nan, torch.tensor([0.5, 1.5])])
+@pytest.mark.parametrize("kind", ["central", "hdi"])
+def test_levels_outside_are_refused(level: Any, kind: str) -> None:
+    with pytest.raises(ValueError, match=r"level: expected shares in \(0, 1\)"):
+        pm.interval(dist.Normal(0.0, 1.0), level, kind)
+
+
+def test_what_is_no_share_is_refused() -> None:
+    for q in ("0.5", True, None):
+        with pytest.raises(TypeError, match="q: expected a number or a tensor"):
+            pm.quantile(dist.Normal(0.0, 1.0), q)
+    with pytest.raises(ValueError, match='kind: expected one of "central", "hdi"'):
+        pm.interval(dist.Normal(0.0, 1.0), 0.5, "shortest")
+    with pytest.raises(ValueError, match="y: expected a shape"):
+        pm.distributions.cdf(dist.Normal(torch.zeros(3), 1.0), torch.zeros(2))
