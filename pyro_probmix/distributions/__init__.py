@@ -7,10 +7,10 @@ from pyro_probmix.distributions.divergences import (
     chernoff_coefficient,
     chernoff_information,
     cross_entropy,
-    entropy,
     kl_divergence,
     renyi_divergence,
 )
+from pyro_probmix.distributions.entropies import entropy
 from pyro_probmix.distributions.expanded_beta import ExpandedBeta
 from pyro_probmix.distributions.exponential_family import (
     ExponentialFamily,

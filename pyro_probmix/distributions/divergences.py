@@ -20,7 +20,6 @@ __all__ = [
     "chernoff_coefficient",
     "chernoff_information",
     "cross_entropy",
-    "entropy",
     "kl_divergence",
     "renyi_divergence",
 ]
@@ -191,26 +190,6 @@ def cross_entropy(p: Any, q: Any) -> Tensor:
     """
     (p, q), _ = unmask([p, q])
     return -expected_log_prob(p, q).expand(torch.broadcast_shapes(p.batch_shape, q.batch_shape))
-
-
-def entropy(p: Any) -> Tensor:
-    r"""Entropy :math:`-\mathbb{E}_p[\log p] = A(\eta) - \langle\eta, \nabla A(\eta)\rangle - \mathbb{E}_p[\log h]`.
-
-    Args:
-        p: a member of an exponential family, of batch shape ``(...)``.
-
-    Returns:
-        Nats, of the batch shape; differentiable in the parameters of ``p``.
-
-    Raises:
-        TypeError: if p is in no exponential family.
-        NotImplementedError: as for :func:`cross_entropy`.
-
-    Example:
-        >>> entropy(dist.Exponential(1.0))
-        tensor(1.)
-    """
-    return cross_entropy(p, p)
 
 
 def kl_divergence(p: Any, q: Any) -> Tensor:

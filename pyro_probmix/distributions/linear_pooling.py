@@ -13,6 +13,7 @@ from torch.distributions import constraints
 from pyro_probmix.distributions.components import Components, Weights, check_support, expanded
 from pyro_probmix.distributions.corrected import corrected
 from pyro_probmix.distributions.cumulative import scalar_cdf, scalar_icdf
+from pyro_probmix.distributions.entropies import entropy
 from pyro_probmix.distributions.selection import Change
 from pyro_probmix.distributions.supports import same_constraint
 from pyro_probmix.distributions.weighted_pool import WeightedPool
@@ -145,6 +146,10 @@ class LinearPool(WeightedPool):
     def icdf(self, value: Tensor) -> Tensor:
         """The least values whose cdf reaches these shares, of scalars: see :func:`pyro_probmix.quantile`."""
         return scalar_icdf(self, value)
+
+    def entropy(self) -> Tensor:
+        """As :func:`~pyro_probmix.entropy` finds it: by quadrature, or a sum over finitely many values."""
+        return entropy(self)
 
     @property
     def mean(self) -> Tensor:

@@ -26,6 +26,7 @@ from pyro_probmix.distributions.components import (
     unmask,
 )
 from pyro_probmix.distributions.cumulative import scalar_cdf, scalar_icdf
+from pyro_probmix.distributions.entropies import entropy
 from pyro_probmix.distributions.expectations import of_one_family
 from pyro_probmix.distributions.exponential_family import (
     ExponentialFamily,
@@ -163,7 +164,7 @@ class LogLinearPool(Pool):
         return scalar_icdf(self.fused, value)
 
     def entropy(self) -> Tensor:
-        return self.fused.entropy()
+        return entropy(self.fused)
 
     def enumerate_support(self, expand: bool = True) -> Tensor:
         return self.fused.enumerate_support(expand=expand)

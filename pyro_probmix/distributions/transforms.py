@@ -12,7 +12,7 @@ from torch.distributions.transforms import _InverseTransform
 
 from pyro_probmix.distributions.held_tensors import held_tensors
 
-__all__ = ["map_transforms"]
+__all__ = ["elementwise_transforms", "map_transforms"]
 
 # Transforms that broadcast these attributes with the value.
 BROADCAST = {
@@ -20,6 +20,20 @@ BROADCAST = {
     transforms.CumulativeDistributionTransform: ("distribution",),
     transforms.PowerTransform: ("exponent",),
 }
+
+
+def elementwise_transforms(p: Any) -> list[Any] | None:
+    """The transforms of ``p`` as those of each entry by itself, None if some are of several entries together."""
+    found = []
+    for transform in p.transforms:
+        while isinstance(transform, transforms.IndependentTransform):
+            transform = transform.base_transform
+        if isinstance(transform, transforms.AffineTransform) and transform.event_dim:
+            transform = _with(transform, _event_dim=0)
+        if transform.domain.event_dim or transform.codomain.event_dim:
+            return None
+        found.append(transform)
+    return found
 
 
 def map_transforms(p: Any, function: Callable[[Any, int], Any]) -> list[Any]:

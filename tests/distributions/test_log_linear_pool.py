@@ -48,7 +48,7 @@ def test_it_behaves_as_the_fused_member(name: str) -> None:
         ours, theirs = attribute(pool, what), attribute(fused, what)
         if isinstance(theirs, Tensor):
             torch.testing.assert_close(ours, theirs, equal_nan=True)
-        else:
+        elif what != "entropy":  # which the pool knows of more families
             assert ours is theirs
     if fused.has_enumerate_support:
         for expand in (True, False):

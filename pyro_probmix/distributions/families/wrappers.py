@@ -18,7 +18,7 @@ from pyro_probmix.distributions.exponential_family import (
     exponential_family,
     register_family,
 )
-from pyro_probmix.distributions.families._jacobians import expected_log_jacobian
+from pyro_probmix.distributions.families.jacobians import expected_log_jacobian
 from pyro_probmix.distributions.selection import map_batch
 from pyro_probmix.distributions.transforms import map_transforms
 from pyro_probmix.ops.sums import sum_right, unsqueeze_right
