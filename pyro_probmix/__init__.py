@@ -23,7 +23,15 @@ from pyro_probmix.distributions import (
     rows,
 )
 from pyro_probmix.estimators import ProbMixClassifier, ProbMixRegressor, log_likelihood_scorer
-from pyro_probmix.evaluation import compare_scores, evaluate, to_inference_data
+from pyro_probmix.evaluation import (
+    ConformalInterval,
+    IsotonicRecalibration,
+    TemperatureScaling,
+    VarianceScaling,
+    compare_scores,
+    evaluate,
+    to_inference_data,
+)
 from pyro_probmix.mixing import (
     CompleteGraph,
     DiracVicinity,
@@ -45,12 +53,14 @@ from pyro_probmix.training import History, Replicas, fit, fit_replicas
 __all__ = [
     "ERM",
     "CompleteGraph",
+    "ConformalInterval",
     "DiracVicinity",
     "EmbeddingGraph",
     "ExpandedBeta",
     "GaussJacobi",
     "History",
     "HolderPool",
+    "IsotonicRecalibration",
     "KernelGraph",
     "LabelGraph",
     "LabelVicinity",
@@ -68,6 +78,8 @@ __all__ = [
     "ProbMixClassifier",
     "ProbMixRegressor",
     "Replicas",
+    "TemperatureScaling",
+    "VarianceScaling",
     "Vicinity",
     "WeightedGraph",
     "__version__",

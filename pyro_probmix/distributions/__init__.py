@@ -1,6 +1,7 @@
 """Exponential families in natural form, their pools and divergences."""
 
 from pyro_probmix.distributions import families
+from pyro_probmix.distributions.affine import AffineDistribution, affine
 from pyro_probmix.distributions.classes import class_log_probabilities, class_probabilities
 from pyro_probmix.distributions.divergences import (
     bhattacharyya_distance,
@@ -33,9 +34,11 @@ from pyro_probmix.distributions.natural_form import (
 from pyro_probmix.distributions.numerical import HolderPool, NumericalPool, numerical_pool
 from pyro_probmix.distributions.pooling import LogLinearPool, log_linear_pool
 from pyro_probmix.distributions.quantiles import cdf, median, quantile
+from pyro_probmix.distributions.recalibrated import RecalibratedDistribution
 from pyro_probmix.distributions.selection import index_select, rows
 
 __all__ = [
+    "AffineDistribution",
     "ExpandedBeta",
     "ExponentialFamily",
     "HolderPool",
@@ -43,6 +46,8 @@ __all__ = [
     "LogLinearPool",
     "LogSpaceBeta",
     "NumericalPool",
+    "RecalibratedDistribution",
+    "affine",
     "bhattacharyya_distance",
     "cdf",
     "chernoff_coefficient",

@@ -1,6 +1,12 @@
 """How good a predictive density is."""
 
 from pyro_probmix.evaluation import plots
+from pyro_probmix.evaluation.calibration import (
+    ConformalInterval,
+    IsotonicRecalibration,
+    TemperatureScaling,
+    VarianceScaling,
+)
 from pyro_probmix.evaluation.comparison import ScoreComparison, ScoreDifference, compare_scores
 from pyro_probmix.evaluation.inference_data import to_inference_data
 from pyro_probmix.evaluation.metrics import evaluate
@@ -9,9 +15,13 @@ from pyro_probmix.evaluation.registry import METRICS, Metric, find_metric, regis
 
 __all__ = [
     "METRICS",
+    "ConformalInterval",
+    "IsotonicRecalibration",
     "Metric",
     "ScoreComparison",
     "ScoreDifference",
+    "TemperatureScaling",
+    "VarianceScaling",
     "compare_scores",
     "crps",
     "evaluate",
