@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["BLUE", "COLORS", "GREY", "MARKERS", "ORANGE", "VERMILION", "axes_or_new", "describe", "style"]
+__all__ = ["BLUE", "COLORS", "GREY", "MARKERS", "ORANGE", "VERMILION", "axes_or_new", "describe", "style", "tint"]
 
 # The palette of Okabe and Ito, https://jfly.uni-koeln.de/color; yellow is too light for lines.
 BLUE, VERMILION, _GREEN, ORANGE, _PURPLE, _SKY = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9"
@@ -54,3 +54,14 @@ def style(place: int) -> dict[str, Any]:
     """Colour, marker and line of the curve in a place; the first twelve differ."""
     kinds = {"color": COLORS, "marker": MARKERS, "linestyle": _LINES}
     return {name: values[place % len(values)] for name, values in kinds.items()}
+
+
+def tint(color: str, strength: float) -> tuple[float, ...]:
+    """A colour, as strong as that share, on white.
+
+    >>> tint("#0072B2", 0.0)
+    (1.0, 1.0, 1.0)
+    """
+    from matplotlib.colors import to_rgb
+
+    return tuple(1 - strength * (1 - part) for part in to_rgb(color))

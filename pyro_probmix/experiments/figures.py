@@ -1,4 +1,4 @@
-"""The figure of a comparison: the paper's Figures 2, 3 and 14 for the toys, a dot plot for other data."""
+"""The figure of a comparison: the paper's Figures 2, 3 and 14 for the toys, box plots for other data."""
 
 from __future__ import annotations
 
@@ -7,25 +7,28 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from matplotlib.artist import Artist
+import torch
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 
+from pyro_probmix._drawing import GREY, ORANGE, VERMILION
 from pyro_probmix.datasets import TOY_REGIONS
-from pyro_probmix.evaluation import METRICS
+from pyro_probmix.evaluation.plots import box_plots, density_bands
+from pyro_probmix.evaluation.plots.planes import draw_classes, draw_key, draw_points
 from pyro_probmix.experiments.files import write_bytes
 from pyro_probmix.experiments.methods import METHODS
-from pyro_probmix.experiments.pictures import HEIGHTS, Picture
+from pyro_probmix.experiments.pictures import SIDE, Picture
 from pyro_probmix.experiments.results import Comparison
 
-__all__ = ["BLUE", "GREY", "VERMILION", "draw", "draw_densities", "save"]
+__all__ = ["BOX", "draw", "draw_densities", "save"]
 
-# The colour-blind-safe palette of Okabe and Ito.
-BLUE, _ORANGE, _GREEN, VERMILION, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#7F7F7F"
-_CLASSES = (BLUE, _ORANGE, _GREEN)
+BOX = "box: quartiles; thick and red: best median; diamond: mean; point: {} (arrow: its value, beyond the axis)"
+"""What box plots show, of what a point is."""
+
+_ENDS = -120.0, 270.0
+_HEIGHTS = np.linspace(*_ENDS, 391)
+_DENSITIES = LogNorm(1e-5, 0.3, clip=True)
 _DPI = 150
 
 
@@ -33,13 +36,12 @@ def draw(comparison: Comparison, path: Path) -> None:
     """Write the figure of a finished comparison as a PNG file.
 
     A toy problem has one panel a method, for the first draw: the rows are the graphs, the columns the sites
-    that are fused. Other data have one panel a metric, with a row a method and a dot a split.
+    that are fused. Other data have one panel a metric, with a row a method and a point a split.
 
     Source: El-Laham et al. (2025), figures 2, 3 and 14.
     """
-    panels = _PANELS[comparison.data.task]
-    figure = _toy_figure(comparison, *panels) if comparison.pictures else _split_figure(comparison)
-    save(figure, path, _DPI)
+    panel, key = (_bands, None) if comparison.data.task == "regression" else (_classes, _class_key)
+    save(_toy_figure(comparison, panel, key) if comparison.pictures else _split_figure(comparison), path)
 
 
 def draw_densities(comparison: Comparison, path: Path) -> None:
@@ -47,155 +49,111 @@ def draw_densities(comparison: Comparison, path: Path) -> None:
 
     Source: El-Laham et al. (2025), figure 3.
     """
-    save(_toy_figure(comparison, _density_panel, _density_legend), path, _DPI)
+    save(_toy_figure(comparison, _densities, _density_key), path)
 
 
-def save(figure: Figure, path: Path, dpi: int) -> None:
+def save(figure: Figure, path: Path) -> None:
     """Write a figure as a PNG file, whole or not at all."""
     content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=dpi)
+    figure.savefig(content, format="png", dpi=_DPI)
     write_bytes(path, content.getvalue())
 
 
 def _toy_figure(
     comparison: Comparison,
-    panel: Callable[[Axes, Picture], None],
-    legend: Callable[[Comparison], list[Artist]],
+    panel: Callable[[Axes, Picture, Comparison], None],
+    key: Callable[[Axes, Axes, Comparison], None] | None,
 ) -> Figure:
     pictures = comparison.pictures
-    names = list(dict.fromkeys(METHODS[key].name for key in pictures))
-    graphs = sorted({METHODS[key].local for key in pictures})
-    keys = {(graphs.index(METHODS[key].local), names.index(METHODS[key].name)): key for key in pictures}
-    size = 1.0 + 2.8 * max(len(names), 2), 1.0 + 3.4 * len(graphs)
-    figure = Figure(figsize=size, layout="constrained")
-    axes = figure.subplots(len(graphs), len(names), sharex=True, sharey=True, squeeze=False)
+    names = list(dict.fromkeys(METHODS[method].name for method in pictures))
+    graphs = sorted({METHODS[method].local for method in pictures})
+    places = {(graphs.index(METHODS[method].local), names.index(METHODS[method].name)): method for method in pictures}
+    rows, columns = len(graphs), len(names)
+    columns += len(places) == rows * columns  # where no place is empty, what explains the panels has one of its own
+    figure = Figure(figsize=(1.0 + 2.8 * columns, 1.0 + 3.3 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     across, up = (*comparison.data.feature_names, "y")[:2]
-    empty = None
-    for (row, column), axis in np.ndenumerate(axes):
-        if (row, column) not in keys:
+    for place, axis in np.ndenumerate(axes):
+        if place not in places:
             axis.set_axis_off()
             empty = axis
-            continue
-        key = keys[row, column]
-        panel(axis, pictures[key])
+    for (row, column), method in places.items():
+        axis = axes[row, column]
+        panel(axis, pictures[method], comparison)
         axis.set_box_aspect(1)
-        axis.set_title(_title(comparison, key), fontsize=10)
-        if (row + 1, column) not in keys:
-            axis.tick_params(labelbottom=True)
-            axis.set_xlabel(across)
-        if (row, column - 1) not in keys:
-            axis.tick_params(labelleft=True)
-            axis.set_ylabel(up)
-    figure.suptitle(f"{comparison.data.name}: draw 1 of {comparison.settings.splits}", fontsize=12)
-    handles = legend(comparison)
-    if empty is not None:
-        empty.legend(handles=handles, loc="center", frameon=False)
-    else:
-        figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
+        axis.set_title(_title(comparison, method), fontsize=10)
+        lowest, first = (row + 1, column) not in places, (row, column - 1) not in places
+        axis.tick_params(labelbottom=lowest, labelleft=first)
+        axis.set(xlabel=across if lowest else "", ylabel=up if first else "")
+        if axis.get_legend():
+            axis.get_legend().remove()
+    title = "training data" if comparison.data.task == "classification" else None
+    empty.legend(*axis.get_legend_handles_labels(), loc="upper center", frameon=False, title=title)
+    if key:
+        key(empty, axis, comparison)
+    draws = comparison.settings.splits
+    figure.suptitle(
+        f"{comparison.data.name}, {'one draw' if draws == 1 else f'the first of {draws} draws'}", fontsize=12
+    )
     return figure
 
 
-def _title(comparison: Comparison, key: str) -> str:
-    metrics = {metric: values[0] for metric, values in comparison.results[key].metrics.items()}
+def _title(comparison: Comparison, method: str) -> str:
+    metrics = {metric: values[0] for metric, values in comparison.results[method].metrics.items()}
     second = f"accuracy {metrics['accuracy']:.2f}" if "accuracy" in metrics else f"MSE {metrics['mse']:.0f}"
-    return f"{METHODS[key].label}\nNLL {metrics['nll']:.2f}, {second}"
+    return f"{METHODS[method].label}\ntest NLL {metrics['nll']:.2f} nats, {second}"
 
 
-def _regression_panel(axes: Axes, picture: Picture) -> None:
-    x, mean, deviation = picture.grid[:, 0], picture.mean, picture.deviation
-    assert deviation is not None
-    axes.axvspan(*TOY_REGIONS["test"], color=GREY, alpha=0.15, linewidth=0)
-    axes.fill_between(x, mean - 2 * deviation, mean + 2 * deviation, color=BLUE, alpha=0.3, linewidth=0)
-    axes.plot(x, mean, color=BLUE)
-    axes.plot(x, x**3, color="black", linestyle="--", linewidth=0.8)
-    axes.scatter(*picture.train, s=5, color=_ORANGE, zorder=3, linewidth=0)
-    axes.scatter(*picture.test, s=5, color=VERMILION, zorder=3, linewidth=0)
-    axes.set_xlim(x[0], x[-1])
-    axes.set_ylim(HEIGHTS[0], HEIGHTS[-1])
+def _bands(axis: Axes, picture: Picture, _: Comparison) -> None:
+    density_bands(picture.p, picture.grid, levels=(0.5, 0.95), ax=axis)
+    _points(axis, picture)
 
 
-def _regression_legend(comparison: Comparison) -> list[Artist]:
-    return [
-        Line2D([], [], color=BLUE, label="mean"),
-        Patch(color=BLUE, alpha=0.3, linewidth=0, label="mean ± 2 standard deviations"),
-        Line2D([], [], color="black", linestyle="--", linewidth=0.8, label="x³"),
-        Line2D([], [], color=_ORANGE, marker="o", markersize=3, linestyle="none", label="training data"),
-        Line2D([], [], color=VERMILION, marker="o", markersize=3, linestyle="none", label="test data"),
-        Patch(color=GREY, alpha=0.15, linewidth=0, label="test region"),
-    ]
+def _densities(axis: Axes, picture: Picture, _: Comparison) -> None:
+    x = picture.grid[:, 0]
+    heights = torch.as_tensor(_HEIGHTS, dtype=torch.float32)[:, None]
+    density = picture.p.log_prob(heights.expand(-1, len(x))).exp().numpy()
+    axis.imshow(density, extent=(x[0], x[-1], *_ENDS), origin="lower", aspect="auto", cmap="Blues", norm=_DENSITIES)
+    _points(axis, picture)
 
 
-def _density_panel(axes: Axes, picture: Picture) -> None:
-    x, density = picture.grid[:, 0], picture.density
-    assert density is not None
-    extent = (x[0], x[-1], HEIGHTS[0], HEIGHTS[-1])
-    shades = np.maximum(np.log10(np.maximum(density, 1e-300)), -5.0)
-    axes.imshow(shades, extent=extent, origin="lower", aspect="auto", cmap="Blues", vmin=-5.0, vmax=-0.5)
-    axes.plot(x, x**3, color="black", linestyle="--", linewidth=0.8)
-    axes.scatter(*picture.train, s=4, color=_ORANGE, linewidth=0)
-    axes.scatter(*picture.test, s=4, color=VERMILION, linewidth=0)
-    axes.axvline(TOY_REGIONS["test"][0], color=GREY, linewidth=0.8)
-    axes.set_xlim(x[0], x[-1])
-    axes.set_ylim(HEIGHTS[0], HEIGHTS[-1])
+def _points(axis: Axes, picture: Picture) -> None:
+    """The rows of a toy regression, and the law that they come from."""
+    x = picture.grid[:, 0]
+    axis.plot(x, x**3, color="black", linestyle="--", linewidth=0.8, label="x³, the true mean")
+    for (inputs, y), color, marker, name in (
+        (picture.train, ORANGE, "o", "training data"),
+        (picture.test, VERMILION, "^", "test data"),
+    ):
+        axis.scatter(inputs[:, 0], y, s=8, color=color, marker=marker, linewidth=0, zorder=3, label=name)
+    axis.axvspan(*TOY_REGIONS["test"], color=GREY, alpha=0.15, linewidth=0, label="test region")
+    axis.set(xlim=(x[0], x[-1]), ylim=_ENDS)
 
 
-def _density_legend(comparison: Comparison) -> list[Artist]:
-    shade = Patch(color=BLUE, alpha=0.5, linewidth=0, label="log density, from 1e-5 to 0.3")
-    border = Line2D([], [], color=GREY, linewidth=0.8, label="where the test region begins")
-    return [shade, border, *_regression_legend(comparison)[2:5]]
+def _density_key(empty: Axes, axis: Axes, _: Comparison) -> None:
+    place = empty.inset_axes((0.05, 0.2, 0.9, 0.07))
+    label = "predictive density, per unit of y"
+    empty.figure.colorbar(axis.images[0], cax=place, orientation="horizontal", extend="both", label=label)
 
 
-def _classification_panel(axes: Axes, picture: Picture) -> None:
-    side = round(len(picture.grid) ** 0.5)
-    low, high = picture.grid.min(), picture.grid.max()
-    probabilities = picture.mean.reshape(side, side, -1)
-    shades = 1 - 0.55 * (1 - np.array([to_rgb(color) for color in _CLASSES]))
-    axes.imshow(probabilities @ shades, extent=(low, high, low, high), origin="lower", aspect="auto")
-    ticks = np.linspace(low, high, side)
-    x, y = picture.train
-    for label, color in enumerate(_CLASSES):
-        margin = probabilities[..., label] - np.delete(probabilities, label, axis=-1).max(axis=-1)
-        axes.contour(ticks, ticks, margin, levels=[0], colors="black", linewidths=0.8)
-        axes.scatter(x[y == label, 0], x[y == label, 1], s=14, color=color, edgecolors="black", linewidths=0.4)
+def _classes(axis: Axes, picture: Picture, comparison: Comparison) -> None:
+    side = len(SIDE)
+    draw_classes(axis, SIDE, SIDE, picture.p.probs.numpy().reshape(side, side, -1))
+    draw_points(axis, *picture.train, comparison.data.class_names)
+    axis.plot([], [], color="black", linewidth=0.8, label="decision boundary")
 
 
-def _classification_legend(comparison: Comparison) -> list[Artist]:
-    points = [
-        Line2D([], [], color=color, marker="o", markeredgecolor="black", markeredgewidth=0.4, lw=0, label=name)
-        for name, color in zip(comparison.data.class_names, _CLASSES, strict=True)
-    ]
-    shade = Patch(color=GREY, alpha=0.5, linewidth=0, label="shade: class probabilities")
-    return [*points, shade, Line2D([], [], color="black", linewidth=0.8, label="decision boundary")]
-
-
-_PANELS = {
-    "regression": (_regression_panel, _regression_legend),
-    "classification": (_classification_panel, _classification_legend),
-}
+def _class_key(empty: Axes, _: Axes, comparison: Comparison) -> None:
+    names = comparison.data.class_names
+    draw_key(empty.inset_axes((0.25, 0.2, 0.7, 0.08 * len(names))), names)
 
 
 def _split_figure(comparison: Comparison) -> Figure:
-    methods, metrics = comparison.methods, comparison.metrics
-    figure = Figure(figsize=(5.0 * len(metrics), 1.6 + 0.38 * len(methods)), layout="constrained")
-    panels = figure.subplots(1, len(metrics), sharey=True)
-    rng = np.random.default_rng(0)
-    for axes, metric in zip(panels, metrics, strict=True):
-        for place, method in enumerate(methods):
-            values = comparison.values(method, metric)
-            jitter = rng.uniform(-0.12, 0.12, len(values))
-            axes.scatter(values, place + 0.2 + jitter, s=9, color=BLUE, alpha=0.5, linewidth=0)
-            spread = values.std(ddof=1) if len(values) > 1 else 0.0
-            color = VERMILION if method == comparison.best(metric) else "black"
-            axes.errorbar(values.mean(), place - 0.15, xerr=spread, color=color, marker="D", ms=5, capsize=3)
-        axes.set_xlabel(METRICS[metric].axis)
-        axes.grid(axis="x", alpha=0.3)
-    panels[0].set_yticks(range(len(methods)), [METHODS[method].label for method in methods])
-    panels[0].set_ylim(len(methods) - 0.5, -0.5)
-    figure.suptitle(f"{comparison.data.name}: test set, {comparison.settings.splits} splits", fontsize=11)
-    handles = [
-        Line2D([], [], color=BLUE, marker="o", markersize=4, linestyle="none", alpha=0.5, label="one split"),
-        Line2D([], [], color="black", marker="D", markersize=5, label="mean ± standard deviation"),
-        Line2D([], [], color=VERMILION, marker="D", markersize=5, label="best mean"),
-    ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
+    metrics = comparison.metrics
+    figure = Figure(figsize=(5.0 * len(metrics), 1.6 + 0.38 * len(comparison.methods)), layout="constrained")
+    for axis, metric in zip(figure.subplots(1, len(metrics), sharey=True, squeeze=False).flat, metrics, strict=True):
+        scores = {METHODS[method].label: comparison.values(method, metric) for method in comparison.methods}
+        box_plots(scores, metric, ax=axis)
+    what = BOX.format("split")
+    figure.suptitle(f"{comparison.data.name}: test set, {comparison.settings.splits} splits\n{what}", fontsize=11)
     return figure

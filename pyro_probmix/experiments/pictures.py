@@ -6,36 +6,34 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyro.distributions as dist
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from pyro_probmix.datasets import TOY_REGIONS, Dataset
+from pyro_probmix.distributions import class_probabilities
 from pyro_probmix.experiments.settings import ExperimentSettings
 from pyro_probmix.experiments.splits import Split
 
-__all__ = ["HEIGHTS", "Picture", "take_picture"]
+__all__ = ["SIDE", "Picture", "take_picture"]
 
 Array = NDArray[np.float64]
 
-HEIGHTS = np.linspace(-120.0, 270.0, 196)
-"""Targets at which the density of a toy regression is pictured."""
+SIDE = np.linspace(-3.6, 3.6, 121)
+"""Either feature of the grid of a classification."""
 
-_CHUNK = 1000
-_HALF_WIDTH = 3.6
+_ROWS_AT_ONCE = 1000
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A trained toy model on a grid, with its training rows (validation rows included) and its test rows.
+    """What a trained toy model predicts on a grid, with its training rows (validation rows included) and test rows.
 
-    The mean of a classification are the class probabilities ``(m, num_classes)``; densities are at :data:`HEIGHTS`.
+    The density is of y in its own units; of a classification, over the square of :data:`SIDE`, row by row.
     """
 
     grid: Array
-    mean: Array
-    deviation: Array | None
-    density: Array | None
+    p: Any
     train: tuple[Array, Array]
     test: tuple[Array, Array]
 
@@ -45,19 +43,19 @@ def take_picture(model: Any, split: Split, settings: ExperimentSettings, data: D
     if data.task == "regression":
         grid = np.linspace(TOY_REGIONS["train"][0] - 0.5, TOY_REGIONS["test"][1] + 0.5, 401)[:, None]
     else:
-        side = np.linspace(-_HALF_WIDTH, _HALF_WIDTH, 121)
-        grid = np.stack(np.meshgrid(side, side), axis=-1).reshape(-1, 2)
-    heights = torch.as_tensor((HEIGHTS - split.y_shift) / split.y_scale, dtype=torch.float32)
+        grid = np.stack(np.meshgrid(SIDE, SIDE), axis=-1).reshape(-1, 2)
+    inputs, num_samples = split.standardise(grid), settings.num_samples
+    generator = torch.Generator(inputs.device).manual_seed(0)
+    noise = model.draw_noise(inputs[:1], (num_samples, 1), generator)  # the same at each place, for smooth curves
 
-    def predict(x: Tensor) -> tuple[Tensor, ...]:
-        p = model.predictive(x, num_samples=settings.num_samples)
-        if data.task == "classification":
-            return (torch.stack([p.log_prob(torch.tensor(k)).exp() for k in range(data.num_classes)], dim=-1),)
-        density = torch.stack([p.log_prob(y.expand(len(x))).exp() for y in heights], dim=-1)
-        return p.mean * split.y_scale + split.y_shift, p.stddev * split.y_scale, density / split.y_scale
+    def predict(x: torch.Tensor) -> Any:
+        return model.predictive(x, num_samples, noise=None if noise is None else noise.expand(-1, len(x), -1))
 
-    parts = [predict(x) for x in split.standardise(grid).split(_CHUNK)]
-    mean, *rest = (torch.cat(found).double().numpy() for found in zip(*parts, strict=True))
-    deviation, density = (rest[0], rest[1].T) if rest else (None, None)
+    if data.task == "classification":
+        parts = [class_probabilities(predict(x)) for x in inputs.split(_ROWS_AT_ONCE)]
+        p: Any = dist.Categorical(torch.cat(parts))
+    else:
+        own_units = dist.transforms.AffineTransform(split.y_shift, split.y_scale)
+        p = dist.TransformedDistribution(predict(inputs), own_units)
     x, y = (torch.cat(both) for both in zip(split.train, split.validation, strict=True))
-    return Picture(grid, mean, deviation, density, split.own_units(x, y), split.own_units(*split.test))
+    return Picture(grid, p, split.own_units(x, y), split.own_units(*split.test))

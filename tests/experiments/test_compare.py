@@ -94,12 +94,11 @@ def test_files_of_a_comparison(name, metrics, tmp_path):
 def test_the_first_split_of_a_toy_is_pictured_in_its_own_units():
     picture = small("toy-regression", ("manifold_probmix",)).pictures["manifold_probmix"]
     assert picture.grid.shape == (401, 1)
-    assert picture.mean.shape == picture.deviation.shape == (401,)
-    assert (picture.deviation > 0).all()
+    assert picture.p.batch_shape == (401,)
     assert len(picture.train[0]) == len(picture.test[0]) == 100
     assert np.abs(picture.train[1] - picture.train[0][:, 0] ** 3).max() < 15
     picture = small("toy-classification", ("erm",)).pictures["erm"]
-    np.testing.assert_allclose(picture.mean.sum(axis=1), 1, atol=1e-5)
+    assert picture.p.probs.shape == (121**2, 3)
 
 
 def test_metrics_are_in_the_units_of_the_data():
@@ -158,7 +157,7 @@ def test_processes_change_the_time_alone():
     assert numbers(two) == numbers(one)
     assert list(two.pictures) == list(one.pictures)
     for method, picture in two.pictures.items():
-        np.testing.assert_array_equal(picture.mean, one.pictures[method].mean)
+        assert torch.equal(picture.p.probs, one.pictures[method].p.probs)
 
 
 def test_saving_is_atomic(tmp_path, monkeypatch):

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pyro_probmix._checks import check_finite
+from pyro_probmix._checks import check_finite, check_number
 from pyro_probmix.models import DensityModel
 
-__all__ = ["as_rows", "density_at", "named"]
+__all__ = ["as_rows", "check_levels", "density_at", "named"]
 
 _NUM_SAMPLES = 100
 
@@ -43,6 +43,14 @@ def as_rows(name: str, value: Any, *columns: int, size: int | None = None) -> ND
         raise ValueError(f"{name}: expected shape ({expected}{'' if columns else ','}), got {tuple(np.shape(value))}")
     check_finite(name, array)
     return array.numpy()
+
+
+def check_levels(levels: Sequence[float]) -> list[float]:
+    """Levels in (0, 1), each once, from the smallest; at least one."""
+    found = sorted({check_number("levels", level, "(0, 1)") for level in levels})
+    if not found:
+        raise ValueError("levels: expected at least one, got none")
+    return found
 
 
 def density_at(model: Any, x: NDArray[Any]) -> Any:

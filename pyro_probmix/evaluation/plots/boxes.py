@@ -15,26 +15,28 @@ from pyro_probmix.evaluation.registry import find_metric
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["box_plots", "limits_around", "limits_of_boxes", "log_axis", "mark_outside"]
+__all__ = ["box_plots", "limits_around", "log_axis", "mark_outside", "needs_log"]
 
-_MARGIN = 0.05
+_MARGIN, _ROOM = 0.05, 0.2
 
 
 def box_plots(
     scores: Mapping[str, Any],
     metric: str | None = None,
-    limits: tuple[float, float] | None = None,
+    among: Sequence[Any] | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw a box a method over its scores, a point a score, and the mean as a diamond; the best median is red and bold.
+    """Draw a box a method over its scores, a point a score, the mean as a diamond; the best median is thick and red.
 
-    Whiskers reach the last score within one and a half times the box. Scores beyond the limits are arrows at the edge,
-    the furthest with its value. The scale of the axis is that of ``ax``; see :func:`log_axis`.
+    Whiskers reach the last score within one and a half times the box. The axis of scores is made for boxes and
+    whiskers, and logarithmic where these are positive and far apart. Scores beyond it are arrows at its edge, the
+    furthest with its value.
 
     Args:
         scores: numbers by name of the method, such as one a split; none where it has none.
         metric: one of :data:`~pyro_probmix.evaluation.METRICS`, whose units and direction are those of the scores.
-        limits: of the axis of scores; default: those of :func:`limits_of_boxes`.
+        among: the scores of all boxes that the axis is made for, an array each, where others beside it have the same;
+            default: these.
         ax: where to draw; default: new axes.
 
     Returns:
@@ -48,19 +50,25 @@ def box_plots(
         >>> ax.get_xlabel(), [text.get_text() for text in ax.get_yticklabels()]
         ('NLL (nats), lower is better', ['ERM', 'ProbMix'])
     """
-    shown = None if metric is None else find_metric(metric)
+    scored = None if metric is None else find_metric(metric)
     found = {name: _scores(f"scores[{name!r}]", values) for name, values in scores.items()}
     known = {place: values for place, values in enumerate(found.values()) if len(values)}
     if not known:
         raise ValueError("scores: expected at least one, got none")
+    every = list(known.values())
+    shown = every if among is None else [_scores("among", values) for values in among if len(values)]
+    ends = _whiskers(shown)
+    log = needs_log(ends) and min(values.min() for values in shown) > 0
+    low, high = limits_around(ends, np.concatenate(shown), log)
     ax = axes_or_new(ax)
-    low, high = limits or limits_of_boxes(list(known.values()), ax.get_xscale() == "log")
+    if log:
+        log_axis(ax, (low, high))
     best = None
-    if shown is not None and shown.lower_is_better is not None:
-        sign = 1.0 if shown.lower_is_better else -1.0
+    if scored is not None and scored.lower_is_better is not None:
+        sign = 1.0 if scored.lower_is_better else -1.0
         best = min(known, key=lambda place: sign * np.median(known[place]))
     boxes = ax.boxplot(
-        list(known.values()),
+        every,
         positions=list(known),
         orientation="horizontal",
         widths=0.6,
@@ -69,7 +77,7 @@ def box_plots(
         meanprops={"marker": "D", "markersize": 4, "markerfacecolor": "white", "markeredgecolor": "black"},
         medianprops={"color": "black", "linewidth": 1.5},
     )
-    for place, values, median in zip(known, known.values(), boxes["medians"], strict=True):
+    for place, values, median in zip(known, every, boxes["medians"], strict=True):
         if place == best:
             median.set(color=VERMILION, linewidth=4)
         inside = values[(values >= low) & (values <= high)]
@@ -79,17 +87,17 @@ def box_plots(
             if len(beyond):
                 mark_outside(ax, beyond[np.abs(beyond - np.median(values)).argmax()], place, (low, high))
     ax.set_yticks(range(len(found)), list(found))
-    if best is not None:
-        ax.get_yticklabels()[best].set(fontweight="bold")
     ax.set_ylim(len(found) - 0.5, -0.5)
     ax.set_xlim(low, high)
-    describe(ax, "score" if shown is None else shown.axis, "")
+    describe(ax, "score" if scored is None else scored.axis, "")
     ax.grid(visible=False, axis="y")
     return ax
 
 
 def limits_around(values: Any, others: Any = (), log: bool = False) -> tuple[float, float]:
     """Limits of an axis that hold all values, and those others for which it need not be twice as long.
+
+    Where others stay outside there is room for :func:`mark_outside`.
 
     Args:
         values: numbers, at least one.
@@ -98,30 +106,27 @@ def limits_around(values: Any, others: Any = (), log: bool = False) -> tuple[flo
 
     Example:
         >>> limits_around([0.0, 20.0], others=[30.0, 100.0])
-        (-1.5, 31.5)
+        (-1.5, 36.0)
     """
     forward, back = (np.log, np.exp) if log else (np.asarray, np.asarray)
-    low, high = forward(np.min(values)), forward(np.max(values))
-    span = (high - low) or abs(high) or 1.0
+    first, last = forward(np.min(values)), forward(np.max(values))
+    span = (last - first) or abs(last) or 1.0
     further = forward(np.asarray(others, dtype=float))
-    near = further[(further >= low - span / 2) & (further <= high + span / 2)]
-    low, high = min([low, *near]), max([high, *near])
-    margin = _MARGIN * ((high - low) or span)
-    return float(back(low - margin)), float(back(high + margin))
+    near = further[(further >= first - span / 2) & (further <= last + span / 2)]
+    low, high = min([first, *near]), max([last, *near])
+    span = (high - low) or span
+    room = [_ROOM if outside else _MARGIN for outside in ((further < low).any(), (further > high).any())]
+    return float(back(low - room[0] * span)), float(back(high + room[1] * span))
 
 
-def limits_of_boxes(scores: Sequence[Any], log: bool = False) -> tuple[float, float]:
-    """Limits of an axis that hold boxes and whiskers, and those scores beyond for which it need not be twice as long.
+def needs_log(values: Any) -> bool:
+    """Whether numbers are positive and so far apart that a linear axis hides the small ones.
 
-    Args:
-        scores: arrays of numbers, a box each.
-        log: whether the axis is logarithmic; all numbers are positive then.
+    Example:
+        >>> needs_log([4.0, 12_000.0]), needs_log([4.0, 12.0]), needs_log([-4.0, 12_000.0])
+        (True, False, False)
     """
-    from matplotlib.cbook import boxplot_stats
-
-    boxes = boxplot_stats([values for values in scores if len(values)])
-    whiskers = [box[end] for box in boxes for end in ("whislo", "whishi")]
-    return limits_around(whiskers, np.concatenate(scores), log)
+    return bool(0 < np.min(values) < np.max(values) / 30)
 
 
 def mark_outside(ax: Axes, value: float, place: float, limits: tuple[float, float], color: str = BLUE) -> None:
@@ -133,7 +138,7 @@ def mark_outside(ax: Axes, value: float, place: float, limits: tuple[float, floa
     ax.text(
         text,
         place,
-        _short(value),
+        _short(value, "#.3g"),
         color=color,
         fontsize="x-small",
         horizontalalignment="right" if right else "left",
@@ -155,12 +160,20 @@ def log_axis(ax: Axes, limits: tuple[float, float]) -> None:
     ax.set_xlim(limits)
 
 
-def _short(value: float) -> str:
+def _short(value: float, digits: str = ".3g") -> str:
     if 1e-3 <= abs(value) < 1e5 or value == 0:
-        return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+        return f"{value:.0f}" if abs(value) >= 100 else f"{value:{digits}}"
     mantissa, exponent = f"{value:.1e}".split("e")
-    return rf"${mantissa.removesuffix('.0')}\cdot10^{{{int(exponent)}}}$".replace("$1\\cdot", "$")
+    factor = "" if mantissa == "1.0" else rf"{mantissa.removesuffix('.0')}\cdot"
+    return f"${factor}10^{{{int(exponent)}}}$"
 
 
 def _scores(name: str, values: Any) -> NDArray[np.float64]:
     return as_rows(name, values).astype(np.float64) if len(values) else np.zeros(0)
+
+
+def _whiskers(scores: Sequence[Any]) -> list[float]:
+    from matplotlib.cbook import boxplot_stats
+
+    boxes = boxplot_stats(scores)
+    return [float(box[end]) for box in boxes for end in ("whislo", "whishi")]

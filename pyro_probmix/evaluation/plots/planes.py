@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pyro_probmix import distributions
 from pyro_probmix._checks import check_integer
-from pyro_probmix._drawing import BLUE, COLORS, MARKERS, axes_or_new, describe
+from pyro_probmix._drawing import BLUE, COLORS, MARKERS, axes_or_new, describe, tint
 from pyro_probmix.evaluation.plots._inputs import as_rows, density_at
 from pyro_probmix.mixing import SamplingGraph
 
@@ -171,9 +171,7 @@ def _check_classes(size: int, labels: Array | None) -> None:
 
 
 def _shades(size: int) -> Array:
-    from matplotlib.colors import to_rgb
-
-    return 1 - _TINT * (1 - np.array([to_rgb(color) for color in COLORS[:size]]))
+    return np.array([tint(color, _TINT) for color in COLORS[:size]])
 
 
 def _line(ends: Array) -> Array:

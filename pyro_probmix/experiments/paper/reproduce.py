@@ -43,11 +43,13 @@ _SCALES = {"kin8nm": 100.0, "naval-propulsion-plant": 100.0}
 
 TABLES = {
     "table1": PaperTable("table1", "Table 1: test NLL in nats", "uci_paper", "table1_uci_nll", "nll"),
-    "table2": PaperTable("table2", "Table 2: test NLL", "stocks", "table2_stocks_nll", "nll", comparable=False),
+    "table2": PaperTable("table2", "Table 2: test NLL in nats", "stocks", "table2_stocks_nll", "nll", comparable=False),
     "table3": PaperTable(
         "table3", "Table 3: test RMSE in units of the target", "uci_paper", "table3_uci_rmse", "rmse", _SCALES
     ),
-    "table4": PaperTable("table4", "Table 4: test RMSE", "stocks", "table4_stocks_rmse", "rmse", comparable=False),
+    "table4": PaperTable(
+        "table4", "Table 4: test RMSE in dollars", "stocks", "table4_stocks_rmse", "rmse", comparable=False
+    ),
 }
 """What :func:`reproduce` reproduces, by name."""
 

@@ -169,7 +169,7 @@ class PaperTable:
         for name, printed in self.paper.items():
             lowest = min(mean for mean, _ in printed.values())
             theirs = [bold("{:.2f} ± {:.2f}".format(*printed[key]), printed[key][0] == lowest) for key in self.columns]
-            rows += [[self._row_name(name), "ours", *self._ours(cells, name, ".2f")], ["", "paper", *theirs]]
+            rows += [[self.row_name(name), "ours", *self._ours(cells, name, ".2f")], ["", "paper", *theirs]]
         return Table(["data set", "", *self.labels.values()], rows, num_names=2)
 
     def _panel(self, cells: Cells, names: Sequence[str]) -> Table:
@@ -182,7 +182,8 @@ class PaperTable:
     def _ours(self, cells: Cells, dataset: str, spread: str | None = None) -> list[str]:
         return mean_texts([self.values(cells, dataset, key) for key in self.columns], self.metric, spread=spread)
 
-    def _row_name(self, dataset: str) -> str:
+    def row_name(self, dataset: str) -> str:
+        """A data set, with the factor of its numbers."""
         return f"{dataset} (× {self.scale[dataset]:.0f})" if dataset in self.scale else dataset
 
 
@@ -241,7 +242,7 @@ class TunedTable(PaperTable):
         for name in self.paper:
             published, digits = self.published(name), 0 if name in self.scale else 2  # as printed
             theirs = [f"{self.paper_best(name):.2f}", *(f"{published[method][0]:.{digits}f}" for method in others)]
-            rows.append([self._row_name(name), *self._ours(cells, name, ".2f"), *theirs])
+            rows.append([self.row_name(name), *self._ours(cells, name, ".2f"), *theirs])
         headings = ["data set", *self.labels.values(), "the paper's best", *(_PUBLISHED[key] for key in others)]
         return Table(headings, rows)
 
