@@ -7,11 +7,10 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from pyro_probmix._checks import check_choice, check_finite, check_integer, check_number
+from pyro_probmix._checks import check_choice, check_integer, check_number
+from pyro_probmix.evaluation._paired import of_splits, paired_scores
 from pyro_probmix.evaluation.registry import find_metric
 
 if TYPE_CHECKING:
@@ -166,21 +165,14 @@ def compare_scores(
         raise TypeError(f"scores: expected a mapping of names to scores, got {type(scores).__name__}")
     if len(scores) < 2:
         raise ValueError(f"scores: expected at least two methods, got {len(scores)}")
-    if metric is not None and lower_is_better is not None:
-        raise ValueError("lower_is_better: expected none beside metric, which tells it; got one")
-    lower = lower_is_better is not False
-    score = f"score, {'lower' if lower else 'higher'} is better"
-    if metric is not None:
-        known = find_metric(metric)
-        if known.lower_is_better is None:
-            raise ValueError(f'metric: expected one of which lower or higher values are better, got "{metric}"')
-        lower, score = known.lower_is_better, known.axis
+    by_rows = test_fraction is None or any(map(of_splits, scores.values()))
+    lower, score = _direction(metric, lower_is_better, by_rows)
     check_number("level", level, "(0, 1)")
     if test_fraction is not None:
         check_number("test_fraction", test_fraction, "[0, 1)")
         if ordered:
             raise ValueError(f"ordered: expected False for scores of splits, got {ordered} with test_fraction")
-    paired = _paired(scores, test_fraction)
+    paired = paired_scores(scores, test_fraction)
     size = len(next(iter(paired.values())))
     unit = "rows" if test_fraction is None else "splits"
     if size < 2:
@@ -212,6 +204,24 @@ def compare_scores(
         level=level,
         score=score,
     )
+
+
+def _direction(metric: str | None, lower_is_better: bool | None, by_rows: bool) -> tuple[bool, str]:
+    """Whether lower scores are better, and what they are, in words."""
+    if metric is None:
+        lower = lower_is_better is not False
+        return lower, f"score, {'lower' if lower else 'higher'} is better"
+    if lower_is_better is not None:
+        raise ValueError(f"lower_is_better: expected None beside metric, which tells it, got {lower_is_better}")
+    known = find_metric(metric)
+    if known.lower_is_better is None:
+        raise ValueError(f'metric: expected one of which lower or higher values are better, got "{metric}"')
+    if by_rows and (known.root or known.summary):
+        raise ValueError(
+            f'metric: expected one that averages over rows, got "{metric}", of which compare a number for each split, '
+            "with test_fraction"
+        )
+    return known.lower_is_better, known.axis
 
 
 def _difference(d: Array, variance: Callable[[Array], float], sign: float, level: float) -> ScoreDifference:
@@ -249,61 +259,3 @@ def _long_run(d: Array, lags: int) -> float:
     weights[0] = 1
     corrected = (n + 1 - 2 * reach + reach * (reach - 1) / n) / n
     return float(weights @ covariances) / n / corrected
-
-
-def _paired(scores: Mapping[str, Any], test_fraction: float | None) -> dict[str, Array]:
-    """A number for each row or split, of every method."""
-    found = {name: _read(f"scores[{name!r}]", values) for name, values in scores.items()}
-    (first, own), *others = found.items()
-    for name, values in others:
-        if _sizes(values) != _sizes(own):
-            raise ValueError(f"scores[{name!r}]: expected {_told(own)}, as {first!r} has, got {_told(values)}")
-    if isinstance(own, list) and test_fraction is None:
-        raise ValueError(
-            f"test_fraction: expected the share of the rows that a split tests on, for scores of {_told(own)}, "
-            "or 0 if these share no rows; got None"
-        )
-    return {
-        name: np.array([rows.mean() for rows in values]) if isinstance(values, list) else values
-        for name, values in found.items()
-    }
-
-
-def _read(name: str, values: Any) -> Array | list[Array]:
-    """One array of scores, or one for each split."""
-    if isinstance(values, (list, tuple)) and any(np.ndim(part) for part in values):
-        found = [_numbers(f"{name}[{k}]", part) for k, part in enumerate(values)]
-        for k, rows in enumerate(found):
-            if rows.ndim != 1 or not rows.size:
-                raise ValueError(f"{name}[{k}]: expected the scores of at least one row, got shape {rows.shape}")
-        return found
-    scores = _numbers(name, values)
-    if scores.ndim not in (1, 2) or not scores.size:
-        raise ValueError(f"{name}: expected shape (n,) or, for splits, (J, n), got {scores.shape}")
-    return scores if scores.ndim == 1 else list(scores)
-
-
-def _numbers(name: str, values: Any) -> Array:
-    if isinstance(values, (list, tuple)):
-        values = [part.item() if isinstance(part, Tensor) and part.numel() == 1 else part for part in values]
-    try:
-        found = values.detach().cpu().double().numpy() if isinstance(values, Tensor) else np.asarray(values)
-    except ValueError:  # of lists that differ in length
-        found = np.array(None)
-    if found.dtype.kind not in "biuf":
-        raise TypeError(f"{name}: expected an array of numbers, got {type(values).__name__} {values!r:.60}")
-    found = found.astype(np.float64)
-    check_finite(name, torch.from_numpy(found))
-    return found
-
-
-def _sizes(values: Array | list[Array]) -> tuple[int, ...]:
-    """Of the splits; of an array alone its own, which no splits have."""
-    return tuple(map(len, values)) if isinstance(values, list) else (-len(values),)
-
-
-def _told(values: Array | list[Array]) -> str:
-    if not isinstance(values, list):
-        return f"shape {values.shape}"
-    sizes = ", ".join(str(len(rows)) for rows in values[:5]) + (", ..." if len(values) > 5 else "")
-    return f"{len(values)} splits of {sizes} rows"

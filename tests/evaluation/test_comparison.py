@@ -117,9 +117,9 @@ def test_methods_that_score_alike_are_not_told_apart():
 
 
 def test_the_comparison_prints_a_table_and_makes_a_frame():
-    found = pm.compare_scores({"ERM": A, "ProbMix": B}, "rmse", ordered=True, level=0.9)
+    found = pm.compare_scores({"ERM": A, "ProbMix": B}, "crps", ordered=True, level=0.9)
     first, second, *rows = str(found).splitlines()
-    assert first == "RMSE (units of the target), lower is better: differences from ERM on 40 rows"
+    assert first == "CRPS (units of the target), lower is better: differences from ERM on 40 rows"
     assert second == "standard errors for rows in the order of time, 8 lags; 90 % confidence"
     assert [row.split()[0] for row in rows] == ["method", "ERM", "ProbMix"]
     assert rows[2].split()[3] == f"{B.mean() - A.mean():.4g}"
@@ -174,6 +174,8 @@ REFUSED = {
     "level": ({"a": A, "b": B}, {"level": 95}, ValueError, r"level: expected a number in \(0, 1\), got 95"),
     "reference": ({"a": A, "b": B}, {"reference": "c"}, ValueError, 'reference: expected one of "a", "b", got "c"'),
     "metric": ({"a": A, "b": B}, {"metric": "nlll"}, ValueError, 'metric: expected one of "nll"'),
+    "rows of a root": ({"a": A, "b": B}, {"metric": "rmse"}, ValueError, 'metric: expected one that averages.*"rmse"'),
+    "no direction": ({"a": A, "b": B}, {"metric": "coverage"}, ValueError, "metric: expected one of"),
     "direction twice": ({"a": A, "b": B}, {"metric": "nll", "lower_is_better": True}, ValueError, "lower_is_better"),
     "ordered splits": ({"a": A, "b": B}, {"test_fraction": 0.1, "ordered": True}, ValueError, "ordered: expected F"),
     "horizon alone": ({"a": A, "b": B}, {"horizon": 3}, ValueError, "horizon: expected 1 for rows that are not ord"),
