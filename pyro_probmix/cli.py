@@ -117,7 +117,10 @@ def compare(
         workers = joblib.cpu_count() if jobs is None else jobs
         progress = sys.stderr.isatty()
         comparison = run_comparison(dataset, chosen, settings, seed=seed, jobs=workers, out=folder, progress=progress)
-    Console().print(comparison.table())
+    for panel in comparison.tables():
+        Console().print(panel)
+    for note in comparison.notes():
+        Console().print(note, markup=False, highlight=False)
     typer.echo(f"results: {folder / RESULTS}\nfigure:  {folder / FIGURE}")
 
 

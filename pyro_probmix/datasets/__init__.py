@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pyro_probmix.datasets.bundled import BUNDLED, load_bundled
 from pyro_probmix.datasets.catalog import NAMES, TOYS, load
-from pyro_probmix.datasets.dataset import Dataset, Task
+from pyro_probmix.datasets.dataset import Dataset, Splitting, Task
 from pyro_probmix.datasets.published import DATA_VARIABLE
 from pyro_probmix.datasets.stocks import HORIZON, STOCKS, WINDOW, load_stock, stock_split
 from pyro_probmix.datasets.tabular import load_csv
@@ -23,6 +23,7 @@ __all__ = [
     "UCI",
     "WINDOW",
     "Dataset",
+    "Splitting",
     "Task",
     "load",
     "load_bundled",

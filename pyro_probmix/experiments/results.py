@@ -14,12 +14,16 @@ from pyro_probmix.datasets import Dataset
 from pyro_probmix.evaluation import METRICS
 from pyro_probmix.experiments.files import versions, write_json
 from pyro_probmix.experiments.methods import METHODS
+from pyro_probmix.experiments.paired import MAIN, PAIRED, Pair, pair_table, pair_with_best
 from pyro_probmix.experiments.pictures import Picture
 from pyro_probmix.experiments.runner import Result
 from pyro_probmix.experiments.settings import ExperimentSettings
-from pyro_probmix.experiments.table import Table, best, mean_texts
+from pyro_probmix.experiments.splits import REPETITIONS
+from pyro_probmix.experiments.table import Table, best, centre, heavy_tailed, mean_texts
 
 __all__ = ["Comparison"]
+
+_SIDE_BY_SIDE = 3
 
 
 @dataclass
@@ -79,21 +83,55 @@ class Comparison:
         """Write :meth:`to_json` to ``path``; a kill while writing leaves the file as it was."""
         write_json(path, self.to_json())
 
-    def table(self) -> TerminalTable:
-        """Mean ± sample standard deviation over the splits, the best mean of a metric in bold."""
-        draws = f"{self.settings.splits} {'draws' if self.data.splitting == 'drawn' else 'splits'}"
-        title = f"{self.data.name}: test set, mean ± standard deviation over {draws}"
-        shown = [metric for metric in self.metrics if metric != "rmse" or "mse" not in self.metrics]
-        columns = [self._column(metric) for metric in shown]
-        rows = []
-        for key, *texts in zip(self.methods, *columns, strict=True):
-            nearest = f"{self.settings.num_neighbors} nearest" if METHODS[key].local else "any"
-            rows.append([METHODS[key].name, METHODS[key].fuses, "-" if key == "erm" else nearest, *texts])
-        headings = ["method", "fuses", "partners", *(METRICS[metric].heading for metric in shown)]
-        return Table(headings, rows, title, num_names=3).terminal()
+    def tables(self) -> list[TerminalTable]:
+        """Tables for a terminal of 80 characters: the metrics, at most three side by side, and the methods in pairs.
+
+        They are means ± sample standard deviations over the splits, or, where few splits decide the means (see
+        :func:`~pyro_probmix.experiments.table.heavy_tailed`), medians and quartiles; the best is bold.
+        """
+        title = f"{self.data.name}: test set" + f", {self._over}" * (self.settings.splits > 1)
+        labels = [METHODS[key].label for key in self.methods]
+        tables = []
+        for some in np.array_split(self._shown, -(-len(self._shown) // _SIDE_BY_SIDE)):
+            headings = [METRICS[metric].heading + ", median" * self.heavy_tailed(metric) for metric in some]
+            rows = list(zip(labels, *(self._column(metric) for metric in some), strict=True))
+            tables.append(Table(["method", *headings], rows, title).terminal())
+        pairs = pair_table({METRICS[metric].heading: self.pair(metric) for metric in self._shown}, "metric")
+        return tables if pairs is None else [*tables, pairs.terminal()]
+
+    def notes(self) -> list[str]:
+        """What is to be known of the tables, a sentence each."""
+        notes = []
+        heavy = [METRICS[metric].heading for metric in self._shown if self.heavy_tailed(metric)]
+        if self.settings.splits > 1:
+            median = f"; of {' and '.join(heavy)} the median [quartiles], for few numbers decide the means"
+            notes.append(f"Mean ± standard deviation over {self._over}{median if heavy else ''}.")
+        if any(METHODS[key].local for key in self.methods):
+            notes.append(f"Local methods mix a row with one of its {self.settings.num_neighbors} nearest.")
+        return [*notes, PAIRED.replace("\n", " ")] if any(self.pair(metric) for metric in self._shown) else notes
+
+    def heavy_tailed(self, metric: str) -> bool:
+        """Whether few splits decide the means of a metric, so that its medians are shown."""
+        return heavy_tailed(self.values(method, metric) for method in self.methods)
+
+    def pair(self, metric: str) -> Pair | None:
+        """The main method, or else the one that is best in the first metric, against the best of the others."""
+        method = MAIN if MAIN in self.methods else self.best(self._shown[0])
+        values = {key: self.values(key, metric) for key in self.methods}
+        return pair_with_best(values, metric, self.data.splitting, method)
+
+    @property
+    def _over(self) -> str:
+        return f"{self.settings.splits} {REPETITIONS[self.data.splitting].unit}"
+
+    @property
+    def _shown(self) -> list[str]:
+        """The metrics in the tables: of a mean square and its root one."""
+        return [metric for metric in self.metrics if metric != "rmse" or "mse" not in self.metrics]
 
     def _column(self, metric: str) -> list[str]:
-        values = [self.values(method, metric) for method in self.methods]
-        size = float(np.median([abs(found.mean()) for found in values]))
+        values, median = [self.values(method, metric) for method in self.methods], self.heavy_tailed(metric)
+        size = float(np.median([abs(centre(found, median)) for found in values]))
         digits = int(np.clip(2 - np.floor(np.log10(size)), 0, 6)) if size > 0 else 2
-        return mean_texts(values, metric, f".{digits}f", f".{digits}f" if self.settings.splits > 1 else None)
+        spread = f".{digits}f" if self.settings.splits > 1 else None
+        return mean_texts(values, metric, f".{digits}f", spread, median=median)

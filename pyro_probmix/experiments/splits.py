@@ -10,9 +10,27 @@ from numpy.typing import NDArray
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
-from pyro_probmix.datasets import TOYS, Dataset, stock_split, uci_splits
+from pyro_probmix.datasets import TOYS, Dataset, Splitting, stock_split, uci_splits
 
-__all__ = ["Split", "make_split"]
+__all__ = ["REPETITIONS", "Repetitions", "Split", "make_split"]
+
+
+@dataclass(frozen=True)
+class Repetitions:
+    """What a method is trained and tested on more than once."""
+
+    unit: str
+    test_fraction: float
+    """Share of the rows that one tests on, where they share rows; 0 where they do not."""
+
+
+REPETITIONS: dict[Splitting, Repetitions] = {
+    "random": Repetitions("splits", 0.1),
+    "drawn": Repetitions("draws", 0.0),
+    # Of one test set; how far they spread is due to the training alone.
+    "last": Repetitions("seeds", 0.0),
+}
+"""By how data are divided into training and test rows."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from rich.table import Table as TerminalTable
 
 from pyro_probmix.evaluation import METRICS
 
-__all__ = ["Table", "best", "bold", "deviation", "mean_texts", "page"]
+__all__ = ["Table", "best", "bold", "centre", "deviation", "heavy_tailed", "mean_texts", "page"]
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def bold(text: str, marked: bool = True) -> str:
 
 
 def best(means: Mapping[str, float], metric: str) -> str:
-    """The name of the best mean of a metric, the first of equal ones; an empty text of none."""
+    """The name of the best value of a metric, the first of equal ones; an empty text of none."""
     if METRICS[metric].lower_is_better is None:
         return ""
     sign = 1.0 if METRICS[metric].lower_is_better else -1.0
@@ -80,20 +80,50 @@ def deviation(values: Sequence[float] | NDArray[np.float64]) -> float:
     return float(np.std(values, ddof=min(1, len(values) - 1)))
 
 
+def heavy_tailed(values: Iterable[NDArray[np.float64] | None]) -> bool:
+    """Whether few numbers decide the means of a column of a table, so that its medians tell more.
+
+    That is so if the mean distance of its numbers from the median of their method is more than three times the median
+    distance. (Of Normal numbers it is 1.2 times.)
+
+    >>> heavy_tailed([np.array([1.0, 2.0, 4.0, 5.0]), np.array([1.0, 2.0, 3.0, 5.0])])
+    False
+    >>> heavy_tailed([np.array([1.0, 2.0, 4.0, 5.0]), np.array([1.0, 2.0, 3.0, 500.0])])
+    True
+    """
+    distances = [np.abs(found - np.median(found)) for found in values if found is not None]
+    apart = np.concatenate([[0.0], *distances])
+    apart = apart[apart > 0]  # not those of the medians themselves, which are a third of three numbers
+    return bool(apart.size and apart.mean() > 3 * np.median(apart))
+
+
+def centre(values: NDArray[np.float64], median: bool) -> float:
+    """The mean, or the median."""
+    return float(np.median(values) if median else values.mean())
+
+
 def mean_texts(
     values: Sequence[NDArray[np.float64] | None],
     metric: str,
     mean: str = ".2f",
     spread: str | None = None,
     missing: str = "not run",
+    median: bool = False,
 ) -> list[str]:
-    """The means of a metric in a format, the best in bold; behind them the standard deviations, if they have one."""
-    means = {str(place): float(found.mean()) for place, found in enumerate(values) if found is not None}
+    """The means of a metric in a format, the best in bold; behind them the standard deviations, if they have one.
+
+    With ``median`` the medians, and behind them the quartiles.
+    """
+    means = {str(place): centre(found, median) for place, found in enumerate(values) if found is not None}
     first, texts = best(means, metric), []
     for place, found in enumerate(values):
         if found is None:
             texts.append(missing)
             continue
-        text = f"{found.mean():{mean}}" + ("" if spread is None else f" ± {deviation(found):{spread}}")
+        text = f"{centre(found, median):{mean}}"
+        if spread is not None and median:
+            text += " [{:{form}}, {:{form}}]".format(*np.quantile(found, [0.25, 0.75]), form=spread)
+        elif spread is not None:
+            text += f" ± {deviation(found):{spread}}"
         texts.append(bold(text, str(place) == first))
     return texts

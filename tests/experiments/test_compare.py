@@ -172,7 +172,15 @@ def test_saving_is_atomic(tmp_path, monkeypatch):
 
 def filled(name: str, values: dict[str, dict[str, list[float]]]) -> Comparison:
     results = {method: Result(metrics) for method, metrics in values.items()}
-    return Comparison(load(name), ExperimentSettings(splits=2), tuple(values), seed=0, results=results)
+    splits = len(next(iter(next(iter(values.values())).values())))
+    return Comparison(load(name), ExperimentSettings(splits=splits), tuple(values), seed=0, results=results)
+
+
+def printed(comparison: Comparison, styles: bool = False) -> str:
+    console = Console(record=True, width=80, force_terminal=True, file=io.StringIO())
+    for table in comparison.tables():
+        console.print(table)
+    return console.export_text(styles=styles)
 
 
 def test_the_table_has_mean_deviation_and_bold_best():
@@ -183,27 +191,80 @@ def test_the_table_has_mean_deviation_and_bold_best():
             "local_probmix": {"nll": [0.12, 0.14], "accuracy": [0.7, 0.9]},
         },
     )
-    console = Console(record=True, width=80, force_terminal=True, file=io.StringIO())
-    console.print(comparison.table())
-    text = console.export_text(clear=False)
+    text, bold = printed(comparison), printed(comparison, styles=True)
     assert "iris" in text
     assert "2 splits" in text
     assert "NLL (nats)" in text
     assert "0.200 ± 0.141" in text
     assert "0.130 ± 0.014" in text
-    assert "5 nearest" in text
     assert "…" not in text
-    bold = console.export_text(styles=True)
     assert "\x1b[1m0.130 ± 0.014" in bold
     assert "\x1b[1m0.900 ± 0.141" in bold
     assert "\x1b[1m0.200" not in bold
+    assert any("one of its 5 nearest" in note for note in comparison.notes())
 
 
-def test_the_table_of_all_methods_fits_a_terminal():
-    rows = {"nll": [-1234.5, 10.0], "rmse": [1234.5, 2.0], "mse": [123456.7, 4.0]}
-    console = Console(record=True, width=80, file=io.StringIO())
-    console.print(filled("toy-regression", dict.fromkeys(METHODS, rows)).table())
-    assert "…" not in console.export_text()
+def test_the_main_method_is_set_against_the_best_that_is_no_variant_of_it():
+    nll = {
+        "erm": [2.0, 3.0, 2.0, 3.1],
+        "probmix": [4.0, 4.1, 4.0, 4.2],
+        "manifold_probmix": [1.0, 2.0, 1.5, 3.2],
+        "local_manifold_probmix": [0.1, 0.2, 0.1, 0.1],
+    }
+    comparison = filled("diabetes", {name: {"nll": values} for name, values in nll.items()})
+    pair = comparison.pair("nll")
+    assert (pair.method, pair.other) == ("manifold_probmix", "erm")
+    d = np.subtract(nll["manifold_probmix"], nll["erm"])
+    assert pair.found.difference == pytest.approx(d.mean())
+    assert pair.found.std_error == pytest.approx(np.sqrt((1 / 4 + 1 / 9) * d.var(ddof=1)))
+    assert "Manifold ProbMix minus" in printed(comparison)
+    assert "-0.60 ± 0.31   3 of 4 splits" in printed(comparison)
+    assert any("standard error" in note for note in comparison.notes())
+    apart = filled("toy-regression", {name: {"nll": values} for name, values in nll.items()})
+    assert apart.pair("nll").found.std_error == pytest.approx(stats.sem(d))
+    del nll["manifold_probmix"], nll["local_manifold_probmix"]
+    pair = filled("diabetes", {name: {"nll": values} for name, values in nll.items()}).pair("nll")
+    assert (pair.method, pair.other, pair.wins) == ("erm", "probmix", "4 of 4 splits")
+
+
+def test_methods_that_cannot_be_paired_are_not():
+    one = filled("diabetes", {"erm": {"nll": [2.0, 3.0]}})
+    once = filled("diabetes", {"erm": {"nll": [2.0]}, "probmix": {"nll": [3.0]}})
+    for comparison in (one, once):
+        assert comparison.pair("nll") is None
+        assert len(comparison.tables()) == 1
+        assert not any("Differences" in note for note in comparison.notes())
+
+
+def test_of_a_column_that_one_split_decides_medians_are_shown():
+    spread = {
+        "erm": [2.0, 3.0, 2.5, 2.4, 900.0],
+        "manifold_probmix": [2.6, 3.1, 2.9, 2.3, 2.2],
+    }
+    rmse = [4.0, 5.0, 4.5, 4.4, 4.1]
+    comparison = filled("diabetes", {name: {"nll": values, "rmse": rmse} for name, values in spread.items()})
+    text = printed(comparison, styles=True)
+    assert "NLL (nats), median" in text
+    assert "\x1b[1m2.50 [2.40, 3.00]" in text
+    assert "2.60 [2.30, 2.90]" in text
+    assert "4.40 ± 0.39" in text
+    assert "median +0.1   2 of 5 splits" in printed(comparison)
+    told = "over 5 splits; of NLL (nats) the median [quartiles], for few numbers decide the means."
+    assert comparison.notes()[0] == f"Mean ± standard deviation {told}"
+
+
+@pytest.mark.parametrize(
+    ("name", "metrics"),
+    [
+        ("toy-regression", {"nll": [-1234.5, 10.0], "crps": [1.5, 900.0], "rmse": [1234.5, 2.0], "mse": [1e5, 4.0]}),
+        ("iris", {"nll": [0.1, 0.2], "accuracy": [0.9, 1.0], "brier": [0.1, 0.2], "ece": [0.1, 0.2]}),
+    ],
+)
+def test_the_table_of_all_methods_fits_a_terminal(name, metrics):
+    text = printed(filled(name, dict.fromkeys(METHODS, metrics)))
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= 80
+    assert all(sum(line.startswith(f"  {m.label} ") for line in text.splitlines()) >= 1 for m in METHODS.values())
 
 
 @pytest.mark.parametrize(

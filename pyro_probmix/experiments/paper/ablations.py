@@ -5,15 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.table import Table as TerminalTable
 
 from pyro_probmix.datasets import TOYS, load
 from pyro_probmix.experiments.methods import METHODS
+from pyro_probmix.experiments.paired import PAIRED, pair_table, pair_with_best
 from pyro_probmix.experiments.paper.protocols import Protocol
 from pyro_probmix.experiments.paper.tables import Claim
 from pyro_probmix.experiments.settings import ExperimentSettings, settings_for
 from pyro_probmix.experiments.store import Cells
-from pyro_probmix.experiments.table import Table, best, mean_texts, page
+from pyro_probmix.experiments.table import Table, best, heavy_tailed, mean_texts, page
 
 __all__ = ["ABLATIONS", "COLUMNS", "Ablation", "ablation_settings"]
 
@@ -71,7 +73,7 @@ class Ablation:
     def protocol(self) -> Protocol:
         """How the rows are trained."""
         settings, make = ablation_settings(self.toy), TOYS[self.toy]
-        return Protocol("paper", _LABELS, settings.__getitem__, lambda _: self.toy, lambda *_: make(), _NOTES)
+        return Protocol("paper", _LABELS, settings.__getitem__, lambda _: self.toy, lambda *_: make(), _NOTES, "drawn")
 
     def means(self, cells: Cells, setting: str, metric: str) -> dict[str, float]:
         """The mean of a metric for each method that has been run."""
@@ -96,29 +98,61 @@ class Ablation:
 
     def markdown(self, cells: Cells, notes: str) -> str:
         """A page of Markdown: a table a metric, with notes and claims below."""
-        tables = [Table([metric, *_LABELS.values()], self._rows(cells, metric, ".2g")) for metric in self.metrics]
+        tables = []
+        for metric in self.metrics:
+            tables.append(Table([metric, *_LABELS.values()], self._rows(cells, metric, ".2g")))
+            if self._heavy_tailed(cells, metric):
+                tables.append(Table([f"{metric}, median", *_LABELS.values()], self._rows(cells, metric, median=True)))
+        legend = "The best mean of a row is bold."
+        if len(tables) > len(self.metrics):
+            legend += " Where few draws decide the means, medians are below them."
+        pairs = self.pairs(cells)
+        told = [*(table.markdown() for table in pairs), PAIRED] if pairs else []
         title = f"Ablation of α and β on {self.toy}: test set"
-        return page(title, tables, "The best mean of a row is bold.", notes, claims=self.claims(cells))
+        return page(title, tables, legend, *told, notes, claims=self.claims(cells))
+
+    def pairs(self, cells: Cells) -> list[Table]:
+        """The main method against the best of the others, by setting, a table a metric."""
+        tables = []
+        for metric in self.metrics:
+            pairs = {
+                setting: pair_with_best(
+                    {key: np.array(found[metric]) for key, found in cells.get(setting, {}).items()}, metric, "drawn"
+                )
+                for setting in self.rows
+            }
+            tables.append(pair_table(pairs, metric))
+        return [table for table in tables if table is not None]
 
     def terminal(self, cells: Cells) -> list[TerminalTable]:
         """The means for a terminal, a table a metric."""
         tables = []
         for metric in self.metrics:
+            median = self._heavy_tailed(cells, metric)
             rows = [
                 [setting.replace("alpha=", "").replace("beta=", ""), *texts]
-                for setting, *texts in self._rows(cells, metric, missing="-")
+                for setting, *texts in self._rows(cells, metric, missing="-", median=median)
             ]
-            title = f"{self.toy}: mean test {metric}"
+            title = f"{self.toy}: {'median' if median else 'mean'} test {metric}"
             tables.append(Table(["α, β", *_LABELS.values()], rows, title, narrow=True).terminal())
-        return tables
+        return [*tables, *(table.terminal() for table in self.pairs(cells))]
 
-    def _rows(self, cells: Cells, metric: str, spread: str | None = None, missing: str = "not run") -> list[list[str]]:
+    def _rows(
+        self, cells: Cells, metric: str, spread: str | None = None, missing: str = "not run", median: bool = False
+    ) -> list[list[str]]:
         rows = []
         for setting in self.rows:
-            found = cells.get(setting, {})
-            values = [np.array(found[method][metric]) if method in found else None for method in COLUMNS]
-            rows.append([setting, *mean_texts(values, metric, ".3g", spread, missing)])
+            values = self._values(cells, setting, metric)
+            rows.append([setting, *mean_texts(values, metric, ".3g", spread, missing, median)])
         return rows
+
+    def _heavy_tailed(self, cells: Cells, metric: str) -> bool:
+        """Whether few draws decide the means of any row."""
+        return any(heavy_tailed(self._values(cells, setting, metric)) for setting in self.rows)
+
+    def _values(self, cells: Cells, setting: str, metric: str) -> list[NDArray[np.float64] | None]:
+        found = cells.get(setting, {})
+        return [np.array(found[method][metric]) if method in found else None for method in COLUMNS]
 
 
 def ablation_settings(toy: str) -> dict[str, ExperimentSettings]:

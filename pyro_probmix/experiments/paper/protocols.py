@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pyro_probmix.datasets import STOCKS, UCI, Dataset, load_stock, load_uci
+from pyro_probmix.datasets import STOCKS, UCI, Dataset, Splitting, load_stock, load_uci
 from pyro_probmix.experiments.methods import METHODS
 from pyro_probmix.experiments.settings import LARGE, Candidate, ExperimentSettings
 
@@ -37,6 +37,8 @@ class Protocol:
     load: Callable[[str, str | Path | None], Dataset]
     """Makes the data of a row, from a local folder where one is given."""
     notes: str
+    splitting: Splitting = "random"
+    """How the data of a row are divided, each time anew."""
 
 
 _ALPHA, _BETA, _EVERY, _PATIENCE, _STOCK_PATIENCE = 0.1, 1e-5, 5, 300, 150
@@ -181,6 +183,7 @@ PROTOCOLS = {
         lambda row: STOCKS[row.split()[1]].prices,
         lambda row, data_dir: load_stock(row.split()[1], data_dir),
         _STOCK_NOTES,
+        "last",
     ),
 }
 """The protocols, by the name of the file of their cells."""

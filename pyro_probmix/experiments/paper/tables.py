@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from rich.table import Table as TerminalTable
 
 from pyro_probmix.experiments.methods import METHODS
+from pyro_probmix.experiments.paired import PAIRED, pair_table, pair_with_best
 from pyro_probmix.experiments.paper.protocols import PROTOCOLS, TUNED, Protocol
 from pyro_probmix.experiments.store import Cells
-from pyro_probmix.experiments.table import Table, best, bold, deviation, mean_texts, page
+from pyro_probmix.experiments.table import Table, best, bold, deviation, heavy_tailed, mean_texts, page
 
 __all__ = ["Claim", "PaperTable", "TunedTable"]
 
@@ -155,13 +156,29 @@ class PaperTable:
 
     def markdown(self, cells: Cells, notes: str) -> str:
         """A page of Markdown: the table, with notes and claims below."""
+        tables = [self.table(cells)]
         legend = f"{self._whose} best mean of a row is bold."
-        return page(self.title, [self.table(cells)], legend, notes, claims=self.claims(cells))
+        if any(self._heavy_tailed(cells, name) for name in self.paper):
+            legend += " Where few numbers decide the means, medians are below them."
+        pairs = self.pairs(cells)
+        told = [pairs.markdown(), PAIRED] if pairs else []
+        return page(self.title, tables, legend, *told, notes, claims=self.claims(cells))
+
+    def pairs(self, cells: Cells) -> Table | None:
+        """The main method against the best of the others, by data set; None if there are none."""
+        pairs = {}
+        for name in self.paper:
+            values = {key: self.values(cells, name, key) for key in self.columns if key in METHODS}
+            found = {key: own for key, own in values.items() if own is not None}
+            pairs[self.row_name(name)] = pair_with_best(found, self.metric, self.protocol.splitting)
+        return pair_table(pairs, "data set")
 
     def terminal(self, cells: Cells) -> list[TerminalTable]:
         """Our means for a terminal, beside the paper's: data sets that have been run, four a table."""
         names = [name for name in self.paper if name in cells]
-        return [self._panel(cells, names[first : first + _PANEL]).terminal() for first in range(0, len(names), _PANEL)]
+        panels = [self._panel(cells, names[first : first + _PANEL]) for first in range(0, len(names), _PANEL)]
+        pairs = self.pairs(cells)
+        return [panel.terminal() for panel in (*panels, pairs) if panel is not None]
 
     def table(self, cells: Cells) -> Table:
         """The table as in the paper, ours above the paper's."""
@@ -169,7 +186,10 @@ class PaperTable:
         for name, printed in self.paper.items():
             lowest = min(mean for mean, _ in printed.values())
             theirs = [bold("{:.2f} ± {:.2f}".format(*printed[key]), printed[key][0] == lowest) for key in self.columns]
-            rows += [[self.row_name(name), "ours", *self._ours(cells, name, ".2f")], ["", "paper", *theirs]]
+            rows.append([self.row_name(name), "ours", *self._ours(cells, name, ".2f")])
+            if self._heavy_tailed(cells, name):
+                rows.append(["", "ours, median", *self._ours(cells, name, median=True)])
+            rows.append(["", "paper", *theirs])
         return Table(["data set", "", *self.labels.values()], rows, num_names=2)
 
     def _panel(self, cells: Cells, names: Sequence[str]) -> Table:
@@ -179,8 +199,12 @@ class PaperTable:
             columns.append([f"{a} {b:>7}" for a, b in zip(self._ours(cells, name), theirs, strict=True)])
         return _by_method(names, self.labels.values(), columns, f"{self.title} (the paper's)")
 
-    def _ours(self, cells: Cells, dataset: str, spread: str | None = None) -> list[str]:
-        return mean_texts([self.values(cells, dataset, key) for key in self.columns], self.metric, spread=spread)
+    def _ours(self, cells: Cells, dataset: str, spread: str | None = None, median: bool = False) -> list[str]:
+        values = [self.values(cells, dataset, key) for key in self.columns]
+        return mean_texts(values, self.metric, spread=spread, median=median)
+
+    def _heavy_tailed(self, cells: Cells, dataset: str) -> bool:
+        return heavy_tailed(self.values(cells, dataset, key) for key in self.columns)
 
     def row_name(self, dataset: str) -> str:
         """A data set, with the factor of its numbers."""
@@ -243,6 +267,8 @@ class TunedTable(PaperTable):
             published, digits = self.published(name), 0 if name in self.scale else 2  # as printed
             theirs = [f"{self.paper_best(name):.2f}", *(f"{published[method][0]:.{digits}f}" for method in others)]
             rows.append([self.row_name(name), *self._ours(cells, name, ".2f"), *theirs])
+            if self._heavy_tailed(cells, name):
+                rows.append(["median", *self._ours(cells, name, median=True), *[""] * len(theirs)])
         headings = ["data set", *self.labels.values(), "the paper's best", *(_PUBLISHED[key] for key in others)]
         return Table(headings, rows)
 
