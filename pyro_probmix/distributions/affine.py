@@ -17,7 +17,7 @@ from pyro_probmix.distributions.exponential_family import resolved, validates
 from pyro_probmix.distributions.held_tensors import reference_tensor
 from pyro_probmix.distributions.linear_pooling import LinearPool
 from pyro_probmix.distributions.mixtures import mixture_of
-from pyro_probmix.distributions.numerical.landmarks import bounds
+from pyro_probmix.distributions.numerical.landmarks import bounds, landmarks
 from pyro_probmix.distributions.selection import Change, map_batch
 from pyro_probmix.distributions.supports import is_circular, some_value
 from pyro_probmix.distributions.weighted_pool import Pool
@@ -167,9 +167,14 @@ class AffineDistribution(Pool):
 
     @property
     def numerical_bounds(self) -> tuple[Tensor, Tensor]:
-        """The ends of where there is density."""
+        """The ends of where there is density, in float64."""
         low, high = bounds(self.base_dist)
         return self.loc + self.scale * low, self.loc + self.scale * high
+
+    @property
+    def numerical_landmarks(self) -> Tensor:
+        """Points about the mass, of shape ``batch_shape + (number of points,)``, in float64."""
+        return self.loc.unsqueeze(-1) + self.scale.unsqueeze(-1) * landmarks(self.base_dist)
 
     def _inner(self, value: Tensor) -> Tensor:
         return (value - self.loc) / self.scale

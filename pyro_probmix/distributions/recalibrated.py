@@ -16,6 +16,7 @@ from pyro_probmix.distributions.corrected import corrected
 from pyro_probmix.distributions.cumulative.scalar import law_of, scalar_icdf
 from pyro_probmix.distributions.exponential_family import validates
 from pyro_probmix.distributions.held_tensors import reference_tensor
+from pyro_probmix.distributions.numerical.landmarks import bounds, landmarks
 from pyro_probmix.distributions.selection import Change, map_batch
 from pyro_probmix.distributions.weighted_pool import Pool
 
@@ -88,6 +89,17 @@ class RecalibratedDistribution(Pool):
 
     def can_rsample(self) -> bool:
         return bool(self.base_dist.has_rsample)
+
+    @property
+    def numerical_bounds(self) -> tuple[Tensor, Tensor]:
+        """The ends of the support, in float64."""
+        return bounds(self.base_dist)
+
+    @property
+    def numerical_landmarks(self) -> Tensor:
+        """Points about the mass, and where the density jumps, of shape ``batch_shape + (number of points,)``."""
+        jumps = scalar_icdf(self.base_dist, self.knots[..., 1:-1].movedim(-1, 0)).movedim(0, -1)
+        return torch.cat([landmarks(self.base_dist), jumps.double()], -1)
 
     @property
     def slopes(self) -> Tensor:

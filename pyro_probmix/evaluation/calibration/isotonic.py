@@ -26,10 +26,10 @@ class IsotonicRecalibration(Calibration):
     .. math:: \tilde F(y) = R(F(y)), \qquad \tilde p(y) = R'(F(y))\, p(y), \qquad \tilde Q(q) = Q(R^{-1}(q))
 
     The isotonic regression of how often F(y) of the held-out labels came to lie below a value is their empirical
-    distribution function. R is it at a few levels, :math:`\sin^2(\pi k / 2K)` for k = 0, ..., K, which are closest where
-    intervals end, is linear between them, and is mixed with the identity as if there were one label more, spread evenly.
-    So R′ is positive everywhere and the result has the support of p, and its tails up to a factor. One map an output;
-    the order of quantiles stays, their levels change.
+    distribution function. R is it at the levels :math:`\sin^2(\pi k / 2K)`, k = 0, ..., K, which are closest where
+    intervals end, and linear between them, mixed with the identity as if there were one label more, spread evenly. So
+    R′ is positive everywhere and the result has the support of p, and its tails up to a factor. One map an output; the
+    order of quantiles stays, their levels change.
 
     Args:
         num_bins: K, number of linear pieces of R, at least 2; default: twice the cube root of the number of labels.
