@@ -23,6 +23,7 @@ from pyro_probmix.distributions.intervals import interval
 from pyro_probmix.distributions.linear_pooling import LinearPool, linear_pool
 from pyro_probmix.distributions.log_space_beta import LogSpaceBeta
 from pyro_probmix.distributions.marginals import marginals
+from pyro_probmix.distributions.modes import mode
 from pyro_probmix.distributions.natural_form import (
     from_natural_parameters,
     log_base_measure,
@@ -70,6 +71,7 @@ __all__ = [
     "marginals",
     "mean_parameters",
     "median",
+    "mode",
     "natural_parameters",
     "numerical_pool",
     "quantile",

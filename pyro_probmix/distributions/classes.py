@@ -12,11 +12,12 @@ from torch import Tensor
 from pyro_probmix.distributions.exponential_family import resolved
 from pyro_probmix.distributions.held_tensors import reference_tensor
 from pyro_probmix.distributions.mixtures import mixture_of
-from pyro_probmix.distributions.supports import is_binary, is_one_hot, num_classes
+from pyro_probmix.distributions.supports import bounds, is_binary, is_one_hot, num_classes
 from pyro_probmix.ops.sums import log_weighted_sum
 
-__all__ = ["class_log_probabilities", "class_probabilities"]
+__all__ = ["class_log_probabilities", "class_probabilities", "joint_values"]
 
+MAX_VALUES = 2**16
 WRAPPERS = torch.distributions.Independent, MaskedDistribution, ExpandedDistribution
 
 
@@ -86,3 +87,24 @@ def _log_probabilities(p: Any, size: int) -> Tensor:
         classes = torch.arange(size, device=like.device).to(dtype)
     classes = classes.reshape(classes.shape[:1] + (1,) * len(p.batch_shape) + classes.shape[1:])
     return p.log_prob(classes.expand(classes.shape[:1] + p.batch_shape + p.event_shape)).movedim(0, -1)
+
+
+def joint_values(p: Any) -> Tensor | None:
+    """All values of ``p``, of shape (M,) + batch + event; None where they are not finitely many, or more than 65536.
+
+    Example:
+        >>> joint_values(dist.Bernoulli(torch.ones(2)).to_event(1)).tolist()
+        [[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]
+    """
+    ends, labels = bounds(p.support) if p.support.is_discrete else None, p.event_shape
+    if ends is None or not all(isinstance(end, int) for end in ends):
+        return None
+    low, high = ends
+    if (high - low + 1) ** labels.numel() > MAX_VALUES:
+        return None
+    like = reference_tensor([p])
+    one = torch.arange(low, high + 1, device=like.device)
+    values = torch.cartesian_prod(*[one] * labels.numel()).reshape(-1, *labels)
+    values = values.to(like.dtype) if is_binary(p.support) else values
+    values = values.reshape(values.shape[:1] + (1,) * len(p.batch_shape) + labels)
+    return values.expand(values.shape[:1] + p.batch_shape + labels)

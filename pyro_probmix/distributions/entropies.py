@@ -14,21 +14,20 @@ from torch.distributions import Distribution, Independent, TransformedDistributi
 
 from pyro_probmix._checks import check_choice, check_integer
 from pyro_probmix._random import seeded
-from pyro_probmix.distributions.classes import class_log_probabilities
+from pyro_probmix.distributions.classes import class_log_probabilities, joint_values
 from pyro_probmix.distributions.corrected import corrected, corrected_class
 from pyro_probmix.distributions.expectations import expected_log_prob
 from pyro_probmix.distributions.exponential_family import resolved
 from pyro_probmix.distributions.families.jacobians import expected_log_jacobian
 from pyro_probmix.distributions.held_tensors import reference_tensor
 from pyro_probmix.distributions.numerical import NumericalDistribution, NumericalPool
-from pyro_probmix.distributions.supports import bounds, elementwise, is_one_hot, num_classes
-from pyro_probmix.distributions.transforms import elementwise_transforms
+from pyro_probmix.distributions.supports import is_one_hot, num_classes
+from pyro_probmix.distributions.transforms import independent_entries
 from pyro_probmix.ops.sums import masked_sum, sum_right
 
 __all__ = ["entropy"]
 
 METHODS = "exact", "quadrature", "samples"
-MAX_VALUES = 2**16  # vectors of classes that are counted one by one
 
 # Families of no natural form whose entropy PyTorch has right.
 CLOSED = {
@@ -101,7 +100,7 @@ def _entropy(p: Any, method: str | None) -> Tensor:
     p = resolved(p)
     if isinstance(p, (MaskedDistribution, ExpandedDistribution)):
         return _entropy(p.base_dist, method)
-    entries = _entries(p)
+    entries = independent_entries(p)
     if entries is not None:
         base, ndims = entries
         return sum_right(_entropy(base, method).expand(base.batch_shape), ndims)
@@ -113,17 +112,6 @@ def _entropy(p: Any, method: str | None) -> Tensor:
         if method == "exact":
             raise
         return _by_quadrature(p)
-
-
-def _entries(p: Any) -> tuple[Any, int] | None:
-    """The distribution of independent entries and how many of its batch dimensions are the event's, if they are."""
-    if isinstance(p, Independent):
-        return p.base_dist, p.reinterpreted_batch_ndims
-    if isinstance(p, TransformedDistribution):
-        transforms, inner = elementwise_transforms(p), resolved(p.base_dist)
-        if transforms is not None and isinstance(inner, Independent):
-            return dist.TransformedDistribution(inner.base_dist, transforms), inner.reinterpreted_batch_ndims
-    return None
 
 
 def _exactly(p: Any) -> Tensor:
@@ -138,7 +126,13 @@ def _exactly(p: Any) -> Tensor:
     if isinstance(p, TransformedDistribution) and all(t.bijective for t in p.transforms):
         with suppress(NotImplementedError):
             return _entropy(p.base_dist, "exact") + expected_log_jacobian(p.transforms, p.base_dist)
-    log_p = _over_values(p)
+    if num_classes(p) is not None and len(p.event_shape) == is_one_hot(p.support):
+        log_p = class_log_probabilities(p)
+    else:
+        values = joint_values(p)
+        if values is None:
+            raise _Impossible("there is no closed form here")
+        log_p = p.log_prob(values).movedim(0, -1)
     return -masked_sum([log_p], [log_p.exp()]).sum(-1)
 
 
@@ -148,26 +142,6 @@ def _of_multivariate_student(p: Any) -> Tensor:
     log_peak = more.lgamma() - half.lgamma() - 0.5 * size * (p.df * torch.pi).log()
     log_scale = p.scale_tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
     return log_scale - log_peak + more * (more.digamma() - half.digamma())
-
-
-def _over_values(p: Any) -> Tensor:
-    """The logarithms of the probabilities of finitely many values, along the last dimension."""
-    size, labels = num_classes(p), p.event_shape
-    if size is not None and len(labels) == is_one_hot(p.support):
-        return class_log_probabilities(p)
-    ends = bounds(p.support) if p.support.is_discrete else None
-    if ends is None or not all(isinstance(end, int) for end in ends):
-        raise _Impossible("there is no closed form here")
-    low, high = ends
-    if (high - low + 1) ** labels.numel() > MAX_VALUES:
-        raise _Impossible(f"there are more than {MAX_VALUES} values to be counted")
-    like = reference_tensor([p])
-    one = torch.arange(low, high + 1, device=like.device)
-    values = torch.cartesian_prod(*[one] * labels.numel()).reshape(-1, *labels)
-    if elementwise(p.support) is torch.distributions.constraints.boolean:
-        values = values.to(like.dtype)
-    values = values.reshape(values.shape[:1] + (1,) * len(p.batch_shape) + labels)
-    return p.log_prob(values.expand(values.shape[:1] + p.batch_shape + labels)).movedim(0, -1)
 
 
 def _by_quadrature(p: Any) -> Tensor:

@@ -14,6 +14,7 @@ from pyro_probmix.distributions.components import Components, Weights, check_sup
 from pyro_probmix.distributions.corrected import corrected
 from pyro_probmix.distributions.cumulative import scalar_cdf, scalar_icdf
 from pyro_probmix.distributions.entropies import entropy
+from pyro_probmix.distributions.modes import mode
 from pyro_probmix.distributions.selection import Change
 from pyro_probmix.distributions.supports import same_constraint
 from pyro_probmix.distributions.weighted_pool import WeightedPool
@@ -150,6 +151,11 @@ class LinearPool(WeightedPool):
     def entropy(self) -> Tensor:
         """As :func:`~pyro_probmix.entropy` finds it: by quadrature, or a sum over finitely many values."""
         return entropy(self)
+
+    @property
+    def mode(self) -> Tensor:
+        """The value of the highest density or mass: see :func:`pyro_probmix.mode`."""
+        return mode(self)
 
     @property
     def mean(self) -> Tensor:

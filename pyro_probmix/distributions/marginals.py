@@ -14,9 +14,9 @@ from torch.distributions import Distribution, IndependentTransform, TransformedD
 from pyro_probmix.distributions.components import expanded
 from pyro_probmix.distributions.corrected import corrected_class
 from pyro_probmix.distributions.exponential_family import resolved, set_validation, validates
+from pyro_probmix.distributions.landmarks import with_batch
 from pyro_probmix.distributions.linear_pooling import LinearPool
 from pyro_probmix.distributions.mixtures import Mixture, mixture_of
-from pyro_probmix.distributions.numerical.landmarks import with_batch
 
 __all__ = ["marginals"]
 

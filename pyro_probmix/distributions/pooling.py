@@ -39,6 +39,7 @@ from pyro_probmix.distributions.exponential_family import (
 )
 from pyro_probmix.distributions.held_tensors import common_reference
 from pyro_probmix.distributions.missing import check_present, present
+from pyro_probmix.distributions.modes import mode
 from pyro_probmix.distributions.selection import Change, map_batch
 from pyro_probmix.distributions.weighted_pool import Pool
 from pyro_probmix.ops.autocast import without_autocast
@@ -142,7 +143,7 @@ class LogLinearPool(Pool):
 
     @property
     def mode(self) -> Tensor:
-        return self.fused.mode
+        return mode(self.fused)
 
     @property
     def variance(self) -> Tensor:

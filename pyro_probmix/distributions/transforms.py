@@ -6,13 +6,18 @@ import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import pyro.distributions as dist
+from pyro.distributions.transforms import LowerCholeskyAffine, Permute
 from torch import Tensor
-from torch.distributions import transforms
+from torch.distributions import Independent, TransformedDistribution, transforms
 from torch.distributions.transforms import _InverseTransform
 
+from pyro_probmix.distributions.exponential_family import resolved
 from pyro_probmix.distributions.held_tensors import held_tensors
 
-__all__ = ["elementwise_transforms", "map_transforms"]
+AFFINE = transforms.AffineTransform, transforms.ReshapeTransform, LowerCholeskyAffine, Permute
+
+__all__ = ["elementwise_transforms", "independent_entries", "is_affine", "map_transforms"]
 
 # Transforms that broadcast these attributes with the value.
 BROADCAST = {
@@ -20,6 +25,31 @@ BROADCAST = {
     transforms.CumulativeDistributionTransform: ("distribution",),
     transforms.PowerTransform: ("exponent",),
 }
+
+
+def is_affine(transform: Any) -> bool:
+    """Whether the Jacobian of a transform is constant, as far as is known."""
+    while isinstance(transform, transforms.IndependentTransform):
+        transform = transform.base_transform
+    if isinstance(transform, transforms.ComposeTransform):
+        return all(map(is_affine, transform.parts))
+    return isinstance(transform, AFFINE) or isinstance(transform.inv, AFFINE)
+
+
+def independent_entries(p: Any) -> tuple[Any, int] | None:
+    """The distribution of independent entries and how many of its last batch dimensions are the event's, if they are.
+
+    Example:
+        >>> independent_entries(dist.Normal(torch.zeros(2), 1.0).to_event(1))
+        (Normal(loc: torch.Size([2]), scale: torch.Size([2])), 1)
+    """
+    if isinstance(p, Independent):
+        return p.base_dist, p.reinterpreted_batch_ndims
+    if isinstance(p, TransformedDistribution):
+        chain, inner = elementwise_transforms(p), resolved(p.base_dist)
+        if chain is not None and isinstance(inner, Independent):
+            return dist.TransformedDistribution(inner.base_dist, chain), inner.reinterpreted_batch_ndims
+    return None
 
 
 def elementwise_transforms(p: Any) -> list[Any] | None:

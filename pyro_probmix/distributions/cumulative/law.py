@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pyro_probmix.distributions.corrected import corrected
-from pyro_probmix.distributions.numerical.landmarks import bounds, landmarks
+from pyro_probmix.distributions.landmarks import bounds, landmarks
 from pyro_probmix.ops.roots import increasing_root, least_integer
 from pyro_probmix.ops.values import can_be_read, differentiated
 

@@ -13,7 +13,7 @@ from pyro_probmix.distributions.cumulative._made_of_others import law
 from pyro_probmix.distributions.cumulative.law import Law
 from pyro_probmix.distributions.exponential_family import resolved
 from pyro_probmix.distributions.held_tensors import reference_tensor
-from pyro_probmix.distributions.numerical.landmarks import in_double
+from pyro_probmix.distributions.landmarks import in_double
 
 __all__ = ["law_of", "scalar_cdf", "scalar_icdf"]
 

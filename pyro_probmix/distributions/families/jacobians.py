@@ -8,17 +8,16 @@ from typing import Any
 
 import pyro.distributions as dist
 import torch
-from pyro.distributions.transforms import LowerCholeskyAffine, Permute
 from torch import Tensor
 from torch.distributions import Transform, transforms
 
 from pyro_probmix.distributions.exponential_family import exponential_family, resolved
 from pyro_probmix.distributions.supports import CIRCULAR
+from pyro_probmix.distributions.transforms import is_affine
 from pyro_probmix.ops.sums import sum_right
 
 __all__ = ["expected_log_jacobian"]
 
-_AFFINE = (transforms.AffineTransform, transforms.ReshapeTransform, LowerCholeskyAffine, Permute)
 _DIRECTIONS = (*CIRCULAR, dist.VonMises3D)
 # Their first statistic is log y.
 _LOGARITHMIC = tuple(getattr(torch.distributions, name) for name in ("Beta", "Gamma", "InverseGamma", "Pareto"))
@@ -77,7 +76,7 @@ def _rule(transform: Transform) -> tuple[tuple[str, ...], dict[str, str]]:
     """At which of the points the log-Jacobian is the expected one, and what that point becomes."""
     while isinstance(transform, transforms.IndependentTransform):
         transform = transform.base_transform
-    if isinstance(transform, _AFFINE) or isinstance(transform.inv, _AFFINE):
+    if is_affine(transform):
         return ("mean", "geometric mean", "any"), {"mean": "mean"}
     if isinstance(transform, transforms.ExpTransform):
         return ("mean",), {"mean": "geometric mean"}

@@ -17,9 +17,10 @@ from pyro_probmix._checks import check_integer, check_number
 from pyro_probmix.distributions.components import Components, Weights, expanded
 from pyro_probmix.distributions.corrected import corrected
 from pyro_probmix.distributions.exponential_family import resolved
+from pyro_probmix.distributions.landmarks import at_rows, bounds, has_own_support, in_double, landmarks
+from pyro_probmix.distributions.modes import mode
 from pyro_probmix.distributions.numerical._measures import Counting, Lebesgue, Rule
 from pyro_probmix.distributions.numerical._quadrature import NODES
-from pyro_probmix.distributions.numerical.landmarks import at_rows, bounds, has_own_support, in_double, landmarks
 from pyro_probmix.distributions.selection import Change
 from pyro_probmix.distributions.supports import same_constraint
 from pyro_probmix.distributions.weighted_pool import WeightedPool
@@ -281,6 +282,11 @@ class NumericalDistribution(WeightedPool):
         variance = self._expectation(lambda y: (y - mean).square(), 2)
         exists = self._measure.moment_exists(self._log_f, 2) | mean.isnan()
         return torch.where(exists, variance, math.inf).to(self._reference.dtype).expand(self.batch_shape)
+
+    @property
+    def mode(self) -> Tensor:
+        """The value of the highest density or mass."""
+        return mode(self)
 
     def entropy(self) -> Tensor:
         log_total = self._log_total()
