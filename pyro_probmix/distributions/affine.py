@@ -13,11 +13,13 @@ from pyro_probmix._checks import at_index
 from pyro_probmix.distributions.components import broadcast_shapes, expanded
 from pyro_probmix.distributions.corrected import corrected
 from pyro_probmix.distributions.cumulative.scalar import scalar_cdf, scalar_icdf
+from pyro_probmix.distributions.entropies import entropy
 from pyro_probmix.distributions.exponential_family import resolved, validates
 from pyro_probmix.distributions.held_tensors import reference_tensor
+from pyro_probmix.distributions.landmarks import bounds, landmarks
 from pyro_probmix.distributions.linear_pooling import LinearPool
 from pyro_probmix.distributions.mixtures import mixture_of
-from pyro_probmix.distributions.numerical.landmarks import bounds, landmarks
+from pyro_probmix.distributions.modes import mode
 from pyro_probmix.distributions.selection import Change, map_batch
 from pyro_probmix.distributions.supports import is_circular, some_value
 from pyro_probmix.distributions.weighted_pool import Pool
@@ -208,5 +210,9 @@ class AffineDistribution(Pool):
     def variance(self) -> Tensor:
         return self.scale.square() * self.base_dist.variance
 
+    @property
+    def mode(self) -> Tensor:
+        return self.loc + self.scale * mode(self.base_dist)
+
     def entropy(self) -> Tensor:
-        return self.scale.log() + self.base_dist.entropy()
+        return self.scale.log() + entropy(self.base_dist)

@@ -14,9 +14,11 @@ from pyro_probmix.distributions.affine import check_density
 from pyro_probmix.distributions.components import broadcast_shapes, expanded
 from pyro_probmix.distributions.corrected import corrected
 from pyro_probmix.distributions.cumulative.scalar import law_of, scalar_icdf
+from pyro_probmix.distributions.entropies import entropy
 from pyro_probmix.distributions.exponential_family import validates
 from pyro_probmix.distributions.held_tensors import reference_tensor
-from pyro_probmix.distributions.numerical.landmarks import bounds, landmarks
+from pyro_probmix.distributions.landmarks import bounds, landmarks
+from pyro_probmix.distributions.modes import mode
 from pyro_probmix.distributions.selection import Change, map_batch
 from pyro_probmix.distributions.weighted_pool import Pool
 
@@ -140,6 +142,13 @@ class RecalibratedDistribution(Pool):
     @property
     def variance(self) -> Tensor:
         return self._moments()[1]
+
+    @property
+    def mode(self) -> Tensor:
+        return mode(self)
+
+    def entropy(self) -> Tensor:
+        return entropy(self)
 
     def _moments(self) -> tuple[Tensor, Tensor]:
         """Those of the base, and ∫ Q(u) (R′(u) − 1) du likewise for the variance; not finite where they are not."""

@@ -310,6 +310,18 @@ def test_independent_entries_and_transforms_of_them() -> None:
     torch.testing.assert_close(mode(logit), mode(dist.TransformedDistribution(entries, [SigmoidTransform()])))
 
 
+def test_of_a_law_with_jumps() -> None:
+    base = pm.LinearPool([dist.Normal(torch.zeros(2, dtype=torch.float64), 1.0), dist.Normal(3.0, doubles(0.5, 0.8))])
+    p = pm.distributions.RecalibratedDistribution(base, doubles(0.0, 0.5, 0.7, 1.0), doubles(0.0, 0.3, 0.8, 1.0))
+    y = torch.linspace(-10, 10, 200_001, dtype=torch.float64).unsqueeze(-1)
+    log_p = p.log_prob(y)
+    torch.testing.assert_close(p.mode, y[log_p.argmax(0), 0], atol=1e-4, rtol=0)
+    torch.testing.assert_close(p.entropy(), -(log_p.exp() * log_p).sum(0) * 1e-4, atol=1e-4, rtol=0)
+    moved = pm.distributions.AffineDistribution(dist.Gamma(doubles(3.0), 1.0), 5.0, 2.0)
+    assert moved.mode.item() == 9
+    assert moved.entropy().item() == pytest.approx(float(pm.entropy(dist.Gamma(doubles(3.0), 0.5))))
+
+
 def test_counts_that_share_a_total() -> None:
     for p in (
         dist.Multinomial(9, logits=real(5, 3)),
