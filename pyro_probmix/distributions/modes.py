@@ -137,14 +137,18 @@ def _of_scalar(p: Any) -> Tensor:
         if p.support.is_discrete:
             return _of_integers(log_prob, low, high, points)
         if is_circular(p):
-            found = highest_number(log_prob, points)
-            return _attached(p, (found + math.pi).remainder(2 * math.pi) - math.pi, given)
-        tiny = torch.finfo(low.dtype).tiny  # where a density that rises to an end may be told from none
-        beside = low.nextafter(high).maximum(low + tiny), high.nextafter(low).minimum(high - tiny)
-        ends = [torch.where(end.isfinite(), x, points[0]) for end in (low, high) for x in (end, *beside)]
-        ends = [torch.where(x.isfinite(), x, points[0]).unsqueeze(0) for x in ends]
-        found = highest_number(log_prob, torch.cat([_dense(points), *ends]))
+            found = (highest_number(log_prob, points) + math.pi).remainder(2 * math.pi) - math.pi
+        else:
+            found = highest_number(log_prob, torch.cat([_dense(points), *_ends(low, high, points[0])]))
     return _attached(p, found, given)
+
+
+def _ends(low: Tensor, high: Tensor, instead: Tensor) -> list[Tensor]:
+    """The finite ends of a support, and beside each what a density that rises to it may be told by."""
+    tiny = torch.finfo(low.dtype).tiny
+    beside = low.nextafter(high).maximum(low + tiny), high.nextafter(low).minimum(high - tiny)
+    pairs = (low, low), (low, beside[0]), (high, beside[1]), (high, high)
+    return [torch.where(end.isfinite() & x.isfinite(), x, instead).unsqueeze(0) for end, x in pairs]
 
 
 def _candidates(p: Any) -> Tensor:
