@@ -31,6 +31,7 @@ from pyro_probmix.evaluation import (
     VarianceScaling,
     compare_scores,
     evaluate,
+    ood_scores,
     to_inference_data,
 )
 from pyro_probmix.mixing import (
@@ -106,6 +107,7 @@ __all__ = [
     "mode",
     "models",
     "nn",
+    "ood_scores",
     "quantile",
     "renyi_divergence",
     "rescaled",

@@ -10,6 +10,8 @@ from pyro_probmix.evaluation.calibration import (
 from pyro_probmix.evaluation.comparison import ScoreComparison, ScoreDifference, compare_scores
 from pyro_probmix.evaluation.inference_data import to_inference_data
 from pyro_probmix.evaluation.metrics import evaluate
+from pyro_probmix.evaluation.out_of_distribution import ood_scores
+from pyro_probmix.evaluation.probability_transform import pit
 from pyro_probmix.evaluation.ranked_probability import crps
 from pyro_probmix.evaluation.registry import METRICS, Metric, find_metric, register_metric
 
@@ -26,6 +28,8 @@ __all__ = [
     "crps",
     "evaluate",
     "find_metric",
+    "ood_scores",
+    "pit",
     "plots",
     "register_metric",
     "to_inference_data",

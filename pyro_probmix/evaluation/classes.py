@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pyro_probmix.distributions import class_probabilities
 from pyro_probmix.distributions.supports import is_one_hot
-from pyro_probmix.evaluation.labels import has_classes
+from pyro_probmix.evaluation.labels import check_classes
 
 __all__ = [
     "adaptive_calibration_error",
@@ -26,8 +26,7 @@ NUM_BINS = 15
 
 def _scored(p: Any, y: Tensor) -> tuple[Tensor, Tensor]:
     """Probabilities in double precision, none above one by rounding, and the positions of the classes that came."""
-    if not has_classes(p):
-        raise NotImplementedError("y is no class label")
+    check_classes(p)
     probabilities = class_probabilities(p).cpu().double().clamp(max=1)
     y = y.cpu()
     return probabilities, y.argmax(-1) if is_one_hot(p.support) else y.long()

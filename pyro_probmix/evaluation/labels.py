@@ -24,7 +24,7 @@ from pyro_probmix.distributions.supports import (
 )
 from pyro_probmix.ops.sums import unsqueeze_right
 
-__all__ = ["as_labels", "check_numbers", "has_classes", "seen_labels", "unmasked"]
+__all__ = ["as_labels", "check_classes", "check_numbers", "has_classes", "seen_labels", "unmasked"]
 
 
 def as_labels(p: Any, y: Any) -> tuple[Tensor, Tensor]:
@@ -133,8 +133,14 @@ def has_classes(p: Any) -> bool:
 
 
 def check_numbers(p: Any) -> None:
-    """Refuse a law of class labels, angles or directions with ``NotImplementedError``, which says why."""
-    if has_classes(p):
-        raise NotImplementedError("y is a class label, not a number")
-    if is_circular(p) or elementwise(p.support) is pyro_constraints.sphere:
-        raise NotImplementedError("y is on a circle or a sphere, not on a line")
+    """Refuse a law of class labels, angles or directions, between which there is no distance along a line."""
+    circular = is_circular(p) or elementwise(p.support) is pyro_constraints.sphere
+    if circular or has_classes(p):
+        kind = "angles or directions" if circular else "classes"
+        raise TypeError(f"p: expected a distribution of numbers, got {type(p).__name__} over {kind}")
+
+
+def check_classes(p: Any) -> None:
+    """Refuse a law of what is no class label."""
+    if not has_classes(p):
+        raise TypeError(f"p: expected a distribution over classes, got {type(p).__name__}")

@@ -10,7 +10,7 @@ from pyro.distributions import MaskedDistribution
 from torch import Tensor
 
 from pyro_probmix._checks import check_choice
-from pyro_probmix.evaluation import classes, scores
+from pyro_probmix.evaluation import calibration_errors, classes, scores
 from pyro_probmix.evaluation.labels import as_labels
 from pyro_probmix.evaluation.ranked_probability import crps
 from pyro_probmix.evaluation.registry import METRICS, Metric, find_metric, register_metric
@@ -23,6 +23,19 @@ register_metric("nll", units="nats")(scores.surprise)
 register_metric("crps", units="y")(crps)
 register_metric("rmse", units="y", root=True)(scores.squared_error)
 register_metric("mse", units="y²", default=False)(scores.squared_error)
+register_metric("mae", units="y", default=False)(scores.absolute_error)
+register_metric("pinball", units="y", label="pinball loss", default=False)(scores.pinball_loss)
+register_metric("interval_score", units="y", label="interval score", default=False)(scores.interval_score)
+register_metric("coverage", better="level", label="coverage", default=False)(calibration_errors.coverage)
+register_metric("width", units="y", label="width", default=False)(calibration_errors.width)
+register_metric("pit", label="PIT distance", default=False, summary=calibration_errors.distance_from_uniform)(
+    calibration_errors.transforms
+)
+register_metric("qce", default=False, summary=calibration_errors.quantile_calibration_error)(
+    calibration_errors.transforms
+)
+register_metric("sharpness", units="y", label="sharpness", default=False)(calibration_errors.standard_deviation)
+register_metric("energy_score", units="y", label="energy score", default=False)(scores.energy_score)
 register_metric("accuracy", better="higher", label="accuracy")(classes.correct)
 register_metric("brier", label="Brier score")(classes.brier_score)
 register_metric("ece", summary=classes.calibration_error)(classes.confidences)
@@ -52,6 +65,18 @@ def evaluate(p: Any, y: Any, metrics: Names = None, reduction: str = "mean") -> 
     ``nll``             :math:`-\log p(y_i|x_i)` of a row, all its outputs together                        nats
     ``crps``            :func:`~pyro_probmix.evaluation.crps` of each output by its marginal               of y
     ``rmse``, ``mse``   squared distance from the mean; its root after averaging                           of y, y²
+    ``mae``             distance from the median                                                           of y
+    ``pinball``         :math:`(1\{y < q\} - l)(q - y)` of the quantile q of level l, by default 0.5        of y
+    ``interval_score``  width of the central interval of level l, by default 0.9, and                      of y
+                        :math:`\frac{2}{1 - l}` times how far y is outside
+    ``coverage``        whether y is in that interval; of counts it may hold more than its level           share
+    ``width``           its width                                                                          of y
+    ``pit``             distance of :func:`~pyro_probmix.evaluation.pit` from uniform, by Kolmogorov and
+                        Smirnov: :math:`\sup_u |F_n(u) - u|`
+    ``qce``             \|share of y below a quantile − its level\|, on average over 0.05, 0.1, …, 0.95
+    ``sharpness``       predictive standard deviation                                                      of y
+    ``energy_score``    :math:`\mathbb{E}\|Y - y\| - \frac12 \mathbb{E}\|Y - Y'\|` of vectors, from 1000     of y
+                        seeded draws, unbiased
     ``accuracy``        whether the class is the most probable one                                         share
     ``brier``           :math:`\sum_c (p_c - 1\{y = c\})^2`, halved where there are two classes
     ``ece``             \|mean confidence − accuracy\| in 15 bins of equal width, by their shares
@@ -99,10 +124,12 @@ def evaluate(p: Any, y: Any, metrics: Names = None, reduction: str = "mean") -> 
             try:
                 with without_autocast(y):
                     scores[metric.name] = _score(metric, p, y, seen, reduction == "none")
-            except NotImplementedError as error:
+            except (NotImplementedError, TypeError) as error:
+                if isinstance(error, TypeError) and not str(error).startswith("p: "):
+                    raise
                 if isinstance(given, str):
-                    why = str(error) or f"it is not known of {type(p).__name__}"
-                    raise ValueError(f'metrics: expected ones that p has, got "{metric.name}": {why}') from error
+                    why = str(error).removeprefix("p: ") or f"it is not known of {type(p).__name__}"
+                    raise ValueError(f'metrics: expected ones that fit p, got "{metric.name}": {why}') from error
     return scores
 
 

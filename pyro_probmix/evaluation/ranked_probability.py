@@ -9,13 +9,14 @@ from typing import Any
 import pyro.distributions as dist
 import torch
 from torch import Tensor
-from torch.distributions import Independent
 
 from pyro_probmix._checks import check_choice, check_integer
 from pyro_probmix._random import seeded
+from pyro_probmix.distributions import marginals
 from pyro_probmix.distributions.exponential_family import resolved
 from pyro_probmix.distributions.held_tensors import reference_tensor
 from pyro_probmix.distributions.mixtures import mixture_of
+from pyro_probmix.evaluation.cdf_quadrature import integrated_score
 from pyro_probmix.evaluation.labels import as_labels, check_numbers, unmasked
 from pyro_probmix.ops.blocks import BLOCK
 from pyro_probmix.ops.devices import double
@@ -23,8 +24,8 @@ from pyro_probmix.ops.sums import unsqueeze_right
 
 __all__ = ["crps"]
 
-METHODS = "closed form", "samples"
-SQRT2, SQRT_2_OVER_PI = math.sqrt(2), math.sqrt(2 / math.pi)
+METHODS = "closed form", "quadrature", "samples"
+SQRT2, TINY = math.sqrt(2), 1e-300
 Parameters = tuple[Tensor, Tensor, Tensor]
 
 
@@ -34,28 +35,31 @@ def crps(p: Any, y: Any, method: str | None = None, num_samples: int = 1000, see
     .. math:: \mathrm{crps}(F, y) = \int (F(t) - 1\{y \le t\})^2 \, dt = \mathbb{E}|Y - y| - \tfrac12 \mathbb{E}|Y - Y'|
 
     It is the absolute error of a point, and for counts a sum over the integers. Outputs of a vector are scored by their
-    marginals.
+    marginals. A law without a mean has scores, too, but their average over labels drawn from it grows without end; it
+    is infinite where a tail of F or 1 − F is as heavy as :math:`|t|^{-1/2}`.
 
     Args:
         p: a law of numbers or counts, or of vectors of them.
-        y: labels, of shape ``p.batch_shape + p.event_shape``, in a tensor or an array; those masked are scored too.
+        y: labels, of shape ``p.batch_shape + p.event_shape``, in a tensor or an array.
         method: ``"closed form"``, for Normals, Laplaces, logistic, exponential, lognormal and uniform laws, points, and
-            mixtures of Normals and points; ``"samples"``, the unbiased estimate from ``num_samples`` draws; default:
-            the first of them that is possible.
+            mixtures of Normals and points; ``"quadrature"`` over the cdf, to about 1e-8, or 1e-6 where a law is spread
+            over more than 4096 integers, for what else has known marginals; ``"samples"``, the unbiased estimate from
+            ``num_samples`` draws. Default: the first of them that is possible.
         num_samples: number of draws, at least 2.
         seed: seed of the draws; the global random state is left alone.
 
     Returns:
-        Scores, of the shape of y. In closed form they are differentiable in ``p`` and y.
+        Scores, of the shape of y, computed in double precision; NaN where ``p`` masks. In closed form they are
+        differentiable in ``p``.
 
     Raises:
-        TypeError: if ``p`` is not a distribution, or ``y`` holds no numbers.
-        ValueError: if the shapes do not match, a label is outside the support, there is no such method, or ``p`` has
-            no closed form.
-        NotImplementedError: if y is a class, an angle or a direction.
+        TypeError: if ``p`` is not a distribution, or one of classes, angles or directions, or ``y`` holds no numbers.
+        ValueError: if the shapes do not match, no label is seen, one is not finite or outside the support, there is no
+            such method, or it is not possible.
 
     Source:
-        Gneiting and Raftery (2007); Grimit et al. (2006) for mixtures of Normals; Jordan, Krüger and Lerch (2019).
+        Gneiting and Raftery (2007), Strictly proper scoring rules; Grimit et al. (2006) for mixtures of Normals;
+        Jordan, Krüger and Lerch (2019), Evaluating probabilistic forecasts with scoringRules.
 
     Example:
         >>> crps(dist.Normal(torch.tensor([0.0, 3.0]), 1.0), [0.5, 0.5])
@@ -66,30 +70,36 @@ def crps(p: Any, y: Any, method: str | None = None, num_samples: int = 1000, see
     if method is not None:
         check_choice("method", method, METHODS)
     check_integer("num_samples", num_samples, minimum=2)
-    y, _ = as_labels(p, y)
+    y, seen = as_labels(p, y)
     check_numbers(p)
-    p, values = unmasked(p), double(y)
-    score = None if method == "samples" else _in_closed_form(p, values)
-    if score is None:
-        if method == "closed form":
-            raise ValueError(f"method: expected another than a closed form, which {type(p).__name__} does not have")
-        score = _by_samples(p, values, num_samples, seed)
+    score = _scored(p, double(y), method, num_samples, seed)
+    seen = unsqueeze_right(seen, y.dim() - seen.dim()).to(score.device)
+    score = score.masked_fill(~seen, math.nan)
     return score.to(y.device, torch.promote_types(reference_tensor([p]).dtype, y.dtype))
 
 
+def _scored(p: Any, y: Tensor, method: str | None, num_samples: int, seed: int) -> Tensor:
+    if method != "samples":
+        try:
+            each = resolved(marginals(p))
+        except TypeError as error:
+            if method is not None:
+                raise ValueError(f'method: expected "samples", got "{method}": {error}') from error
+        else:
+            score = None if method == "quadrature" else _in_closed_form(each, y)
+            if score is None and method == "closed form":
+                raise ValueError(f'method: expected "quadrature" or "samples" for {type(p).__name__}, got "{method}"')
+            return integrated_score(each, y) if score is None else score
+    return _by_samples(unmasked(p), y, num_samples, seed)
+
+
 def _in_closed_form(p: Any, y: Tensor) -> Tensor | None:
-    """The score in double precision, if there is a formula."""
-    formula = FORMULAS.get(type(_entry(p)))
+    """The score of a scalar law, if there is a formula."""
+    formula = FORMULAS.get(type(p))
     if formula is not None:
-        return formula(_entry(p), y)
+        return formula(p, y)
     found = _normals(p)
     return None if found is None else _of_normals(*found, y)
-
-
-def _entry(p: Any) -> Any:
-    """What is made independent, expanded or log-linearly pooled in ``p``."""
-    p = resolved(p)
-    return _entry(p.base_dist) if isinstance(p, Independent) else p
 
 
 def _of_laplace(p: Any, y: Tensor) -> Tensor:
@@ -134,17 +144,12 @@ FORMULAS: dict[type, Callable[[Any, Tensor], Tensor]] = {
     if hasattr(module, name)
 }
 
-NORMAL = dist.Normal, torch.distributions.Normal
-MULTIVARIATE_NORMAL = torch.distributions.MultivariateNormal, torch.distributions.LowRankMultivariateNormal
-
 
 def _normals(p: Any) -> Parameters | None:
     """Weights, locations and scales, in a last dimension of components, if ``p`` is a mixture of Normals and points."""
-    p = _entry(p)
-    if type(p) in NORMAL:
+    p = resolved(p)
+    if type(p) in (dist.Normal, torch.distributions.Normal):
         return _alone(p.loc, p.scale)
-    if isinstance(p, MULTIVARIATE_NORMAL):
-        return _alone(p.loc, p.variance.sqrt())
     if isinstance(p, dist.Delta):
         return _alone(p.v, torch.zeros_like(p.v))
     mixture = mixture_of(p)
@@ -154,18 +159,17 @@ def _normals(p: Any) -> Parameters | None:
     found = [own for own in each if own is not None]
     if len(found) < len(each):
         return None
-    event_dim = len(p.event_shape)
-    outer = unsqueeze_right(double(mixture.weights), event_dim + 1)  # batch + (K,) + event + (components of one,)
+    outer = double(mixture.weights).unsqueeze(-1)
     if mixture.batched:
-        dim = -2 - event_dim
-        inner = (outer * found[0][0], *torch.broadcast_tensors(*found[0])[1:])
-        weights, loc, scale = (t.movedim(dim, -2).flatten(-2) for t in torch.broadcast_tensors(*inner))
+        parts = torch.broadcast_tensors(outer * found[0][0], *found[0][1:])
+        weights, loc, scale = (t.flatten(-2) for t in parts)
     else:
-        shape = p.batch_shape + p.event_shape
-        shares = outer.unbind(-2 - event_dim)
-        parts = [[t.expand(shape + own[0].shape[-1:]) for t in own] for own in found]
-        weights = torch.cat([share * own[0] for share, own in zip(shares, parts, strict=True)], -1)
-        loc, scale = (torch.cat([own[i] for own in parts], -1) for i in (1, 2))
+        shares = [[outer[..., k, :] * own[0], *own[1:]] for k, own in enumerate(found)]
+        aligned = [torch.broadcast_tensors(*own) for own in shares]
+        batch = torch.broadcast_shapes(*[own[0].shape[:-1] for own in aligned])
+        weights, loc, scale = (
+            torch.cat([t.expand(*batch, -1) for t in same], -1) for same in zip(*aligned, strict=True)
+        )
     counts = weights > 0  # a component of no weight may have no finite parameters
     return weights, torch.where(counts, loc, 0), torch.where(counts, scale, 1)
 
@@ -179,7 +183,7 @@ def _of_normals(weights: Tensor, loc: Tensor, scale: Tensor, y: Tensor) -> Tenso
     shape = torch.broadcast_shapes(loc.shape[:-1], y.shape)
     size = loc.shape[-1]
     parts = [t.expand(shape + (size,)).reshape(-1, size) for t in (weights, loc, scale)]
-    rows = max(1, BLOCK // (4 * size))
+    rows = max(1, BLOCK // (8 * size))
     blocks = [_of_block(*own) for own in zip(*(t.split(rows) for t in (*parts, y.expand(shape).reshape(-1))))]
     return torch.cat(blocks).reshape(shape)
 
@@ -189,8 +193,9 @@ def _of_block(weights: Tensor, loc: Tensor, scale: Tensor, y: Tensor) -> Tensor:
     size, variance = loc.shape[-1], scale.square()
     near = (weights * _mean_distance(loc - y.unsqueeze(-1), variance)).sum(-1)
     spread = (weights.square() * scale).sum(-1) / math.sqrt(math.pi)
+    twice = [torch.cat([t, t[..., : size // 2]], -1) for t in (weights, loc, variance)]
     for shift in range(1, size // 2 + 1):
-        other, apart, both = (torch.roll(t, -shift, -1) for t in (weights, loc, variance))
+        other, apart, both = (t.narrow(-1, shift, size) for t in twice)
         pairs = (weights * other * _mean_distance(loc - apart, variance + both)).sum(-1)
         spread = spread + (0.5 * pairs if 2 * shift == size else pairs)
     return near - spread
@@ -198,11 +203,9 @@ def _of_block(weights: Tensor, loc: Tensor, scale: Tensor, y: Tensor) -> Tensor:
 
 def _mean_distance(loc: Tensor, variance: Tensor) -> Tensor:
     """E|X| for X ~ N(loc, variance)."""
-    point = variance == 0
-    scale = variance.masked_fill(point, 1).sqrt()
-    z = loc / scale
-    spread = scale * SQRT_2_OVER_PI * (-0.5 * z.square()).exp() + loc * torch.erf(z / SQRT2)
-    return torch.where(point, loc.abs(), spread)
+    width = (2 * variance).clamp(min=TINY).sqrt()
+    z = loc / width
+    return torch.addcmul(width * (-z * z).exp() / math.sqrt(math.pi), loc, torch.erf(z))
 
 
 def _by_samples(p: Any, y: Tensor, num_samples: int, seed: int) -> Tensor:

@@ -19,7 +19,7 @@ from torch import Tensor
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 import pyro_probmix as pm
-from pyro_probmix.evaluation import METRICS, register_metric
+from pyro_probmix.evaluation import METRICS, find_metric, register_metric
 
 N, CLASSES = 12, 3
 
@@ -223,14 +223,14 @@ UNIT = torch.tensor([[1.0, 0.0, 0.0]])
 def test_no_error_on_a_circle(p: Any, y: Tensor) -> None:
     """It has no difference that is a number."""
     assert pm.evaluate(p, y) == {"nll": pytest.approx(-p.log_prob(y).mean().item(), rel=1e-6)}
-    with pytest.raises(ValueError, match='metrics: expected ones that p has, got "crps": y is on a circle or a sphere'):
+    with pytest.raises(ValueError, match=r'metrics: .* fit p, got "crps": .* numbers, got .* over angles or dir'):
         pm.evaluate(p, y, ["nll", "crps"])
 
 
 def test_no_error_without_a_mean() -> None:
     p, y = dist.SkewLogistic(torch.zeros(1), torch.ones(1)), torch.zeros(1)
     assert list(pm.evaluate(p, y)) == ["nll", "crps"]
-    with pytest.raises(ValueError, match='metrics: expected ones that p has, got "rmse": it is not known of SkewLogis'):
+    with pytest.raises(ValueError, match='metrics: expected ones that fit p, got "rmse": it is not known of SkewLogi'):
         pm.evaluate(p, y, "rmse")
 
 
@@ -404,14 +404,26 @@ def test_metrics_are_chosen_by_name() -> None:
 @pytest.mark.parametrize(
     ("p", "y", "name", "message"),
     [
-        (dist.Normal(torch.zeros(2), 1.0), [0, 0], "accuracy", "y is no class label"),
-        (dist.Normal(torch.zeros(2), 1.0), [0, 0], "ece_classwise", "y is no class label"),
-        (dist.Categorical(torch.ones(2, 3)), [0, 2], "crps", "y is a class label, not a number"),
-        (dist.Bernoulli(torch.ones(2) / 2), [0, 1], "rmse", "y is a class label, not a number"),
+        (dist.Normal(torch.zeros(2), 1.0), [0, 0], "accuracy", "expected .* over classes, got Normal"),
+        (dist.Normal(torch.zeros(2), 1.0), [0, 0], "ece_classwise", "expected .* over classes, got Normal"),
+        (dist.Categorical(torch.ones(2, 3)), [0, 2], "crps", "expected .* numbers, got Categorical over classes"),
+        (
+            dist.Categorical(torch.ones(2, 3)),
+            [0, 2],
+            "coverage@0.5",
+            "expected .* numbers, got Categorical over classes",
+        ),
+        (
+            dist.Normal(torch.zeros(2), 1.0),
+            [0, 0],
+            "energy_score",
+            "y is a single number, whose energy score is its CRPS",
+        ),
+        (dist.Bernoulli(torch.ones(2) / 2), [0, 1], "rmse", "expected .* numbers, got Bernoulli over classes"),
     ],
 )
 def test_a_metric_asked_for_that_does_not_fit_is_refused(p: Any, y: Any, name: str, message: str) -> None:
-    with pytest.raises(ValueError, match=f'metrics: expected ones that p has, got "{name}": {message}'):
+    with pytest.raises(ValueError, match=f'metrics: expected ones that fit p, got "{name}": {message}'):
         pm.evaluate(p, y, ["nll", name])
 
 
@@ -436,12 +448,15 @@ def test_a_row_at_a_time() -> None:
         pm.evaluate(p, y, reduction="sum")  # type: ignore[call-overload]
 
 
-@pytest.mark.parametrize("name", ["nll", "crps", "rmse", "mse"])
+@pytest.mark.parametrize(
+    "name",
+    ["nll", "crps", "rmse", "mse", "mae", "pinball@0.2", "interval_score", "coverage", "width", "pit", "sharpness"],
+)
 def test_units_tell_the_value_for_rescaled_labels(name: str) -> None:
     loc, scale, y = normals(N), torch.rand(N, dtype=torch.float64) + 0.1, normals(N)
     value = pm.evaluate(dist.Normal(loc, scale), y, [name])[name]
     expected = pm.evaluate(dist.Normal(7 + 30 * loc, 30 * scale), 7 + 30 * y, [name])[name]
-    assert METRICS[name].rescaled(value, 30.0) == pytest.approx(expected, rel=1e-12)
+    assert find_metric(name).rescaled(value, 30.0) == pytest.approx(expected, rel=1e-9)
     assert METRICS["accuracy"].rescaled(0.8, 30.0) == 0.8
 
 
@@ -452,6 +467,15 @@ def test_metrics_are_shown_with_units_and_direction() -> None:
         "crps": ("CRPS", "CRPS (units of the target), lower is better"),
         "rmse": ("RMSE", "RMSE (units of the target), lower is better"),
         "mse": ("MSE", "MSE (squared units of the target), lower is better"),
+        "mae": ("MAE", "MAE (units of the target), lower is better"),
+        "pinball": ("pinball loss", "pinball loss (units of the target), lower is better"),
+        "interval_score": ("interval score", "interval score (units of the target), lower is better"),
+        "coverage": ("coverage", "coverage, best at 0.9"),
+        "width": ("width", "width (units of the target), lower is better"),
+        "pit": ("PIT distance", "PIT distance, lower is better"),
+        "qce": ("QCE", "QCE, lower is better"),
+        "sharpness": ("sharpness", "sharpness (units of the target), lower is better"),
+        "energy_score": ("energy score", "energy score (units of the target), lower is better"),
         "accuracy": ("accuracy", "accuracy, higher is better"),
         "brier": ("Brier score", "Brier score, lower is better"),
         "ece": ("ECE", "ECE, lower is better"),

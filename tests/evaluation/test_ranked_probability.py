@@ -10,6 +10,7 @@ import numpy as np
 import pyro.distributions as dist
 import pytest
 import scipy.integrate
+import scipy.special
 import scipy.stats
 import scoringrules
 import torch
@@ -70,7 +71,7 @@ def test_mixture_of_normals(name: str) -> None:
     points = [*MEANS, 0.15, 0.25]
 
     def law(t: float) -> float:
-        return float(np.dot(WEIGHTS, scipy.stats.norm(MEANS, SCALES).cdf(t)))
+        return float(np.dot(WEIGHTS, scipy.special.ndtr((t - np.array(MEANS)) / SCALES)))
 
     def expected(y: float) -> float:
         ends = sorted({-40.0, y, 60.0, *points})
@@ -103,6 +104,90 @@ def test_outputs_are_scored_by_their_marginals() -> None:
     covariance = torch.tensor([[2.0, 1.0], [1.0, 3.0]], dtype=torch.float64)
     joint = dist.MultivariateNormal(loc[:, 0], covariance)
     torch.testing.assert_close(crps(joint, y), crps(dist.Normal(loc[:, 0], covariance.diagonal().sqrt()), y))
+
+
+QUADRATURE: dict[str, Any] = {
+    **CLOSED,
+    "StudentT": (dist.StudentT(double(3.0), 0.5, 2.0), scipy.stats.t(3, 0.5, 2), [-3.0, 0.5, 100.0]),
+    "Cauchy": (dist.Cauchy(double(0.5), 2.0), scipy.stats.cauchy(0.5, 2), [-3.0, 0.5, 100.0]),
+    "Gamma": (dist.Gamma(double(2.0), 3.0), scipy.stats.gamma(2, scale=1 / 3), [0.001, 0.5, 9.0]),
+    "narrow Gamma": (dist.Gamma(double(0.05), 3.0), scipy.stats.gamma(0.05, scale=1 / 3), [0.001, 0.5, 9.0]),
+    "Beta": (dist.Beta(double(2.0), 0.5), scipy.stats.beta(2, 0.5), [0.01, 0.5, 0.99]),
+    "Gumbel": (dist.Gumbel(double(1.0), 2.0), scipy.stats.gumbel_r(1, 2), [-5.0, 1.0, 9.0]),
+    "Weibull": (dist.Weibull(double(1.5), 2.0), scipy.stats.weibull_min(2, scale=1.5), [0.1, 1.0, 9.0]),
+    "Pareto": (dist.Pareto(double(1.0), 1.5), scipy.stats.pareto(1.5), [1.0, 1.5, 20.0]),
+    "HalfNormal": (dist.HalfNormal(double(2.0)), scipy.stats.halfnorm(scale=2), [0.0, 1.0, 9.0]),
+}
+
+
+@pytest.mark.parametrize("name", QUADRATURE)
+def test_quadrature(name: str) -> None:
+    p, law, values = QUADRATURE[name]
+    found = crps(p.expand([len(values)]), values, "quadrature")
+    low, high = (-1000, math.inf) if name == "Gumbel" else law.support()  # SciPy's Gumbel overflows before
+    expected = [by_definition(law.cdf, y, low, high) for y in values]
+    assert found.tolist() == pytest.approx(expected, rel=1e-7, abs=1e-9)
+
+
+def test_quadrature_is_the_closed_form() -> None:
+    loc, scale, y = torch.randn(40, 9).double(), torch.rand(40, 9).double() ** 4 + 1e-4, 3 * torch.randn(40).double()
+    p = pm.LinearPool(dist.Normal(loc, scale), torch.rand(40, 9).double().softmax(-1))
+    torch.testing.assert_close(crps(p, y, "quadrature"), crps(p, y, "closed form"), rtol=1e-8, atol=1e-8)
+
+
+def test_kinks_and_jumps_are_found() -> None:
+    """Of Laplace components, and of points with mass, on a batch of several dimensions."""
+    low = torch.randn(3, 4).double()
+    kinked = pm.LinearPool([dist.Laplace(low, 0.5), dist.Laplace(low + 1.234, 0.01)], [0.6, 0.4])
+    jump = pm.LinearPool(dist.Delta(torch.stack([low, low + 0.5], -1)), [0.3, 0.7])
+    for p in (kinked, jump):
+        found = crps(p, low + 0.77, "quadrature")
+        draws = p.sample((20_000,))
+        near, other = (draws - low - 0.77).abs().mean(0), (draws - draws.roll(1, 0)).abs()
+        error = 5 * (other.std(0) + 1) / math.sqrt(20_000)
+        assert ((found - near + 0.5 * other.mean(0)).abs() < error).all()
+    torch.testing.assert_close(crps(jump, low + 0.77, "quadrature"), crps(jump, low + 0.77), rtol=1e-7, atol=0)
+
+
+COUNTS: dict[str, Any] = {
+    "Poisson": (dist.Poisson(double(3.0)), scipy.stats.poisson(3), [0, 3, 9, 1000]),
+    "Geometric": (dist.Geometric(double(0.2)), scipy.stats.geom(0.2, loc=-1), [0, 4, 30]),
+    "Binomial": (dist.Binomial(20, double(0.3)), scipy.stats.binom(20, 0.3), [0, 6, 20]),
+    "NegativeBinomial": (dist.NegativeBinomial(double(3.0), double(0.9)), scipy.stats.nbinom(3, 0.1), [0, 20, 300]),
+    "many": (dist.Poisson(double(1e4)), scipy.stats.poisson(1e4), [9000, 10_000, 10_300]),
+    "more than are summed": (dist.Poisson(double(1e6)), scipy.stats.poisson(1e6), [999_000, 1_000_000, 1_001_000]),
+}
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_counts(name: str) -> None:
+    p, law, values = COUNTS[name]
+    k = np.arange(int(max(law.ppf(1 - 1e-15), *values)) + 2)
+    below, above = law.cdf(k), law.sf(k)
+    expected = [np.square(np.where(k < y, below, above)).sum() for y in values]
+    assert crps(p.expand([len(values)]), values).tolist() == pytest.approx(expected, rel=1e-6)
+
+
+def test_tails_that_are_too_heavy() -> None:
+    """Tails of the power 0.4: the integral of their square is infinite. The Cauchy's is not, though it has no mean."""
+    assert crps(dist.Pareto(double(1.0), 0.4), [2.0]).tolist() == [math.inf]
+    assert crps(dist.Cauchy(double(0.0), 1.0), [0.0]).item() == pytest.approx(math.log(4) / math.pi, rel=1e-9)
+
+
+def test_vectors_without_known_marginals_are_scored_by_draws() -> None:
+    p = dist.LKJCholesky(2, torch.ones(3))
+    y = p.sample()
+    found = crps(p, y)
+    assert found.shape == y.shape
+    assert torch.equal(found, crps(p, y, "samples"))
+    with pytest.raises(ValueError, match='method: expected "samples", got "quadrature": p: expected'):
+        crps(p, y, "quadrature")
+
+
+def test_what_is_masked_has_none() -> None:
+    seen = torch.tensor([[True, False], [True, True]])
+    p = dist.Normal(torch.zeros(2, 2), 1.0).mask(seen).to_event(1)
+    assert crps(p, [[0.0, math.nan], [1.0, 2.0]]).isnan().tolist() == (~seen).tolist()
 
 
 def test_points() -> None:
@@ -161,9 +246,15 @@ def test_nan_is_shown() -> None:
         (dist.Normal(0.0, 1.0), [0.0], {}, ValueError, r"y: expected shape \(\), got \(1,\)"),
         (dist.Normal(0.0, 1.0), math.nan, {}, ValueError, "y: expected a finite value, got nan"),
         (dist.Normal(0.0, 1.0), 0.0, {"num_samples": 1}, ValueError, "num_samples: expected an integer >= 2, got 1"),
-        (dist.Gamma(1.0, 1.0), 1.0, {"method": "closed form"}, ValueError, "method: expected another than a closed fo"),
-        (dist.Categorical(torch.ones(3)), 1, {}, NotImplementedError, "y is a class label, not a number"),
-        (dist.VonMises(0.0, 1.0), 1.0, {}, NotImplementedError, "y is on a circle or a sphere, not on a line"),
+        (dist.Gamma(1.0, 1.0), 1.0, {"method": "closed form"}, ValueError, 'method: expected "quadrature" or "sa'),
+        (
+            dist.Categorical(torch.ones(3)),
+            1,
+            {},
+            TypeError,
+            "p: expected a distribution of numbers, got Categorical over",
+        ),
+        (dist.VonMises(0.0, 1.0), 1.0, {}, TypeError, "p: expected a distribution of numbers, got VonMises over ang"),
     ],
 )
 def test_bad_input(p: Any, y: Any, options: Any, error: type[Exception], message: str) -> None:

@@ -30,6 +30,10 @@ GAUSS = [*_GAUSS, 0.41795918367346939, *_GAUSS[::-1]]
 
 NODES = len(POINTS)
 
+# The value at −1 of the polynomial through those at the nodes, from them.
+EXTRAPOLATED = [math.prod((-1 - u) / (t - u) for u in POINTS if u != t) for t in POINTS]
+NEAREST = 1e-9  # how near to its ends a panel is looked at, in units of half of it
+
 MAX_ROUNDS = 40
 MAX_PANELS = 1000  # of a function
 SPLIT_INTO = 4
@@ -180,16 +184,17 @@ class _Cells(NamedTuple):
 
 
 @torch.no_grad()
-def adapted_grid(log_f: LogFunction, panels: Panels, accuracy: float) -> Grid:
+def adapted_grid(log_f: LogFunction, panels: Panels, accuracy: float, steps: bool = False) -> Grid:
     """Panels split until the integral of f is known to that relative accuracy, for every member of the batch.
 
     Only what has not converged is looked at again. Where rounding limits f itself, so that splitting does not
-    make the estimated error smaller, it ends.
+    make the estimated error smaller, it ends; not so where f may have ``steps``, small and steep, which are not told
+    from rounding, and are looked for between the last node and the end of a panel, too.
     """
     batch = panels.start.shape[1:]
     size = torch.Size(batch).numel()  # Pyro's analysis of dependencies leaves a tuple of it
     row = torch.arange(size, device=panels.start.device)
-    cells = _cells(log_f, mapped(panels, lambda field: field.reshape(len(field), -1)), row)
+    cells = _cells(log_f, mapped(panels, lambda field: field.reshape(len(field), -1)), row, steps)
     finished = []
     log_total, sizes = cells.log_mass.new_zeros(size), cells.log_mass.new_zeros(size)
     converged = row.new_zeros(size, dtype=torch.bool)
@@ -209,13 +214,14 @@ def adapted_grid(log_f: LogFunction, panels: Panels, accuracy: float) -> Grid:
             finished.append(cells.select(active))
             break
         parents, scale = cells.select(split), relative_to[split]
-        children = _cells(log_f, _split(parents.panels, SPLIT_INTO), parents.row)
+        children = _cells(log_f, _split(parents.panels, SPLIT_INTO), parents.row, steps)
         new_mass, new_error = (
             (t.unflatten(0, (SPLIT_INTO, -1)) - scale).exp().sum(0) for t in (children.log_mass, children.log_error)
         )
         old_mass = (parents.log_mass - scale).exp()
-        stalls = (new_error >= 0.9 * error[split]) & ((new_mass - old_mass).abs() <= 1e-4 * old_mass) & ~hidden[split]
-        children.log_error.masked_fill_(stalls.repeat(SPLIT_INTO), -math.inf)
+        if not steps:
+            stalls = (new_error >= 0.9 * error[split]) & ((new_mass - old_mass).abs() <= 1e-4 * old_mass)
+            children.log_error.masked_fill_((stalls & ~hidden[split]).repeat(SPLIT_INTO), -math.inf)
         cells = _cat([cells.select(active & ~split), children], -1)
     else:
         finished.append(cells)
@@ -232,20 +238,22 @@ def _log_sum(values: Tensor, row: Tensor, size: int) -> Tensor:
     return top + _sum((values - top[row]).exp(), row, size).log()
 
 
-def _cells(log_f: LogFunction, panels: Panels, row: Tensor) -> _Cells:
+def _cells(log_f: LogFunction, panels: Panels, row: Tensor, steps: bool) -> _Cells:
     """What f is in groups of neighbouring panels, of shape (panels of a group, groups), a group in each row."""
     width = max(BLOCK // len(panels.start), 1)
-    blocks = [_block(log_f, panels, row, slice(k, k + width)) for k in range(0, len(row), width)]
+    blocks = [_block(log_f, panels, row, slice(k, k + width), steps) for k in range(0, len(row), width)]
     return mapped(_cat(blocks, -1), lambda field: field.flatten(-2))  # type: ignore[no-any-return]
 
 
-def _block(log_f: LogFunction, panels: Panels, row: Tensor, groups: slice) -> _Cells:
+def _block(log_f: LogFunction, panels: Panels, row: Tensor, groups: slice, steps: bool) -> _Cells:
     panels, row = mapped(panels, lambda field: field[:, groups]), row[groups]
-    values, log_mass, log_error, log_hidden = _look(lambda y: log_f(y, row), panels)
+    values, log_mass, log_error, log_hidden = _look(lambda y: log_f(y, row), panels, steps)
     return _Cells(panels, row.expand_as(log_mass), values.movedim(1, 0), log_mass, log_error, log_hidden)
 
 
-def _look(evaluate: Callable[[Tensor], Tensor], panels: Panels) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _look(
+    evaluate: Callable[[Tensor], Tensor], panels: Panels, steps: bool = False
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """What f is in neighbouring panels, as the last fields of :class:`_Cells` have it, nodes along dimension 1."""
     y, log_weights = positions(panels)
     values = evaluate(y.flatten(0, 1)).reshape(y.shape)
@@ -261,6 +269,8 @@ def _look(evaluate: Callable[[Tensor], Tensor], panels: Panels) -> tuple[Tensor,
     # The estimate of QUADPACK: the difference of the two rules is that of the worse one.
     ratio = 200 * difference / torch.where(variation > 0, variation, 1)
     error = torch.where(variation > 0, variation * ratio.pow(1.5).clamp(max=1), difference)
+    if steps:
+        error = error + _hidden_steps(evaluate, panels, terms / kronrod, top)
     start, stop = panels.locate(panels.start)[0], panels.locate(panels.stop)[0]
     # Whether there are numbers too few between the ends.
     fixed = (stop - start).abs() <= 50 * torch.finfo(y.dtype).eps * torch.maximum(start.abs(), stop.abs())
@@ -289,6 +299,17 @@ def _log_hidden(y: Tensor, values: Tensor) -> Tensor:
     none = torch.full_like(flat, -math.inf)
     either = torch.maximum(torch.cat([log_peak, none]), torch.cat([none, log_peak]))
     return either.unflatten(0, (-1, NODES)).amax(1)
+
+
+def _hidden_steps(evaluate: Callable[[Tensor], Tensor], panels: Panels, values: Tensor, top: Tensor) -> Tensor:
+    """What steps may change between each end and the node next to it, from how f misses the polynomial of the nodes."""
+    half = 0.5 * (panels.stop - panels.start)
+    t = torch.stack([panels.start + NEAREST * half, panels.stop - NEAREST * half], 1)
+    y, log_slope = mapped(panels, lambda field: field.unsqueeze(1)).locate(t)
+    at_ends = evaluate(y.flatten(0, 1)).reshape(y.shape) + log_slope + half.abs().log().unsqueeze(1)
+    found = (at_ends - top.unsqueeze(1)).clamp(min=SMALLEST).exp()
+    expected = [(values * _of_nodes(weights, top)).sum(1) for weights in (EXTRAPOLATED, EXTRAPOLATED[::-1])]
+    return (1 + POINTS[0]) * (found - torch.stack(expected, 1)).abs().sum(1)
 
 
 def _log_hidden_at_ends(

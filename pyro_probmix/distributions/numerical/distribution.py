@@ -21,6 +21,7 @@ from pyro_probmix.distributions.landmarks import at_rows, bounds, has_own_suppor
 from pyro_probmix.distributions.modes import mode
 from pyro_probmix.distributions.numerical._measures import Counting, Lebesgue, Rule
 from pyro_probmix.distributions.numerical._quadrature import NODES
+from pyro_probmix.distributions.numerical.integrals import of_all_members
 from pyro_probmix.distributions.selection import Change
 from pyro_probmix.distributions.supports import same_constraint
 from pyro_probmix.distributions.weighted_pool import WeightedPool
@@ -211,7 +212,7 @@ class NumericalDistribution(WeightedPool):
             try:
                 return self._at_rows(rows)._log_f(value)
             except NotImplementedError:
-                return self._log_f_of_all(value, rows)
+                return of_all_members(self._log_f, value, rows, self._measure.points[..., 0])
         value = value.unsqueeze(-1) if self._batched else value
         results = []
         for member, (low, high), points in zip(self._precise, self._ends, self._landmarks, strict=True):
@@ -220,17 +221,6 @@ class NumericalDistribution(WeightedPool):
             log_prob = member.log_prob(torch.where(outside, inner.detach(), value))
             results.append(log_prob.masked_fill(outside, -math.inf))
         return self.combine(self._stacked(results), self._weights.double())
-
-    def _log_f_of_all(self, value: Tensor, rows: Tensor) -> Tensor:
-        """As :meth:`_log_f` of some members of the batch, by evaluating all of them."""
-        batch = self._measure.low.shape
-        order = rows.argsort(stable=True)
-        count = rows.bincount(minlength=batch.numel())
-        rank = torch.empty_like(rows)
-        rank[order] = torch.arange(len(rows), device=rows.device) - (count.cumsum(0) - count)[rows[order]]
-        wide = self._measure.points[..., 0].reshape(-1).repeat(len(value), int(count.max()), 1)
-        wide[:, rank, rows] = value
-        return self._log_f(wide.reshape((-1, *batch))).reshape(wide.shape)[:, rank, rows]
 
     def _log_total(self) -> Tensor:
         """log ∫ f, of the batch shape, in float64: exactly 0 where one component alone has weight."""
