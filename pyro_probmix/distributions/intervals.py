@@ -8,15 +8,18 @@ import torch
 from torch import Tensor
 
 from pyro_probmix._checks import check_choice
+from pyro_probmix.distributions.cumulative.law import Law
 from pyro_probmix.distributions.cumulative.scalar import law_of
 from pyro_probmix.distributions.held_tensors import reference_tensor
 from pyro_probmix.distributions.quantiles import as_shares, ordered_marginals, quantile
-from pyro_probmix.ops.roots import increasing_root
+from pyro_probmix.ops.roots import bracketed_root
 
 __all__ = ["interval"]
 
 KINDS = "central", "hdi"
-STARTS = 65  # intervals of which the shortest is improved
+QUANTILES = 33  # between which there are so many parts, from one of which the shortest interval starts
+PARTS = 8
+TAIL = 14.0  # log-odds of the first and the last quantile
 INTEGERS = 2049  # of counts, first values that are tried together
 TIE = 1e-9
 
@@ -64,43 +67,72 @@ def interval(p: Any, level: float | Tensor, kind: str = "central") -> tuple[Tens
     return low.to(reference.dtype), high.to(reference.dtype)
 
 
-def _shortest(law: Any, level: Tensor) -> tuple[Tensor, Tensor]:
-    """The shortest of many intervals, and from there where the width, as a function of what is left below, turns."""
-    free = 1 - level
+def _shortest(law: Law, level: Tensor) -> tuple[Tensor, Tensor]:
+    """Of many intervals the shortest, and from there where the width, as a function of the lower end, turns."""
+    points, shares, densities = _table(law, level.dim())
+    last = law.icdf(1 - level)
 
-    def ends(a: Tensor) -> tuple[Tensor, Tensor]:
-        low = law.icdf(a)
-        return low, torch.maximum(law.icdf((a + level).clamp(max=1)), low)
+    def upper(low: Tensor) -> Tensor:
+        return torch.maximum(law.icdf((law.cdf(low) + level).clamp(max=1)), low)
 
-    share = torch.linspace(0, 1, STARTS, dtype=torch.float64, device=level.device)
-    share = (share * share * (3 - 2 * share)).reshape((-1,) + (1,) * level.dim())  # closer together at both ends
-    starts = free * share
-    low, high = ends(starts)
-    width = high - low
-    width = torch.where(width.isnan(), torch.inf, width)
-    near = width <= width.amin(0) * (1 + TIE)
-    best = torch.where(near, -(share - 0.5).abs(), -torch.inf).argmax(0, keepdim=True)  # of equals, the middle one
-    left, right = (starts.gather(0, (best + k).clamp(0, STARTS - 1))[0] for k in (-1, 1))
-    at = starts.gather(0, best)[0]
+    def width(low: Tensor, high: Tensor) -> Tensor:
+        return torch.where(low.isfinite() & high.isfinite(), high - low, torch.inf)
 
-    def slope(a: Tensor) -> Tensor:
-        """The derivative of the width, 1/p(Q(a + level)) − 1/p(Q(a)), of bounded size."""
-        low, high = ends(a)
-        first, last = (law.density_at(y) for y in (low, high))
-        return torch.where(first == last, 0, (first - last) / (first + last).clamp(min=torch.finfo(a.dtype).tiny))
+    def rise(low: Tensor) -> Tensor:
+        """Of the sign of the derivative of the width, p(low)/p(high) − 1, and bounded."""
+        first, second = law.density(low), law.density(upper(low))
+        between = torch.where(first == second, 0, (first - second) / (first + second))
+        return torch.where(between.isnan(), torch.where(first > second, 1, -1), between)
 
-    flat = width.amax(0) <= width.amin(0) * (1 + TIE)
-    turn = increasing_root(lambda a: 1 + slope(a), torch.ones_like(left), left, right, looks=True)
-    found = torch.where(flat, at, turn)
-    ends_of = [ends(a) for a in (left, right, found, at)]
-    widths = torch.stack([high - low for low, high in ends_of])
-    widths = torch.where(widths.isnan(), torch.inf, widths)
-    least = widths.argmin(0, keepdim=True)
-    low, high = (torch.stack(list(each)).gather(0, least)[0] for each in zip(*ends_of, strict=True))
-    return low, high
+    high = _interpolated(points, shares, densities, shares + level)
+    best = torch.where(shares + level <= shares[-1], high - points, torch.inf).argmin(0, keepdim=True)
+    around = [
+        points.expand(points.shape[:1] + level.shape).gather(0, (best + k).clamp(0, len(points) - 1))
+        for k in range(-3, 4)
+    ]
+    lows = torch.cat(around).minimum(last)
+    best = width(lows, upper(lows)).argmin(0, keepdim=True)
+    left, at, right = (lows.gather(0, (best + k).clamp(0, len(lows) - 1))[0] for k in (-1, 0, 1))
+    grows = rise(at) > 0
+    turn = bracketed_root(rise, torch.where(grows, left, at), torch.where(grows, at, right))
+    lows = torch.stack([law.icdf(0.5 * (1 - level)), turn, at])
+    highs = torch.stack([law.icdf(0.5 * (1 + level)), *upper(lows[1:])])
+    found = width(lows, highs)
+    least = (found <= found.amin(0) * (1 + TIE)).to(torch.uint8).argmax(0, keepdim=True)  # of equals the central one
+    return lows.gather(0, least)[0], highs.gather(0, least)[0]
 
 
-def _shortest_run(law: Any, level: Tensor) -> tuple[Tensor, Tensor]:
+def _table(law: Law, dim: int) -> list[Tensor]:
+    """Points from the lower end of the support on, close together where the mass is, shares below, and densities."""
+    size = len(law.p.batch_shape)
+    levels = torch.linspace(-TAIL, TAIL, QUANTILES, dtype=torch.float64, device=law.bounds()[0].device).sigmoid()
+    quantiles = law.icdf(levels.reshape((-1,) + (1,) * size))
+    low, _ = law.bounds()
+    quantiles = torch.cat(
+        [torch.where(low.isfinite(), low, quantiles[0]).expand_as(quantiles[0]).unsqueeze(0), quantiles]
+    )
+    parts = torch.arange(PARTS, dtype=torch.float64, device=low.device).reshape((-1,) + (1,) * size) / PARTS
+    points = quantiles[:-1].unsqueeze(1) + quantiles.diff(dim=0).unsqueeze(1) * parts
+    points = torch.cat([points.flatten(0, 1), quantiles[-1:]])
+    shares = law.cdf(points).cummax(0).values
+    found = points, shares, law.density(points)
+    return [t.reshape(t.shape[:1] + (1,) * (dim - size) + t.shape[1:]) for t in found]
+
+
+def _interpolated(points: Tensor, shares: Tensor, densities: Tensor, wanted: Tensor) -> Tensor:
+    """The values at which the wanted shares are below, by cubics between points, kept monotone."""
+    table = [t.expand_as(wanted).movedim(0, -1).contiguous() for t in (points, shares, densities)]
+    wanted = wanted.movedim(0, -1).contiguous()
+    index = torch.searchsorted(table[1], wanted).clamp(1, len(points) - 1)
+    (x0, x1), (f0, f1), (p0, p1) = ([t.gather(-1, index - k) for k in (1, 0)] for t in table)
+    rise, mass = x1 - x0, f1 - f0
+    t = torch.where(mass > 0, (wanted - f0) / mass, 1).clamp(max=1)
+    m0, m1 = (torch.minimum(mass / p, 3 * rise).nan_to_num(0) for p in (p0, p1))
+    cubic = x0 + t * m0 + t.square() * (3 * rise - 2 * m0 - m1 + t * (m0 + m1 - 2 * rise))
+    return cubic.movedim(-1, 0)
+
+
+def _shortest_run(law: Law, level: Tensor) -> tuple[Tensor, Tensor]:
     """The shortest run of integers, from which first value on: of some at equal distances, then of those between."""
     level = level.double() - 4 * torch.finfo(level.dtype).eps * torch.minimum(level, 1 - level)
     first, last = law.icdf(torch.full_like(level, 1e-12)), law.icdf(1 - level)
@@ -113,7 +145,7 @@ def _shortest_run(law: Any, level: Tensor) -> tuple[Tensor, Tensor]:
         high = torch.where(wanted < 1, law.icdf(wanted.clamp(max=1)), torch.inf)
         length = high - low
         mass = torch.where(length == length.amin(0), law.cdf(high) - below, -torch.inf)
-        best = mass.argmax(0, keepdim=True)
+        best = (mass >= mass.amax(0) * (1 - TIE)).to(torch.uint8).argmax(0, keepdim=True)
         low, high = low.gather(0, best)[0], high.gather(0, best)[0]
         if bool((stride == 1).all()):
             return low, high

@@ -1,91 +1,119 @@
-"""Roots of increasing functions within brackets, of a whole batch at once."""
+"""Roots of functions within brackets, of a whole batch at once."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-__all__ = ["increasing_root", "least_integer"]
+__all__ = ["bracketed_root", "increasing_root", "least_integer"]
 
 MAX_STEPS = 140  # twice as many as halve all numbers of double precision to one
+NEAR = 1e-9  # log-odds so near that Newton's next step takes the rest
+FAR = 16.0  # ratio of ends from which on they are halved by the order of numbers
 
 
 def increasing_root(
-    share: Callable[[Tensor], Tensor], wanted: Tensor, low: Tensor, high: Tensor, looks: bool, jumps: bool = False
+    share: Callable[[Tensor], Tensor],
+    slope: Callable[[Tensor], Tensor] | None,
+    wanted: Tensor,
+    low: Tensor,
+    high: Tensor,
+    origin: Tensor,
+    looks: bool,
 ) -> Tensor:
-    """The least x between ``low`` and ``high`` at which an increasing function reaches ``wanted``, to rounding.
+    """The least x between ``low`` and ``high`` at which an increasing function from 0 to 1 reaches ``wanted``.
 
-    Chandrupatla's method, which takes the inverse quadratic through three points where it may, else halves: what is
-    between the ends and what is between them in the order of floating-point numbers, in turn. So an end may be
-    infinite, and no root is too near to zero.
+    Newton's method for the log-odds, which are smooth in tails too. Where it leaves what is known to hold the root, or
+    its steps do not fall, that is halved instead: on the line or, where the ends are of other magnitudes, in the order
+    of floating-point numbers. So an end may be infinite, and no root is too near to zero.
 
     Args:
-        share: the function, of a tensor in double precision of the shape of ``wanted``; non-negative.
-        wanted: a positive number each.
+        share: the function, of a tensor in double precision of the shape of ``wanted``.
+        slope: its derivative; None where it has jumps, at which the result is to be exact.
+        wanted: between 0 and 1, exclusive.
         low: where the function is not above ``wanted``; of the same shape, in double precision.
         high: where it is not below.
+        origin: where the function begins, from which distances are taken by their logarithms; −∞ if nowhere.
         looks: whether values may be looked at, to end when all are found.
-        jumps: whether the function has jumps, at which the result is to be exact.
     """
-    eps = 0.0 if jumps else torch.finfo(wanted.dtype).eps
+    bounded = origin.isfinite()
+    goal = wanted.logit()
     left, right = low, high
-    x1, f1, x2, f2 = low, share(low) - wanted, high, share(high) - wanted
-    at_low, at_high = f1 >= 0, f2 <= 0
-    x3, f3 = x2, f2
-    found = torch.where(at_low, low, high)
-    done = at_low | at_high
-    t = torch.full_like(wanted, 0.5)
-    halves = torch.ones_like(done)
-    for step in range(MAX_STEPS):
+    before, behind = (share(end).logit() - goal for end in (low, high))
+    at_low = before >= 0
+    found, done = torch.where(at_low, low, high), at_low | (behind <= 0) | ~(low < high)
+    new = low - before * ((high - low) / (behind - before)) if slope else torch.full_like(low, math.nan)
+    near_enough = (4 * torch.finfo(wanted.dtype).eps / (1 - wanted)).clamp(min=NEAR)  # shares next to 1 are rounded
+    step = last = torch.full_like(wanted, math.inf)
+    for k in range(MAX_STEPS):
         if looks and bool(done.all()):
             break
-        x = torch.where(halves, _middle(left, right, step % 2 == 1), x1 + t * (x2 - x1))
-        f = share(x) - wanted
-        below = f < 0
+        halved = ~((new > left) & (new < right) & (step <= 0.7 * last))
+        x = torch.where(halved, _middle(left, right, k), new)
+        f = share(x)
+        below = f < wanted
         left, right = torch.where(below, x, left), torch.where(below, right, x)
-        same = below == (f1 < 0)
+        best, near = right, _adjacent(left, right)
+        if slope:
+            excess, density = f.logit() - goal, slope(x)
+            move = torch.where(density > 0, excess * (f * (1 - f) / density), math.inf)
+            distance = x - origin
+            new = torch.where(bounded, origin + distance * (-move / distance).exp(), x - move)
+            step, last = (move / distance.where(bounded, 1)).abs(), torch.where(halved, math.inf, step)
+            close = excess.abs() <= near_enough
+            best, near = torch.where(close, torch.where(density > 0, new, x), best), near | close
+        found, done = torch.where(done, found, best), done | near
+    if slope and looks:
+        flat = found.isfinite() & (slope(_number(_order(found) - 1)) == 0) & (left < found)
+        if bool(flat.any()):
+            return _first_of_flat(share, wanted, found, torch.where(flat, left, found))
+    return found
+
+
+def _first_of_flat(share: Callable[[Tensor], Tensor], wanted: Tensor, found: Tensor, left: Tensor) -> Tensor:
+    """The least x from ``left`` on at which the function is ``wanted``, as it is at the one that was found."""
+    least = wanted * (1 - 2 * torch.finfo(wanted.dtype).eps)
+    right = found
+    for k in range(MAX_STEPS):
+        if bool((_adjacent(left, right) | (right - left <= 1e-15 * right.abs())).all()):
+            break
+        x = _middle(left, right, k)
+        reaches = share(x) >= least
+        left, right = torch.where(reaches, left, x), torch.where(reaches, x, right)
+    return right
+
+
+def bracketed_root(function: Callable[[Tensor], Tensor], low: Tensor, high: Tensor) -> Tensor:
+    """An x between two finite ends at which a function goes from below zero to above, or the end where it does not.
+
+    Chandrupatla's method: the inverse quadratic through three points where it may be trusted, else halving.
+    """
+    x1, f1, x2, f2 = low, function(low), high, function(high)
+    x3, f3 = x2, f2
+    found, done = torch.where(f1 >= 0, low, high), (f1 >= 0) | (f2 <= 0)
+    share = torch.full_like(low, 0.5)
+    for _ in range(MAX_STEPS):
+        if bool(done.all()):
+            break
+        x = x1 + share * (x2 - x1)
+        f = function(x)
+        same = (f < 0) == (f1 < 0)
         x3, f3 = torch.where(same, x1, x2), torch.where(same, f1, f2)
         x2, f2 = torch.where(same, x2, x1), torch.where(same, f2, f1)
         x1, f1 = x, f
-        best = right if jumps else torch.where(f1.abs() < f2.abs(), x1, x2)
-        near = torch.minimum(f1.abs(), f2.abs()) <= eps * wanted
-        width = right - left
-        tolerance = torch.where(best.isfinite(), 2 * eps * best.abs(), 0) + torch.finfo(wanted.dtype).tiny
+        best = torch.where(f1.abs() < f2.abs(), x1, x2)
+        tolerance = 8 * torch.finfo(x.dtype).eps * best.abs() + torch.finfo(x.dtype).tiny
         found = torch.where(done, found, best)
-        done = done | (near & (eps > 0)) | (width <= tolerance) | (_middle(left, right, True) == left)
-        limit = 0.5 * tolerance / width
+        least = tolerance / (x2 - x1).abs()
+        done = done | (least >= 0.5) | (torch.minimum(f1.abs(), f2.abs()) <= NEAR**2)
         xi, phi = (x1 - x2) / (x3 - x2), (f1 - f2) / (f3 - f2)
         quadratic = (phi.square() < xi) & ((1 - phi).square() < 1 - xi)
-        t = f1 / (f2 - f1) * f3 / (f2 - f3) + (x3 - x1) / (x2 - x1) * f1 / (f3 - f1) * f2 / (f3 - f2)
-        halves = ~(quadratic & t.isfinite())
-        t = torch.where(halves, 0.5, t).clamp(limit.clamp(max=0.5), 1 - limit.clamp(max=0.5))
-    if jumps:
-        return found
-    return _first_of_flat(share, wanted, found, torch.where(at_low, low, left), looks)
-
-
-def _first_of_flat(
-    share: Callable[[Tensor], Tensor], wanted: Tensor, found: Tensor, left: Tensor, looks: bool
-) -> Tensor:
-    """The least x at which the function is as ``found``, where it is the same for a while before."""
-    if not looks:
-        return found
-    least = wanted * (1 - 2 * torch.finfo(wanted.dtype).eps)
-    before = found - 1e-3 * torch.where(left.isfinite(), found - left, found.abs().clamp(min=1))
-    flat = (before < found) & (share(before) >= least) & found.isfinite()
-    if not bool(flat.any()):
-        return found
-    right = torch.where(flat, before, found)
-    left = torch.where(flat, left, found)
-    for step in range(MAX_STEPS):
-        x = _middle(left, right, step % 2 == 1)
-        if bool(((right - left <= 1e-15 * right.abs()) | (x == left) | (x == right)).all()):
-            break
-        reaches = share(x) >= least
-        left, right = torch.where(reaches, left, x), torch.where(reaches, x, right)
-    return torch.where(flat, right, found)
+        share = f1 / (f2 - f1) * f3 / (f2 - f3) + (x3 - x1) / (x2 - x1) * f1 / (f3 - f1) * f2 / (f3 - f2)
+        share = torch.where(quadratic, share, 0.5).clamp(least.clamp(max=0.5), 1 - least.clamp(max=0.5))
+    return found
 
 
 def least_integer(reaches: Callable[[Tensor], Tensor], below: Tensor, high: Tensor, looks: bool) -> Tensor:
@@ -98,10 +126,7 @@ def least_integer(reaches: Callable[[Tensor], Tensor], below: Tensor, high: Tens
         looks: whether values may be looked at, to end when all are found.
     """
     for _ in range(MAX_STEPS):
-        # By the order of floating-point numbers where the ends are of other magnitudes.
-        size = torch.minimum(below.abs(), high.abs())
-        far = ~(high - below <= 8 * size + 64)
-        middle = torch.where(far, _middle(below, high, True), 0.5 * (below + high)).floor()
+        middle = _middle(below, high, 1).floor()
         middle = torch.where(middle <= below, below + 1, middle)
         done = ~(middle < high)
         if looks and bool(done.all()):
@@ -112,11 +137,17 @@ def least_integer(reaches: Callable[[Tensor], Tensor], below: Tensor, high: Tens
     return high
 
 
-def _middle(a: Tensor, b: Tensor, of_floats: bool) -> Tensor:
-    """What is halfway between two numbers: on the line or, where that is infinite too, in the order of floats."""
+def _middle(a: Tensor, b: Tensor, step: int) -> Tensor:
+    """What is halfway between two numbers: on the line or, at every other step, in their order where they are apart."""
     mean = 0.5 * a + 0.5 * b
-    by_order = _float(_half(_order(a), _order(b)))
-    return by_order if of_floats else torch.where(mean.isfinite(), mean, by_order)
+    small, large = torch.minimum(a.abs(), b.abs()), torch.maximum(a.abs(), b.abs())
+    apart = (a.sign() * b.sign() >= 0) & (large > FAR * small) & (step % 2 == 1)
+    return torch.where(apart | ~mean.isfinite(), _number(_half(_order(a), _order(b))), mean)
+
+
+def _adjacent(a: Tensor, b: Tensor) -> Tensor:
+    """Whether no number is between two."""
+    return _half(_order(a), _order(b)) == _order(a)
 
 
 def _half(i: Tensor, j: Tensor) -> Tensor:
@@ -124,10 +155,11 @@ def _half(i: Tensor, j: Tensor) -> Tensor:
 
 
 def _order(x: Tensor) -> Tensor:
-    """The place of a number among all numbers of double precision, that of zero being 0."""
+    """The place of a number among all of double precision, that of zero being 0."""
     bits = x.contiguous().view(torch.int64)
     return torch.where(bits < 0, torch.iinfo(torch.int64).min - bits, bits)
 
 
-def _float(order: Tensor) -> Tensor:
+def _number(order: Tensor) -> Tensor:
+    """The number at a place."""
     return torch.where(order < 0, torch.iinfo(torch.int64).min - order, order).view(torch.float64)

@@ -9,7 +9,7 @@ from pyro import distributions as dist
 from torch import Tensor
 
 from pyro_probmix.distributions.cumulative.law import Law, shares_of
-from pyro_probmix.ops.beta import betainc
+from pyro_probmix.ops.incomplete import betainc, gammainc, gammaincc
 
 __all__: list[str] = []
 
@@ -280,13 +280,13 @@ class HalfCauchyLaw(Law):
 
 @shares_of(torch.distributions.Gamma)
 class GammaLaw(Law):
-    """F = P(concentration, rate · y); PyTorch has no derivative by the first argument."""
+    """F = P(concentration, rate · y)."""
 
     def below(self, y: Tensor) -> Tensor:
-        return torch.special.gammainc(*torch.broadcast_tensors(self.p.concentration, self.p.rate * y))
+        return gammainc(self.p.concentration, self.p.rate * y)
 
     def above(self, y: Tensor) -> Tensor:
-        return torch.special.gammaincc(*torch.broadcast_tensors(self.p.concentration, self.p.rate * y))
+        return gammaincc(self.p.concentration, self.p.rate * y)
 
 
 @shares_of(torch.distributions.Beta)

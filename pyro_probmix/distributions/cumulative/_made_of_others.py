@@ -14,7 +14,7 @@ from pyro_probmix.distributions.exponential_family import resolved
 from pyro_probmix.distributions.held_tensors import held_tensors
 from pyro_probmix.distributions.mixtures import Mixture, mixture_of
 from pyro_probmix.distributions.numerical import NumericalDistribution, NumericalPool
-from pyro_probmix.ops.values import can_be_read, differentiated
+from pyro_probmix.ops.values import can_be_read
 
 __all__ = ["law"]
 
@@ -29,7 +29,7 @@ def law(p: Any) -> Law:
         return MixtureLaw(p, mixture)
     known = law_type(type(p))
     if known is not None:
-        return Own(NumericalPool([p], [1.0], validate_args=False)) if _lacks_derivative(p) else known(p)
+        return known(p)
     if isinstance(p, dist.ZeroInflatedDistribution):
         return ZeroInflated(p)
     if isinstance(p, dist.MaskedMixture):
@@ -42,11 +42,6 @@ def law(p: Any) -> Law:
         if [type(t) for t in p.transforms] == [torch.distributions.AbsTransform]:
             return Folded(p)
     return Own(NumericalPool([p], [1.0], validate_args=False))
-
-
-def _lacks_derivative(p: Any) -> bool:
-    """Whether a derivative is asked for that PyTorch does not have."""
-    return isinstance(p, torch.distributions.Gamma) and torch.is_grad_enabled() and differentiated(p.concentration)
 
 
 def _answers(p: Any) -> bool:
@@ -77,6 +72,7 @@ class MixtureLaw(Law):
         super().__init__(p)
         self.members = [law(member) for member in mixture.members]
         self.weights, self.batched = mixture.weights, mixture.batched
+        self.all_count = can_be_read(self.weights) and bool((self.weights > 0).all())
         self.atomic, self.integers = (
             test(getattr(m, name) for m in self.members) for name, test in (("atomic", any), ("integers", all))
         )
@@ -87,17 +83,17 @@ class MixtureLaw(Law):
         return self._outermost([low for low, _ in ends], [high for _, high in ends])
 
     def below(self, y: Tensor) -> Tensor:
-        return self._total([m.cdf(self._each(y)) for m in self.members])
+        return self._total([m.cdf(self._each(y), finite=True) for m in self.members])
 
     def above(self, y: Tensor) -> Tensor:
-        return self._total([m.survival(self._each(y)) for m in self.members])
+        return self._total([m.survival(self._each(y), finite=True) for m in self.members])
 
     def bracket(self, q: Tensor) -> tuple[Tensor, Tensor]:
         each = [m.icdf(self._each(q)) for m in self.members]
         return self._outermost(each, each)
 
     def log_density(self, y: Tensor) -> Tensor:
-        return self._total([m.log_density(self._each(y)).exp() for m in self.members]).log()
+        return self._total([m.density(self._each(y), finite=True) for m in self.members]).log()
 
     def _each(self, t: Tensor) -> Tensor:
         return t.unsqueeze(-1) if self.batched else t
@@ -107,7 +103,8 @@ class MixtureLaw(Law):
 
     def _total(self, values: list[Tensor]) -> Tensor:
         stacked = self._stacked(values)
-        return (self.weights * torch.where(self.weights > 0, stacked, 0)).sum(-1)
+        counted = stacked if self.all_count else torch.where(self.weights > 0, stacked, 0)
+        return (self.weights * counted).sum(-1)
 
     def _outermost(self, low: list[Tensor], high: list[Tensor]) -> tuple[Tensor, Tensor]:
         low_of, high_of, counts = self._stacked(low), self._stacked(high), self.weights > 0

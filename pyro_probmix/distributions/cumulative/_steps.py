@@ -9,7 +9,7 @@ from pyro import distributions as dist
 from torch import Tensor
 
 from pyro_probmix.distributions.cumulative.law import Law, shares_of
-from pyro_probmix.ops.beta import betainc
+from pyro_probmix.ops.incomplete import betainc, gammainc, gammaincc
 
 __all__: list[str] = []
 
@@ -59,10 +59,10 @@ class PoissonLaw(_Integers):
     """F(k) = Q(k + 1, rate)."""
 
     def below(self, y: Tensor) -> Tensor:
-        return torch.special.gammaincc(*torch.broadcast_tensors(y.floor() + 1, self.p.rate))
+        return gammaincc(y.floor() + 1, self.p.rate)
 
     def above(self, y: Tensor) -> Tensor:
-        return torch.special.gammainc(*torch.broadcast_tensors(y.floor() + 1, self.p.rate))
+        return gammainc(y.floor() + 1, self.p.rate)
 
 
 @shares_of(torch.distributions.Binomial)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -9,15 +10,16 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributions import constraints
 
 from pyro_probmix.distributions.corrected import corrected
 from pyro_probmix.distributions.landmarks import bounds, landmarks
+from pyro_probmix.distributions.supports import elementwise
+from pyro_probmix.ops.blocks import BLOCK
 from pyro_probmix.ops.roots import increasing_root, least_integer
 from pyro_probmix.ops.values import can_be_read, differentiated
 
 __all__ = ["LAWS", "Law", "law_type", "shares_of"]
-
-BLOCK = 2**20  # shares that are computed together while a root is sought
 
 
 class Law(ABC):
@@ -39,6 +41,11 @@ class Law(ABC):
 
     def __init__(self, p: Any) -> None:
         self.p = p
+
+    @functools.cached_property
+    def unbounded(self) -> bool:
+        """Whether every finite value is in the support, and none has mass."""
+        return not self.atomic and elementwise(self.p.support) is constraints.real
 
     @abstractmethod
     def below(self, y: Tensor) -> Tensor:
@@ -70,21 +77,26 @@ class Law(ABC):
         """log p(y), for values in the support."""
         return self.p.log_prob(y)  # type: ignore[no-any-return]
 
-    def density_at(self, y: Tensor) -> Tensor:
-        """p(y), of any values."""
-        return self._guarded(lambda inside: self.log_density(inside).exp(), y, 0.0, 0.0)
+    def density(self, y: Tensor, finite: bool = False) -> Tensor:
+        """p(y), of any values; its limit at a finite end of the support."""
+        if finite and self.unbounded:
+            return self.log_density(y).exp()
+        low, high = self.bounds()
+        outside = ~((y >= low) & (y <= high) & y.isfinite())
+        density = self.log_density(torch.where(outside, _inside(low, high, self.integers), y)).exp()
+        return torch.where(outside | density.isnan(), 0, density)
 
     def bounds(self) -> tuple[Tensor, Tensor]:
         """The ends of the support."""
         return bounds(self.p)
 
-    def cdf(self, y: Tensor) -> Tensor:
-        """F(y), of any values."""
-        return self._guarded(self.below, y, 0.0, 1.0)
+    def cdf(self, y: Tensor, finite: bool = False) -> Tensor:
+        """F(y), of any values; ``finite`` if all of them are known to be."""
+        return self._guarded(self.below, y, 0.0, 1.0, finite)
 
-    def survival(self, y: Tensor) -> Tensor:
+    def survival(self, y: Tensor, finite: bool = False) -> Tensor:
         """1 − F(y), of any values."""
-        return self._guarded(self.above, y, 1.0, 0.0)
+        return self._guarded(self.above, y, 1.0, 0.0, finite)
 
     def icdf(self, q: Tensor) -> Tensor:
         """The least value whose F is q or more: the ends of the support at 0 and 1."""
@@ -93,7 +105,11 @@ class Law(ABC):
         y = self.at(q.masked_fill(end, 0.5))
         return torch.where(end, torch.where(q <= 0, low, high), y + 0 * q.detach())  # NaN stays
 
-    def _guarded(self, hook: Callable[[Tensor], Tensor], y: Tensor, before: float, after: float) -> Tensor:
+    def _guarded(
+        self, hook: Callable[[Tensor], Tensor], y: Tensor, before: float, after: float, finite: bool
+    ) -> Tensor:
+        if finite and self.unbounded:
+            return hook(y)
         low, high = self.bounds()
         under, over = y < low if self.atomic else y <= low, y >= high
         share = hook(torch.where(under | over | y.isnan(), _inside(low, high, self.integers), y))
@@ -102,19 +118,19 @@ class Law(ABC):
 
     def _search(self, q: Tensor) -> Tensor:
         """The root, by blocks along what is in front of the batch."""
-        low, high = self.bracket(q)
-        shape = torch.broadcast_shapes(q.shape, low.shape, high.shape, self.p.batch_shape)
+        ends = q, *self.bracket(q), self.bounds()[0]
+        shape = torch.broadcast_shapes(*[t.shape for t in ends], self.p.batch_shape)
         front = len(shape) - len(self.p.batch_shape)
-        columns = [t.expand(shape).reshape((-1, *shape[front:])) for t in (q, low, high)]
+        columns = [t.expand(shape).reshape((-1, *shape[front:])) for t in ends]
         rows = max(1, BLOCK // max(1, self.size * shape[front:].numel()))
         blocks = zip(*[t.split(rows) for t in columns], strict=True)
         looks = all(map(can_be_read, columns))
         return torch.cat([self._root(*block, looks=looks) for block in blocks]).reshape(shape)
 
-    def _root(self, q: Tensor, low: Tensor, high: Tensor, *, looks: bool) -> Tensor:
+    def _root(self, q: Tensor, low: Tensor, high: Tensor, origin: Tensor, *, looks: bool) -> Tensor:
         if self.integers:
             return least_integer(lambda k: self.cdf(k) >= q, low - 1, high, looks)
-        return increasing_root(self.cdf, q, low, high, looks, jumps=self.atomic)
+        return increasing_root(self.cdf, None if self.atomic else self.density, q, low, high, origin, looks)
 
     def _attached(self, y: Tensor, q: Tensor) -> Tensor:
         """The root with its derivatives: F(y; θ) = q, so dy = (dq − ∂F/∂θ dθ) / p(y)."""
