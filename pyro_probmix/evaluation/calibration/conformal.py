@@ -14,7 +14,7 @@ from pyro_probmix.distributions.cumulative.scalar import law_of, scalar_icdf
 from pyro_probmix.distributions.held_tensors import reference_tensor
 from pyro_probmix.evaluation.calibration.held_out import Calibration, of_output
 from pyro_probmix.evaluation.ranked_probability import crps
-from pyro_probmix.ops.roots import increasing_root, least_integer
+from pyro_probmix.ops.roots import bracketed_root, least_integer
 
 __all__ = ["ConformalInterval"]
 
@@ -131,6 +131,6 @@ def _end(own: Any, threshold: Tensor, side: int) -> Tensor:
     if discrete:
         distance = (least_integer(lambda k: score(k) > goal, 0 * outside - 1, outside, True) - 1).clamp(min=0)
     else:
-        distance = increasing_root(score, goal.clamp(min=torch.finfo(goal.dtype).tiny), 0 * outside, outside, True)
+        distance = bracketed_root(lambda d: score(d) - goal, 0 * outside, outside)
     end = center + side * torch.minimum(distance, room)
     return torch.where(inside | (threshold == math.inf), limit, end)
