@@ -73,7 +73,7 @@ FAULTS: dict[str, str] = {  # short name: what pyro_probmix does; one line a row
     "a device lacks an operation": "drawn on the CPU and moved",
     "tensors on another device": "made where the data are; a step neither copies nor waits",
     # evaluation and tables
-    "importance weights over prior draws": "latents are integrated out of what is exported",
+    "importance weights over prior draws": "no posterior, no log-likelihood; latents of rows are integrated out of it",
     "one odd cell": "named, or cleaned where unambiguous; numbers never become classes silently",
 }
 

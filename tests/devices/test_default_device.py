@@ -160,6 +160,22 @@ def test_samples_for_arviz_are_where_the_data_are() -> None:
 
 
 @pytest.mark.usefixtures("elsewhere")
+def test_posteriors_for_arviz_are_where_the_data_are() -> None:
+    def model(x: Any, y: Any) -> None:
+        slope = pyro.sample("slope", dist.Normal(torch.zeros_like(x[0, 0]), 1.0))
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(slope * x[:, 0], 1.0))
+            pyro.sample("y", dist.Normal(z, 1.0), obs=y)
+
+    def guide(x: Any, y: Any) -> None:
+        pyro.sample("slope", dist.Normal(torch.ones_like(x[0, 0]), 1.0))
+
+    data: Any = pm.to_inference_data(model, guide=guide, args=here(make_data), num_samples=3, num_embeddings=5)
+    for group in (data.log_likelihood, data.posterior_predictive):
+        assert np.isfinite(group["y"]).all()
+
+
+@pytest.mark.usefixtures("elsewhere")
 @pytest.mark.parametrize("family", [dist.Gamma, dist.Beta, dist.Dirichlet])
 def test_an_embedding_family_is_checked_where_values_are(family: Any) -> None:
     """Its draws are looked at when it is built, before there are data."""

@@ -47,12 +47,12 @@ def table(name: str, value: Any) -> Table:
     return Table(value.astype(str) if value.dtype == object else value, index, columns)
 
 
-def as_input(model: nn.Module, x: Any) -> Tensor:
-    """``x`` as a tensor; numbers of arrays and data frames in the precision of the model, where it is."""
-    if isinstance(x, Tensor):
-        return x
-    tensor = torch.as_tensor(np.ascontiguousarray(table("x", x).values))
-    like = next(model.parameters(), torch.empty(0))
+def as_input(name: str, value: Any, model: nn.Module) -> Tensor:
+    """``value`` as a tensor; numbers of arrays and data frames in the precision of the model, where it is."""
+    if isinstance(value, Tensor):
+        return value
+    tensor = torch.as_tensor(np.require(table(name, value).values, requirements=["C", "W"]), device="cpu")
+    like = next(model.parameters(), tensor)
     return tensor.to(like.device, like.dtype if tensor.is_floating_point() else tensor.dtype)
 
 

@@ -62,7 +62,7 @@ def to_inference_data(
         args: what model and guide are called with; ``(x, y)`` also for a ready or mixed model. Default for an
             ``MCMC``: what it ran with.
         kwargs: their keyword arguments.
-        num_embeddings: K ≥ 1.
+        num_embeddings: K ≥ 1. A model that ``torch.func.vmap`` cannot follow runs once for each of them and each draw.
         coords: dimension → the values along it.
         dims: variable → the names of its dimensions, after ``chain`` and ``draw``.
 

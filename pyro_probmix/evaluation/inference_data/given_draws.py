@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
+from contextlib import nullcontext
 from typing import Any
 
+import pyro
 import torch
-from pyro import poutine
 from pyro.distributions import MaskedDistribution
 from pyro.ops.contract import contract_to_tensor
 from pyro.poutine.enum_messenger import EnumMessenger
 from torch import Tensor
 
 from pyro_probmix.evaluation.inference_data.arrays import ROW, is_discrete
-from pyro_probmix.evaluation.inference_data.replay import Draw, Given, Values, copies, each, is_statement, trace
+from pyro_probmix.evaluation.inference_data.replay import Draw, Given, Values, apart, copies, each, is_statement, trace
 from pyro_probmix.models.unmixed import Unmixed
 
 __all__ = ["GivenDraws"]
@@ -44,16 +45,17 @@ class GivenDraws:
         self, model: Any, args: Any, kwargs: Any, draws: Values, num_embeddings: int = 100, source: str = "guide"
     ) -> None:
         self._call = lambda: model(*args, **kwargs)
-        self._num_embeddings = num_embeddings
+        self._num_embeddings, self._parameters = num_embeddings, pyro.get_param_store().get_state()
         given = Given({name: own[0] for name, own in draws.items()}, lambda p: p.sample())
-        with Unmixed() as plain, poutine.block(), torch.no_grad():
+        with apart(self._parameters), Unmixed() as plain:
             nodes = trace(self._call, given).nodes
         sites = {name: node for name, node in nodes.items() if is_statement(node)}
         self._sites = sites
-        self._observed = [name for name, node in sites.items() if node["is_observed"]]
+        # What is observed without a batch, as what a user has conditioned on, has no rows.
+        self._observed = [name for name, node in sites.items() if node["is_observed"] and node["fn"].batch_shape]
         _check_rows(nodes, self._observed, given.weighted)
         self._rows = _shared_plates([sites[name] for name in self._observed])
-        latents = [name for name in sites if name not in self._observed]
+        latents = [name for name, node in sites.items() if not node["is_observed"]]
         of_rows = [name for name in latents if self._rows and _plates(sites[name]).items() >= self._rows.items()]
         missing = [name for name in latents if name not in draws and name not in of_rows]
         if missing:
@@ -87,7 +89,7 @@ class GivenDraws:
         """Observed sites, drawn anew given each draw, as are the latents of the rows."""
 
         def drawn(values: Values, draw: Draw) -> Values:
-            nodes = self._run(Given(values, draw, anew=True)).nodes
+            nodes = self._run(Given(values, draw, anew=self._observed)).nodes
             return {name: _value(nodes[name]) for name in self._observed}
 
         return {name: (self._dims(name), self._kept(name, value)) for name, value in self._each(drawn).items()}
@@ -98,19 +100,19 @@ class GivenDraws:
         return {name: (self._dims(name, event=False), value) for name, value in found.items()}
 
     def log_likelihood(self) -> dict[str, tuple[list[str], Tensor]]:
-        """Of each row, in nats; of all observed sites together, as ``"a+b"``, where latents are integrated out."""
+        """Of each row, in nats; of several sites together, as ``"joint"``, where latents are integrated out."""
         if not (self._embeddings or self._enumerated):
             found = self._each(lambda values, draw: self._log_probs(values, draw, self._observed))
             return {name: (self._dims(name, event=False), self._kept(name, own, 0)) for name, own in found.items()}
         joint = self._each(self._integrated)["joint"]
         dims = [ROW] if self.rows is not None else list(self._rows)
         kept = joint if self.rows is None else joint.index_select(-1, self.rows)
-        return {"+".join(self._observed): (dims, kept)}
+        return {self._observed[0] if len(self._observed) == 1 else "joint": (dims, kept)}
 
     def _each(self, function: Any) -> Values:
         size = sum(_value(self._sites[name]).numel() for name in self._observed)
         size *= self._num_embeddings if self._embeddings else 1
-        return each(function, self._globals, max(1, _NUMBERS_AT_ONCE // max(1, size)))
+        return each(function, self._globals, max(1, _NUMBERS_AT_ONCE // max(1, size)), self._parameters)
 
     def _run(self, given: Given) -> Any:
         with Unmixed():
@@ -130,8 +132,7 @@ class GivenDraws:
     def _summed(self, values: Values, draw: Draw) -> Tensor:
         """The log-density of each row given one draw of its embeddings, states that are enumerated summed out."""
         scored = {*self._observed, *self._enumerated}
-        first = min(dim for node in self._sites.values() for dim in _plates(node).values()) - 1
-        with EnumMessenger(first):
+        with self._enumeration():
             run = self._run(Given(values, draw, self._enumerated))
         run.compute_log_prob(lambda name, site: name in scored)
         run.pack_tensors()
@@ -146,9 +147,16 @@ class GivenDraws:
         found: Any = contract_to_tensor(terms, states, frozenset(rows))
         return found.permute([found._pyro_dims.index(symbol) for symbol in rows])
 
+    def _enumeration(self) -> Any:
+        if not self._enumerated:
+            return nullcontext()  # vmap does not follow Pyro's
+        return EnumMessenger(min(dim for node in self._sites.values() for dim in _plates(node).values()) - 1)
+
     def _shaped(self, name: str, draws: Tensor) -> Tensor:
         fn = self._sites[name]["fn"]
-        return draws.expand(draws.shape[:1] + fn.batch_shape + fn.event_shape)
+        shape = fn.batch_shape + fn.event_shape
+        padded = draws.reshape(draws.shape[:1] + (1,) * (len(shape) + 1 - draws.dim()) + draws.shape[1:])
+        return padded.expand(draws.shape[:1] + shape)
 
     def _dims(self, name: str, event: bool = True) -> list[str]:
         node = self._sites[name]
@@ -186,10 +194,10 @@ def _value(node: Any) -> Tensor:
 
 def _check_rows(nodes: Any, observed: list[str], weighted: list[str]) -> None:
     """Refuses a model of which no row could be left out."""
-    batches = [name for name in observed if nodes[name]["fn"].batch_shape]
-    if not batches or len(batches) < len(observed):
-        got = ", ".join(f"{name} of batch shape {tuple(nodes[name]['fn'].batch_shape)}" for name in observed)
-        raise ValueError(f"model: expected observed sites in a vectorized plate of the rows, got {got or 'none'}")
+    if not observed:
+        sites = {name: node for name, node in nodes.items() if is_statement(node) and node["is_observed"]}
+        got = ", ".join(f"{name} of batch shape {tuple(node['fn'].batch_shape)}" for name, node in sites.items())
+        raise ValueError(f"model: expected an observed site in a vectorized plate of the rows, got {got or 'none'}")
     for name, node in nodes.items():
         size = getattr(node.get("fn"), "subsample_size", None)
         if size is not None and 0 <= size < node["fn"].size:

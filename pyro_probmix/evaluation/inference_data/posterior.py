@@ -11,7 +11,7 @@ from pyro.infer import MCMC
 from torch import Tensor
 
 from pyro_probmix._random import seeded
-from pyro_probmix.evaluation.inference_data.arrays import ROW, Coords, Groups, exported
+from pyro_probmix.evaluation.inference_data.arrays import ROW, Coords, Groups, as_input, exported, table
 from pyro_probmix.evaluation.inference_data.given_draws import GivenDraws
 from pyro_probmix.evaluation.inference_data.replay import Values, draws_of
 from pyro_probmix.mixing import PairBatch
@@ -73,6 +73,8 @@ class _Call(NamedTuple):
     model: Any
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
+    index: Any
+    features: Any
 
     @staticmethod
     def of(model: Any, args: Any, kwargs: Any) -> _Call:
@@ -80,11 +82,12 @@ class _Call(NamedTuple):
         if not isinstance(args, Sequence) or isinstance(args, str):
             raise TypeError(f"args: expected a sequence, such as (x, y), got {type(args).__name__}")
         args, kwargs = tuple(args), dict(kwargs or {})
-        if isinstance(model, (DensityModel, MixedModel)) and args and isinstance(args[0], Tensor):
-            x, *others = args
-            y = others.pop(0) if others else kwargs.pop("y", None)
-            args = (PairBatch(x, y, torch.arange(len(x), device=x.device)), *others)
-        return _Call(model, args, kwargs)
+        index = features = None
+        if isinstance(model, (DensityModel, MixedModel)) and len(args) > 1 and not isinstance(args[0], PairBatch):
+            _, index, features = table("x", args[0])
+            x, y = (as_input(name, value, model) for name, value in zip("xy", args))
+            args = (PairBatch(x, y, torch.arange(len(x), device=x.device)), *args[2:])
+        return _Call(model, args, kwargs, index, features)
 
     @property
     def batch(self) -> PairBatch | None:
@@ -99,7 +102,7 @@ class _Call(NamedTuple):
 
 def _groups(call: _Call, draws: Values, shape: torch.Size, num_embeddings: int, source: str) -> tuple[Groups, Coords]:
     """Draws of the latents, and of the rows given them, and the log-densities of both."""
-    given = GivenDraws(*call, draws, num_embeddings, source)
+    given = GivenDraws(call.model, call.args, call.kwargs, draws, num_embeddings, source)
     chains, groups = ["chain", "draw"], Groups()
     for group, sites in (("posterior", given.posterior()), ("posterior_predictive", given.predictive())):
         groups[group] = {
@@ -118,4 +121,5 @@ def _groups(call: _Call, draws: Values, shape: torch.Size, num_embeddings: int, 
         x = call.batch.x[rows]
         names = ["feature"] if x.dim() == 2 else [f"x_dim_{d}" for d in range(x.dim() - 1)]
         groups["constant_data"] = {"x": ([ROW, *names], exported(x))}
-    return groups, {} if rows is None else {ROW: exported(rows)}
+    index = rows if rows is None or call.index is None else call.index[exported(rows)]
+    return groups, {ROW: exported(index) if isinstance(index, Tensor) else index, "feature": call.features}

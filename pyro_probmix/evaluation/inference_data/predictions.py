@@ -9,6 +9,7 @@ from torch import Tensor
 
 from pyro_probmix._random import seeded
 from pyro_probmix.distributions import LinearPool
+from pyro_probmix.distributions.held_tensors import reference_tensor
 from pyro_probmix.evaluation.inference_data.arrays import (
     ROW,
     Coords,
@@ -59,23 +60,22 @@ def predictions(model: Any, x: Any, y: Any, num_samples: int, seed: int) -> tupl
 def _draws(model: Any, x: Any, num_samples: int, seed: int) -> tuple[Any, Tensor]:
     """The predictive density, and draws of it."""
     if hasattr(model, "predict_distribution"):
-        p, device = model.predict_distribution(x), next(model.models_[0].parameters()).device
+        p = model.predict_distribution(x)
     elif isinstance(model, Replicas):
-        x = as_input(model.models[0], x)
-        p, device = model.ensemble(x, seed=seed), x.device
+        p = model.ensemble(as_input("x", x, model.models[0]), seed=seed)
     elif isinstance(model, DensityModel):
-        x = as_input(model, x)
+        x = as_input("x", x, model)
         if model.draws_embedding:  # each y given an embedding of its own
             with seeded(seed, x.device):
                 p = model.predictive(x, num_samples, seed=None)
                 return p, p.components.sample().movedim(1, 0)
-        p, device = model.predictive(x), x.device
+        p = model.predictive(x)
     else:
         raise TypeError(
             "model: expected a ready model, replicas, an estimator or an MCMC, or a Pyro model beside its guide, got "
             f"{type(model).__name__}"
         )
     size = (p.weights.shape if isinstance(p, LinearPool) else p.batch_shape).numel() * p.event_shape.numel()
-    with seeded(seed, device):
+    with seeded(seed, reference_tensor([p]).device):
         blocks = torch.arange(num_samples).split(max(1, _NUMBERS_AT_ONCE // max(1, size)))
         return p, torch.cat([p.sample(torch.Size([len(block)])) for block in blocks])

@@ -10,6 +10,7 @@ from typing import Any
 import pyro
 import torch
 from pyro import poutine
+from pyro.distributions import MaskedDistribution
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_factor, site_is_subsample
 from torch import Tensor
@@ -18,7 +19,7 @@ from torch.func import vmap
 from pyro_probmix.models.laws import rsample
 from pyro_probmix.models.priors import latents
 
-__all__ = ["Draw", "Given", "Values", "copies", "draws_of", "each", "is_statement", "trace"]
+__all__ = ["Draw", "Given", "Values", "apart", "copies", "draws_of", "each", "is_statement", "trace"]
 
 Values = dict[str, Tensor]
 Draw = Callable[[Any], Tensor]
@@ -26,10 +27,11 @@ Draw = Callable[[Any], Tensor]
 
 
 def is_statement(site: Any) -> bool:
-    """Whether a site of a trace is latent or observed: no plate, factor, parameter or deterministic value."""
+    """Whether a site of a trace is latent or observed: no plate, factor, parameter or value that is computed."""
     if site["type"] != "sample" or site_is_subsample(site) or site_is_factor(site):
         return False
-    return not site["infer"].get("_deterministic")
+    unscored = isinstance(site["fn"], MaskedDistribution) and site["fn"]._mask is False
+    return not (site["infer"].get("_deterministic") or (site["is_observed"] and unscored))  # by a reparametrization
 
 
 class Given(Messenger):
@@ -39,14 +41,14 @@ class Given(Messenger):
         values: site → value.
         draw: how others are drawn.
         enumerated: sites that an ``EnumMessenger`` around this enumerates instead.
-        anew: whether observed sites are drawn too.
+        anew: observed sites that are drawn, too.
 
     Attributes:
         weighted: sites of which some rows would have counted more than others.
     """
 
     def __init__(
-        self, values: Mapping[str, Tensor], draw: Draw, enumerated: Collection[str] = (), anew: bool = False
+        self, values: Mapping[str, Tensor], draw: Draw, enumerated: Collection[str] = (), anew: Collection[str] = ()
     ) -> None:
         super().__init__()
         self.values, self.draw, self.enumerated, self.anew = values, draw, enumerated, anew
@@ -63,16 +65,23 @@ class Given(Messenger):
             msg["value"], msg["done"] = self.values[name], True
         elif name in self.enumerated:
             msg["infer"] = {**msg["infer"], "enumerate": "parallel"}
-        elif self.anew if msg["is_observed"] else msg["value"] is None:
+        elif name in self.anew or not (msg["is_observed"] or msg["done"]):
             msg["value"], msg["done"] = self.draw(msg["fn"]), True
 
 
-def each(function: Callable[[Values, Draw], Values], values: Values, at_once: int) -> Values:
+@contextmanager
+def apart(parameters: Any) -> Iterator[None]:
+    """What a program tells handlers around it stays in here; so does Pyro's store, which has these parameters."""
+    with torch.no_grad(), pyro.get_param_store().scope(parameters), poutine.block():
+        yield
+
+
+def each(function: Callable[[Values, Draw], Values], values: Values, at_once: int, parameters: Any) -> Values:
     """``function`` of each of S values of all sites, of shape ``(S, ...)``: by vmap where that can follow it.
 
-    Elsewhere, as where a model looks at a value, they are taken one by one.
+    Elsewhere, as where a model looks at a value, they are taken one by one. The parameters are all that it asks for.
     """
-    with _apart():
+    with apart(parameters):
         try:
             with pyro.validation_enabled(False), warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message="There is a performance drop", category=UserWarning)
@@ -104,7 +113,10 @@ def draws_of(guide: Callable[..., Any], args: Any, kwargs: Any, num_samples: int
     def drawn(_: Values, draw: Draw) -> Values:
         return latents(trace(lambda: guide(*args, **kwargs), Given({}, draw)).nodes)
 
-    return each(drawn, {"": torch.arange(num_samples)}, num_samples)
+    parameters = pyro.get_param_store().get_state()
+    with apart(parameters):
+        drawn({}, _drawn)  # its parameters are made before vmap
+    return each(drawn, {"": torch.arange(num_samples)}, num_samples, parameters)
 
 
 def _drawn(p: Any) -> Tensor:
@@ -113,11 +125,3 @@ def _drawn(p: Any) -> Tensor:
 
 def _drawn_by_vmap(p: Any) -> Tensor:
     return rsample(p) if p.has_rsample else p.sample()
-
-
-@contextmanager
-def _apart() -> Iterator[None]:
-    """What a program tells handlers around it, and Pyro's parameter store, stays in here."""
-    store = pyro.get_param_store()
-    with torch.no_grad(), store.scope(store.get_state()), poutine.block():
-        yield
