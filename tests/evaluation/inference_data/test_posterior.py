@@ -400,6 +400,19 @@ def test_rows_that_are_masked_are_left_out() -> None:
     assert idata.posterior_predictive["y"].shape == (1, DRAWS, int(mask.sum()))
 
 
+@pytest.mark.faults("scale of a minibatch")
+def test_a_row_counts_once_whatever_it_stands_for() -> None:
+    model, batch = ready("ERM"), pm.PairBatch(X.unsqueeze(-1), Y, BATCH.partner)
+    mcmc = sampled(model, batch, 5 * ROWS, **{"decoder.weight": SLOPES.reshape(-1, 1, 1)})
+    annealed = sampled(poutine.scale(linear, 0.1), X, Y, slope=SLOPES)
+    expected = dist.Normal(SLOPES.unsqueeze(-1) * X, 0.5).log_prob(Y)
+    for run in (mcmc, annealed):
+        idata = pm.to_inference_data(run)
+        torch.testing.assert_close(variable(idata.log_likelihood, "y")[0], expected, rtol=0, atol=1e-7)
+        (log_prior,) = idata.log_prior.data_vars.values()
+        torch.testing.assert_close(torch.as_tensor(log_prior.values)[0], PRIOR.log_prob(SLOPES))
+
+
 # What is refused.
 
 
