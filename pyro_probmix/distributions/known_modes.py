@@ -16,8 +16,7 @@ __all__ = ["known_mode"]
 
 Rule = Callable[[Any], Tensor]
 
-# Modules of distributions whose densities are known; what is derived from these elsewhere may have another.
-KNOWN = "torch.", "pyro.", "pyro_probmix."
+OURS = "pyro_probmix."  # which has the densities of PyTorch and Pyro under their names
 
 
 def known_mode(p: Any) -> Tensor | None:
@@ -25,11 +24,10 @@ def known_mode(p: Any) -> Tensor | None:
 
     Of several it is one of them; where the density is infinite, there.
     """
+    law = next((cls for cls in type(p).__mro__ if cls in RULES), None)
     own = next(cls for cls in type(p).__mro__ if "log_prob" in vars(cls))
-    if not own.__module__.startswith(KNOWN):
-        return None
-    rule = next((RULES[cls] for cls in type(p).__mro__ if cls in RULES), None)
-    return None if rule is None else rule(p)
+    # What is derived from a law may have another density.
+    return RULES[law](p) if law is not None and (issubclass(law, own) or own.__module__.startswith(OURS)) else None
 
 
 def _loc(p: Any) -> Tensor:
@@ -128,6 +126,17 @@ def _identity(p: Any) -> Tensor:
     return unsqueeze_right(there, 2) * torch.eye(p.event_shape[-1], dtype=there.dtype, device=there.device)
 
 
+def _empirical(p: Any) -> Tensor:
+    """Of the values, that which has most of the weight, whichever of its places have it."""
+    values = p._samples.movedim(len(p.batch_shape), 0)
+    alike = values.unsqueeze(0) == values.unsqueeze(1)
+    alike = alike.flatten(2 + len(p.batch_shape)).all(-1) if p.event_shape else alike
+    weights = p._log_weights.softmax(-1).movedim(-1, 0)
+    best = (alike * weights).sum(1).argmax(0)
+    index = unsqueeze_right(best, len(p.event_shape)).expand(values.shape[1:])
+    return values.gather(0, index.unsqueeze(0))[0]
+
+
 def _direction(p: Any) -> Tensor:
     return torch.nn.functional.normalize(p.concentration, dim=-1)  # type: ignore[no-any-return]
 
@@ -151,7 +160,10 @@ RULES: dict[type, Rule] = {
     dist.AsymmetricLaplace: _loc,
     dist.Delta: lambda p: p.v,
     dist.DirichletMultinomial: _dirichlet_multinomial,
+    dist.Empirical: _empirical,
+    dist.ExtendedBinomial: _of_pytorch,
     dist.GammaPoisson: _gamma_poisson,
+    dist.GaussianScaleMixture: lambda p: torch.zeros_like(p.coord_scale),
     dist.InverseGamma: lambda p: p.rate / (p.concentration + 1),
     dist.LKJ: _identity,
     dist.MultivariateStudentT: _loc,

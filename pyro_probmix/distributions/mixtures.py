@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import pyro.distributions as dist
 from torch import Tensor
 from torch.distributions import Distribution, MixtureSameFamily
 
@@ -22,7 +23,7 @@ class Mixture(NamedTuple):
 
 
 def mixture_of(p: Any) -> Mixture | None:
-    """The components of a linear pool, or of PyTorch's mixture; None of what is neither.
+    """The components of a linear pool, or of a mixture of PyTorch's or Pyro's; None of what is none.
 
     Example:
         >>> mixture_of(pm.LinearPool([dist.Normal(0.0, 1.0), dist.Laplace(0.0, 1.0)])).weights
@@ -32,6 +33,9 @@ def mixture_of(p: Any) -> Mixture | None:
     """
     if isinstance(p, MixtureSameFamily):
         return Mixture([p.component_distribution], True, p.mixture_distribution.probs)
+    if isinstance(p, (dist.MixtureOfDiagNormals, dist.MixtureOfDiagNormalsSharedCovariance)):
+        scale = p.coord_scale if isinstance(p, dist.MixtureOfDiagNormals) else p.coord_scale.unsqueeze(-2)
+        return Mixture([dist.Normal(p.locs, scale, validate_args=False).to_event(1)], True, p.probs)
     if not getattr(p, "is_mixture", False):
         return None
     batched = isinstance(p.components, Distribution)

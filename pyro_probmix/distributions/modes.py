@@ -81,7 +81,7 @@ def _mode(p: Any) -> Tensor:
     if isinstance(p, (MaskedDistribution, ExpandedDistribution)):
         inner = p.base_dist
         return _mode(inner).expand(inner.batch_shape + inner.event_shape)
-    if 0 in p.batch_shape:
+    if 0 in p.batch_shape + p.event_shape:
         return reference_tensor([p]).new_zeros(p.batch_shape + p.event_shape)
     entries = independent_entries(p)
     if entries is not None:

@@ -28,6 +28,15 @@ Change = Callable[[Tensor, int], Tensor]
 # Parameters of which a distribution takes one, and has all: the last is taken.
 ALTERNATIVES = ("probs", "logits"), ("covariance_matrix", "precision_matrix", "scale_tril")
 
+# How many dimensions of a parameter are not the batch's, where the constraint of one number does not tell.
+LAYOUTS: dict[type, Callable[[Any], dict[str, int]]] = {
+    dist.Empirical: lambda p: {"samples": 1 + len(p.event_shape), "log_weights": 1},
+    dist.MaskedMixture: lambda p: {"mask": 0},
+    dist.MixtureOfDiagNormals: lambda p: {"locs": 2, "coord_scale": 2, "component_logits": 1},
+    dist.MixtureOfDiagNormalsSharedCovariance: lambda p: {"locs": 2, "coord_scale": 1, "component_logits": 1},
+    dist.Unit: lambda p: {"log_factor": 0},
+}
+
 GENERAL = torch.distributions.TransformedDistribution, dist.TransformedDistribution
 MIXTURES = MixtureSameFamily, dist.MixtureSameFamily
 
@@ -147,24 +156,28 @@ def map_batch(p: Any, function: Change, dims: int = 0) -> Any:
 def _made_anew(p: Any, function: Change) -> Any:
     """``p`` by its constructor, from parameters whose batch dimensions are known."""
     constraints_of = p.arg_constraints if isinstance(p.arg_constraints, dict) else {}
-    event_dims = [constraint.event_dim for constraint in constraints_of.values()]
+    event_dims = {name: constraint.event_dim for name, constraint in constraints_of.items()}
     taken = inspect.signature(type(p).__init__).parameters
     nested = any(isinstance(getattr(p, name, None), Distribution) for name in taken)
-    if len(p.event_shape) > max(event_dims, default=0) and not nested:  # of vectors, and no parameter is known for one
-        raise _unknown(p, f"parameters of event dimensions {event_dims} for event shape {tuple(p.event_shape)}")
+    if type(p) in LAYOUTS:
+        event_dims = LAYOUTS[type(p)](p)
+    elif len(p.event_shape) > max(event_dims.values(), default=0) and not nested:  # no parameter is known for a vector
+        got = list(event_dims.values())
+        raise _unknown(p, f"parameters of event dimensions {got} for event shape {tuple(p.event_shape)}")
     arguments: dict[str, Any] = {}
     for name, parameter in taken.items():
         if name in ("self", "validate_args"):
             continue
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) or not hasattr(p, name):
+        own = name if hasattr(p, name) else f"_{name}"
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) or not hasattr(p, own):
             raise _unknown(p, f"{name}, which is no attribute")
         if any(name in names and hasattr(p, names[-1]) and name != names[-1] for names in ALTERNATIVES):
             continue
-        value = getattr(p, name)
+        value = getattr(p, own)
         if isinstance(value, Distribution) and value.batch_shape == p.batch_shape:
             value = map_batch(value, function)
-        elif isinstance(value, Tensor) and name in constraints_of:
-            event_dim = constraints_of[name].event_dim
+        elif isinstance(value, Tensor) and name in event_dims:
+            event_dim = event_dims[name]
             if value.dim() - event_dim > len(p.batch_shape):
                 raise _unknown(p, f"{name} of shape {tuple(value.shape)} for batch shape {tuple(p.batch_shape)}")
             value = function(value.expand(p.batch_shape + value.shape[value.dim() - event_dim :]), event_dim)

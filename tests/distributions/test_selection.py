@@ -65,6 +65,17 @@ MEMBERS: dict[str, Callable[[], Any]] = {
     "masked for all": lambda: dist.Cauchy(real(3, 2), positive(3, 2)).mask(False),
     "expanded": lambda: dist.StudentT(4.0, real(2), positive(2)).expand([3, 2]),
     "expanded without a method of its own": lambda: dist.SkewLogistic(real(2), 1.0, 1.0).expand_by([3]),
+    "a mask of two laws": lambda: dist.MaskedMixture(
+        real(3, 2) > 0, dist.Cauchy(real(3, 2), 1.0), dist.Cauchy(real(3, 2), 2.0)
+    ),
+    "Pyro's mixture of vectors": lambda: dist.MixtureOfDiagNormals(
+        real(3, 2, 4, 5), positive(3, 2, 4, 5), real(3, 2, 4)
+    ),
+    "one of equal scales": lambda: dist.MixtureOfDiagNormalsSharedCovariance(
+        real(3, 2, 4, 5), positive(3, 2, 5), real(3, 2, 4)
+    ),
+    "draws with weights": lambda: dist.Empirical(real(3, 2, 1).expand(3, 2, 6), real(3, 2, 6)),
+    "a factor": lambda: dist.Unit(real(3, 2)),
     "named expansion": lambda: dist.torch_distribution.ExpandedDistribution(
         dist.StudentT(4.0, real(2), positive(2)), torch.Size([3, 2])
     ),
@@ -112,15 +123,6 @@ class Shifted(dist.StudentT):
 
 UNKNOWN: dict[str, tuple[Callable[[], Any], str]] = {
     "a constructor's own argument": (lambda: Shifted(real(3, 3)), "Shifted: .* got amount, which is no attribute"),
-    "Empirical": (lambda: dist.Empirical(real(3, 3, 5), real(3, 3, 5)), "Empirical: expected .* can be selected"),
-    "locations with no known layout": (
-        lambda: dist.MixtureOfDiagNormals(real(3, 3, 4, 2), positive(3, 3, 4, 2), real(3, 3, 4)),
-        "MixtureOfDiagNormals: .*event shape",
-    ),
-    "a mask of two laws": (
-        lambda: dist.MaskedMixture(real(3, 3) > 0, dist.Cauchy(real(3, 3), 1.0), dist.Cauchy(real(3, 3), 2.0)),
-        "MaskedMixture: .*mask",
-    ),
     "times that are no rows": (
         lambda: dist.CoalescentTimes(torch.zeros(3), positive(3, 3).float()),
         "CoalescentTimes: .*event shape",
