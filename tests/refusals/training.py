@@ -198,6 +198,35 @@ table(
     too_long=torch.zeros(SIZE + 1),
 )
 
+table(
+    "to_inference_data", "model", lambda value: pm.to_inference_data(value, *data()), a_network=linear(3, 2), none=None
+)
+for name in ("num_samples", "num_embeddings"):
+    table(
+        "to_inference_data",
+        name,
+        lambda value, name=name: pm.to_inference_data(small(), *data(), **{name: value}),
+        zero=0,
+        a_float=2.5,
+    )
+
+
+def by_own_guide(method: Any) -> Any:
+    model = small(method)
+    return pm.to_inference_data(model, guide=model.guide, args=data(), num_samples=2)
+
+
+table(
+    "to_inference_data", "guide", by_own_guide, of_embeddings=pm.ManifoldProbMix, of_nothing=pm.ProbMix, of_less=pm.ERM
+)
+table(
+    "to_inference_data",
+    "args",
+    lambda value: pm.to_inference_data(small(), guide=small().guide, args=value),
+    a_tensor=torch.zeros(SIZE, 3),
+    none=None,
+)
+
 
 def estimated(estimator: Any = pm.ProbMixRegressor, X: Any = None, y: Any = None, **options: Any) -> Any:
     X = np.random.RandomState(0).randn(8, 2) if X is None else X
