@@ -33,8 +33,9 @@ class Pair:
     method: str
     other: str
     found: ScoreDifference
-    repetitions: str
-    """How many, and of what."""
+    repetitions: int
+    unit: str
+    """What they are: splits, draws or seeds."""
     median: bool
     """Whether the median is told, as few numbers decide the means."""
 
@@ -50,8 +51,8 @@ class Pair:
 
     @property
     def wins(self) -> str:
-        """Where the method is better."""
-        return f"{self.found.wins} of {self.repetitions}"
+        """On how many repetitions the method is better."""
+        return f"{self.found.wins} of {self.repetitions}" + (f", {self.found.ties} equal" if self.found.ties else "")
 
 
 def pair_with_best(
@@ -80,7 +81,7 @@ def pair_with_best(
     other, repeated = best(models or others, metric), REPETITIONS[splitting]
     scores = {method: values[method], other: values[other]}
     found = compare_scores(scores, metric, reference=other, test_fraction=repeated.test_fraction)
-    return Pair(method, other, found.differences[method], f"{found.size} {repeated.unit}", median)
+    return Pair(method, other, found.differences[method], found.size, repeated.unit, median)
 
 
 def pair_table(pairs: Mapping[str, Pair | None], heading: str) -> Table | None:
@@ -88,6 +89,7 @@ def pair_table(pairs: Mapping[str, Pair | None], heading: str) -> Table | None:
     found = {name: pair for name, pair in pairs.items() if pair is not None}
     if not found:
         return None
-    method = METHODS[next(iter(found.values())).method].label
+    first = next(iter(found.values()))
     rows = [[name, METHODS[pair.other].label, pair.difference, pair.wins] for name, pair in found.items()]
-    return Table([heading, f"{method} minus", "difference", "better on"], rows, num_names=2)
+    headings = [heading, f"{METHODS[first.method].label} minus", "difference", f"{first.unit} won"]
+    return Table(headings, rows, num_names=2)

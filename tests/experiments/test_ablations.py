@@ -15,10 +15,10 @@ from scipy import integrate
 
 from pyro_probmix.datasets import load
 from pyro_probmix.experiments import ABLATIONS, METHODS, PICTURES, ablate, compare, draw_picture, settings_for
-from pyro_probmix.experiments.paper.ablations import COLUMNS, ablation_settings
+from pyro_probmix.experiments.paper.ablations import ABLATION_SETTINGS, COLUMNS
 
 QUICK = {"splits": 2, "epochs": 2, "num_samples": 3, "hidden_features": (8, 4), "progress": False}
-SETTINGS = tuple(ablation_settings("toy-regression"))
+SETTINGS = tuple(ABLATION_SETTINGS)
 
 
 @pytest.mark.parametrize(("name", "metric"), [("ablation-regression", "mse"), ("ablation-classification", "accuracy")])
@@ -40,14 +40,13 @@ def test_an_ablation_end_to_end(name, metric, tmp_path):
 
 
 def test_the_settings_are_the_papers():
-    for toy in ("toy-regression", "toy-classification"):
-        settings = ablation_settings(toy)
-        assert len(settings) == 10
-        assert {s.alpha for s in settings.values()} == {0.01, 0.05, 0.1, 0.5, 1.0}
-        assert {s.beta for s in settings.values()} == {0.0, 0.01}
-        assert {(s.hidden_features, s.epochs, s.learning_rate, s.splits) for s in settings.values()} == {
-            ((128, 64), 500, 0.01, 10)
-        }
+    settings = ABLATION_SETTINGS.values()
+    assert len(settings) == 10
+    assert {s.alpha for s in settings} == {0.01, 0.05, 0.1, 0.5, 1.0}
+    assert {s.beta for s in settings} == {0.0, 0.01}
+    assert {(s.hidden_features, s.epochs, s.batch_size, s.learning_rate, s.splits) for s in settings} == {
+        ((128, 64), 500, None, 0.01, 10)
+    }
     assert len(COLUMNS) == 9
 
 

@@ -19,7 +19,7 @@ from pyro_probmix.experiments import (
     reproduce,
     select_table,
 )
-from pyro_probmix.experiments.paper.ablations import ablation_settings
+from pyro_probmix.experiments.paper.ablations import ABLATION_SETTINGS
 from pyro_probmix.experiments.paper.protocols import stock_settings, tuned_settings
 
 FOLDER = Path(__file__).resolve().parents[2] / "tutorials" / "results"
@@ -27,7 +27,7 @@ SETTINGS = {
     "uci_paper": paper_settings,
     "uci_tuned": tuned_settings,
     "stocks": lambda row: stock_settings(row.split()[0]),
-    **{name: ablation_settings(ablation.toy).__getitem__ for name, ablation in ABLATIONS.items()},
+    **dict.fromkeys(ABLATIONS, ABLATION_SETTINGS.__getitem__),
 }
 CHOICES = [*((name, "paper") for name in TABLES), *((name, "tuned") for name in TUNED_TABLES)]
 

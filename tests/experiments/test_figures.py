@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from pyro_probmix.datasets import load
 from pyro_probmix.experiments import ABLATIONS, METHODS, TABLES, TUNED_TABLES, Comparison, compare, settings_for
 from pyro_probmix.experiments.figures import draw, draw_densities
-from pyro_probmix.experiments.paper.ablations import ablation_settings
+from pyro_probmix.experiments.paper.ablations import ABLATION_SETTINGS
 from pyro_probmix.experiments.paper.figures import draw_ablation, draw_table
 from pyro_probmix.experiments.runner import Result
 
@@ -81,7 +81,7 @@ def test_a_metric_the_paper_scaled_says_so_above_its_panel(drawn: Draw) -> None:
 def test_one_draw_does_not_stretch_the_axes_of_an_ablation(drawn: Draw) -> None:
     ablation = ABLATIONS["ablation-regression"]
     scores = {"mse": [2000.0, 3000.0], "nll": [10.0, 20.0, 200.0, 400.0]}
-    cells = {setting: {"erm": scores, "probmix": dict(scores)} for setting in ablation_settings(ablation.toy)}
+    cells = {setting: {"erm": scores, "probmix": dict(scores)} for setting in ABLATION_SETTINGS}
     cells["alpha=0.05, beta=0"]["probmix"]["nll"] = [10.0, 20.0, 20.0, 20.0, 30.0, 9.4e6]
     figure = drawn(draw_ablation, ablation, cells)
     assert len(figure.axes) == 20

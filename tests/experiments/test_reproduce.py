@@ -343,7 +343,8 @@ def test_a_table_sets_the_main_method_against_the_best_of_the_others():
     cells["concrete"] = {"erm": {"nll": [1.0, 2.0, 1.0]}, "manifold_probmix": {"nll": [1.5, 1.1, 500.0]}}
     pairs = TABLES["table1"].pairs(cells)
     assert [row[:2] for row in pairs.rows] == [["concrete", "ERM"], ["yacht", "ProbMix"]]
-    assert [row[2:] for row in pairs.rows] == [["median +0.5", "1 of 3 splits"], ["-0.200 ± 0.000", "2 of 2 splits"]]
+    assert [row[2:] for row in pairs.rows] == [["median +0.5", "1 of 3"], ["-0.200 ± 0.000", "2 of 2"]]
+    assert pairs.headings[1:] == ["Manifold ProbMix minus", "difference", "splits won"]
     text = TABLES["table1"].markdown(cells, "These are notes.")
     assert pairs.markdown() in text
     (median,) = (line for line in text.splitlines() if "ours, median" in line)

@@ -10,7 +10,10 @@ from pyro_probmix.experiments import ExperimentSettings, settings_for
 from pyro_probmix.experiments.settings import Candidate
 
 
-def test_defaults_are_the_papers():
+def test_defaults_are_the_papers_but_for_the_steps_of_the_toy_regression():
+    steps = settings_for(load("toy-regression"))
+    assert (steps.hidden_features, steps.standardise, steps.splits) == ((128, 64), False, 5)
+    assert (steps.epochs, steps.learning_rate, steps.batch_size) == (300, 0.005, 20)
     toy = settings_for(load("toy-classification"))
     assert (toy.hidden_features, toy.epochs, toy.learning_rate) == ((128, 64), 500, 0.01)
     assert (toy.validation_fraction, toy.standardise) == (0.2, False)

@@ -8,18 +8,25 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table as TerminalTable
 
-from pyro_probmix.datasets import TOYS, load
+from pyro_probmix.datasets import TOYS
 from pyro_probmix.experiments.methods import METHODS
 from pyro_probmix.experiments.paired import PAIRED, pair_table, pair_with_best
 from pyro_probmix.experiments.paper.protocols import Protocol
 from pyro_probmix.experiments.paper.tables import Claim
-from pyro_probmix.experiments.settings import ExperimentSettings, settings_for
+from pyro_probmix.experiments.settings import PAPER_TOY
 from pyro_probmix.experiments.store import Cells
 from pyro_probmix.experiments.table import Table, best, heavy_tailed, mean_texts, page
 
-__all__ = ["ABLATIONS", "COLUMNS", "Ablation", "ablation_settings"]
+__all__ = ["ABLATIONS", "ABLATION_SETTINGS", "COLUMNS", "Ablation"]
 
 ALPHAS, BETAS = (0.01, 0.05, 0.1, 0.5, 1.0), (0.0, 0.01)
+ABLATION_SETTINGS = {
+    f"alpha={alpha:g}, beta={beta:g}": replace(PAPER_TOY, splits=10, alpha=alpha, beta=beta)
+    for beta in BETAS
+    for alpha in ALPHAS
+}
+"""The ten settings of an ablation by name: El-Laham et al. (2025), sections 6.1 and E.1."""
+
 COLUMNS = tuple(name for name in METHODS if not METHODS[name].separate_variance)
 """The methods of the paper's ablations."""
 
@@ -67,13 +74,13 @@ class Ablation:
     @property
     def rows(self) -> tuple[str, ...]:
         """The settings."""
-        return tuple(ablation_settings(self.toy))
+        return tuple(ABLATION_SETTINGS)
 
     @property
     def protocol(self) -> Protocol:
         """How the rows are trained."""
-        settings, make = ablation_settings(self.toy), TOYS[self.toy]
-        return Protocol("paper", _LABELS, settings.__getitem__, lambda _: self.toy, lambda *_: make(), _NOTES, "drawn")
+        make, settings = TOYS[self.toy], ABLATION_SETTINGS.__getitem__
+        return Protocol("paper", _LABELS, settings, lambda _: self.toy, lambda *_: make(), _NOTES, "drawn")
 
     def means(self, cells: Cells, setting: str, metric: str) -> dict[str, float]:
         """The mean of a metric for each method that has been run."""
@@ -153,22 +160,6 @@ class Ablation:
     def _values(self, cells: Cells, setting: str, metric: str) -> list[NDArray[np.float64] | None]:
         found = cells.get(setting, {})
         return [np.array(found[method][metric]) if method in found else None for method in COLUMNS]
-
-
-def ablation_settings(toy: str) -> dict[str, ExperimentSettings]:
-    """The ten settings of an ablation by name.
-
-    Source: El-Laham et al. (2025), sections 6.1 and E.1.
-
-    >>> list(ablation_settings("toy-regression"))[:2]
-    ['alpha=0.01, beta=0', 'alpha=0.05, beta=0']
-    """
-    base = settings_for(load(toy))
-    return {
-        f"alpha={alpha:g}, beta={beta:g}": replace(base, splits=10, alpha=alpha, beta=beta)
-        for beta in BETAS
-        for alpha in ALPHAS
-    }
 
 
 ABLATIONS = {

@@ -17,7 +17,7 @@ from pyro_probmix.experiments.compare import compare
 from pyro_probmix.experiments.figures import draw, draw_densities
 from pyro_probmix.experiments.files import check_writable, write_bytes
 from pyro_probmix.experiments.methods import METHODS, select, select_methods
-from pyro_probmix.experiments.paper.ablations import ABLATIONS, COLUMNS, Ablation, ablation_settings
+from pyro_probmix.experiments.paper.ablations import ABLATION_SETTINGS, ABLATIONS, COLUMNS, Ablation
 from pyro_probmix.experiments.paper.figures import draw_ablation, draw_table
 from pyro_probmix.experiments.paper.protocols import ENSEMBLES
 from pyro_probmix.experiments.paper.tables import PaperTable, TunedTable
@@ -177,7 +177,7 @@ def draw_picture(name: str, *, out: str | Path, seed: int = 0, progress: bool = 
     check_choice("name", name, PICTURES)
     toy, write = PICTURES[name]
     data, path = load(toy), Path(out) / f"{name}.png"
-    settings = replace(ablation_settings(toy)["alpha=0.1, beta=0.01"], **{"splits": 1, **changes})
+    settings = replace(ABLATION_SETTINGS["alpha=0.1, beta=0.01"], **{"splits": 1, **changes})
     check_writable(path.parent)
     comparison = compare(data, COLUMNS, settings, seed=seed, progress=progress)
     path.parent.mkdir(parents=True, exist_ok=True)
