@@ -132,7 +132,7 @@ def _of_scalar(p: Any) -> Tensor:
     log_prob = _in_blocks(p.log_prob, _width(p))
     given = _candidates(p)
     with torch.no_grad():
-        points, (low, high) = given.movedim(-1, 0), bounds(p)
+        points, (low, high) = given.movedim(-1, 0), _bounds(p)
         points = torch.where(points.isfinite(), points, points[:1]).maximum(low).minimum(high)
         if p.support.is_discrete:
             return _of_integers(log_prob, low, high, points)
@@ -141,6 +141,15 @@ def _of_scalar(p: Any) -> Tensor:
         else:
             found = highest_number(log_prob, torch.cat([_dense(points), *_ends(low, high, points[0])]))
     return _attached(p, found, given)
+
+
+def _bounds(p: Any) -> tuple[Tensor, Tensor]:
+    """The ends of the support, infinite where it is not known."""
+    try:
+        return bounds(p)
+    except TypeError:
+        low = reference_tensor([p]).new_full(p.batch_shape, -math.inf, dtype=torch.float64)
+        return low, -low
 
 
 def _ends(low: Tensor, high: Tensor, instead: Tensor) -> list[Tensor]:
@@ -158,7 +167,7 @@ def _candidates(p: Any) -> Tensor:
     if mixture is not None:
         each = []
         for member in mixture.members:
-            ends = [end.unsqueeze(-1) for end in bounds(member) if bool(end.isfinite().any())]
+            ends = [end.unsqueeze(-1) for end in _bounds(member) if bool(end.isfinite().any())]
             own = torch.cat([_candidates(member), *ends], -1)
             own = torch.where(own.isfinite(), own, own[..., :1])
             each.append(own.flatten(-2) if mixture.batched else own)

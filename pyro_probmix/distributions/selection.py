@@ -146,7 +146,7 @@ def map_batch(p: Any, function: Change, dims: int = 0) -> Any:
         selected = type(p)(map_batch(p.base_dist, function), transforms, validate_args=False)
     else:
         selected = _made_anew(p, function)
-    shape = function(torch.zeros((), dtype=torch.bool).expand(p.batch_shape), 0).shape
+    shape = function(reference_tensor([p]).expand(p.batch_shape), 0).shape
     if selected.batch_shape != shape or selected.event_shape != p.event_shape:
         raise _unknown(p, f"members of batch shape {tuple(selected.batch_shape)} instead of {tuple(shape)}")
     set_validation(selected, validates(p))

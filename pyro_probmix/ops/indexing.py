@@ -61,7 +61,8 @@ def batch_indexer(name: str, index: Any, shape: torch.Size) -> Callable[[Tensor,
         return full[(*own, *[slice(None)] * right)].contiguous()
 
     try:
-        take(torch.zeros((), dtype=torch.bool), 0)
+        where = next((item.device for item in items if isinstance(item, Tensor)), "cpu")
+        take(torch.zeros((), dtype=torch.bool, device=where), 0)
     except IndexError as error:  # of indices that do not broadcast
         raise IndexError(f"{name}: expected one for batch shape {tuple(shape)}, got {index!r}: {error}") from None
     return take
@@ -79,7 +80,7 @@ def _item(name: str, item: Any) -> Any:
     except TypeError:
         pass
     try:
-        tensor = torch.as_tensor(item)
+        tensor = item if isinstance(item, Tensor) else torch.as_tensor(item, device="cpu")
     except (TypeError, ValueError, RuntimeError):
         raise TypeError(f"{expected}{item!r}") from None
     if tensor.numel() == 0 and not isinstance(item, Tensor):

@@ -143,6 +143,22 @@ def test_pools_and_divergences_are_where_the_components_are(name: str) -> None:
 
 
 @pytest.mark.usefixtures("elsewhere")
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in OF_THE_DEFAULT_DEVICE])
+def test_rows_modes_and_entropies_are_where_the_law_is(name: str) -> None:
+    p, q = (here(CASES[name].draw, (3,), seed) for seed in range(2))
+    scalars = [pm.linear_pool([p, q], [0.3, 0.7])] if not (p.event_shape or "masked" in name) else []
+    for law in (p, *scalars):
+        taken = pm.rows(law, [2, 0])
+        known = name != "LogisticNormal" and not (law is not p and name == "ExtendedBinomial")
+        found = [pm.mode(taken), *([pm.entropy(taken)] if known else [])]
+        if name != "LKJCholesky":  # which Pyro draws where the default device is
+            found.append(pm.entropy(taken, "samples", num_samples=10))
+        for values in found:
+            assert values.device == CPU
+            assert values.isfinite().all()
+
+
+@pytest.mark.usefixtures("elsewhere")
 @pytest.mark.parametrize("pool", [pm.NumericalPool, pm.HolderPool])
 def test_numerical_pools_are_where_the_components_are(pool: Any) -> None:
     components = here(lambda: [dist.Normal(torch.zeros(2), 1.0), dist.Laplace(torch.ones(2), 2.0)])
