@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -36,7 +37,14 @@ def nearest(k: int = 1) -> pm.NearestNeighborGraph:
 DENSITY, LABELS = dist.Normal(torch.zeros(50), 1.0), torch.linspace(-2.0, 2.0, 50)
 PLOTS: dict[str, Callable[..., Axes]] = {
     "box_plots": lambda **options: plots.box_plots(SCORES, "nll", **options),
+    "coverage": lambda **options: plots.coverage(DENSITY, LABELS, [0.5], **options),
     "density_bands": lambda **options: plots.density_bands(DENSITY, LABELS, **options),
+    "pit_histogram": lambda **options: plots.pit_histogram(DENSITY, LABELS, **options),
+    "quantile_calibration": lambda **options: plots.quantile_calibration(DENSITY, LABELS, **options),
+    "reliability_diagram": lambda **options: plots.reliability_diagram(
+        dist.Bernoulli(torch.full((6,), 0.3)), X[:, 0] > 1, **options
+    ),
+    "sharpness": lambda **options: plots.sharpness(DENSITY, **options),
     "class_probabilities": lambda **options: plots.class_probabilities(class_model(), X, CLASSES, **options),
     "sampling_graph": lambda **options: plots.sampling_graph(nearest(), X, **options),
     "training_curves": lambda **options: plots.training_curves(HISTORY, **options),
@@ -84,6 +92,12 @@ def test_given_axes_are_drawn_on_and_nothing_else_changes(plot: Callable[..., Ax
 def test_axes_of_another_kind_are_refused(plot: Callable[..., Axes]) -> None:
     with pytest.raises(TypeError, match=r"ax: expected Axes of Matplotlib, or None for new ones, got ndarray"):
         plot(ax=pyplot.subplots(1, 2)[1])
+
+
+def test_what_to_install_is_said_where_matplotlib_is_missing(plot: Callable[..., Axes], monkeypatch: Any) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.axes", None)
+    with pytest.raises(ModuleNotFoundError, match=r'needs matplotlib: pip install "pyro-probmix\[experiments\]"'):
+        plot()
 
 
 def test_a_training_has_its_finite_losses_and_its_best_epoch() -> None:

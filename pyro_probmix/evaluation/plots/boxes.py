@@ -57,10 +57,10 @@ def box_plots(
         raise ValueError("scores: expected at least one, got none")
     every = list(known.values())
     shown = every if among is None else [_scores("among", values) for values in among if len(values)]
+    ax = axes_or_new(ax)
     ends = _whiskers(shown)
     log = needs_log(ends) and min(values.min() for values in shown) > 0
     low, high = limits_around(ends, np.concatenate(shown), log)
-    ax = axes_or_new(ax)
     if log:
         log_axis(ax, (low, high))
     best = None
