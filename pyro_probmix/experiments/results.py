@@ -23,8 +23,6 @@ from pyro_probmix.experiments.table import Table, best, centre, heavy_tailed, me
 
 __all__ = ["Comparison"]
 
-_SIDE_BY_SIDE = 3
-
 
 @dataclass
 class Comparison:
@@ -84,20 +82,18 @@ class Comparison:
         write_json(path, self.to_json())
 
     def tables(self) -> list[TerminalTable]:
-        """Tables for a terminal of 80 characters: the metrics, at most three side by side, and the methods in pairs.
+        """Tables for a terminal of 80 characters: the metrics, and the methods in pairs.
 
         They are means ± sample standard deviations over the splits, or, where few splits decide the means (see
         :func:`~pyro_probmix.experiments.table.heavy_tailed`), medians and quartiles; the best is bold.
         """
         title = f"{self.data.name}: test set" + f", {self._over}" * (self.settings.splits > 1)
         labels = [METHODS[key].label for key in self.methods]
-        tables = []
-        for some in np.array_split(self._shown, -(-len(self._shown) // _SIDE_BY_SIDE)):
-            headings = [METRICS[metric].heading + ", median" * self.heavy_tailed(metric) for metric in some]
-            rows = list(zip(labels, *(self._column(metric) for metric in some), strict=True))
-            tables.append(Table(["method", *headings], rows, title).terminal())
+        headings = [METRICS[metric].heading + ", median" * self.heavy_tailed(metric) for metric in self._shown]
+        rows = list(zip(labels, *map(self._column, self._shown), strict=True))
+        tables = Table(["method", *headings], rows, title).terminal()
         pairs = pair_table({METRICS[metric].heading: self.pair(metric) for metric in self._shown}, "metric")
-        return tables if pairs is None else [*tables, pairs.terminal()]
+        return tables if pairs is None else [*tables, *pairs.terminal()]
 
     def notes(self) -> list[str]:
         """What is to be known of the tables, a sentence each."""

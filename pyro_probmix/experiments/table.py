@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,8 @@ from rich.table import Table as TerminalTable
 from pyro_probmix.evaluation import METRICS
 
 __all__ = ["Table", "best", "bold", "centre", "deviation", "heavy_tailed", "mean_texts", "page"]
+
+_BOLD = r"\*\*(.+?)\*\*"
 
 
 @dataclass(frozen=True)
@@ -33,8 +36,6 @@ class Table:
     title: str = ""
     num_names: int = 1
     """Columns that name a row, and are set to the left; the others hold numbers."""
-    narrow: bool = False
-    """Whether columns are close together, and headings may be broken."""
 
     def markdown(self) -> str:
         """The table in Markdown, without its title."""
@@ -43,16 +44,31 @@ class Table:
         heading, *rows = lines
         return "\n".join([heading, rule, *rows])
 
-    def terminal(self) -> TerminalTable:
-        """The table for a terminal."""
-        padding = (0, 0) if self.narrow else (0, 1)
-        table = TerminalTable(title=self.title, title_justify="left", box=box.SIMPLE_HEAD, padding=padding)
-        for place, heading in enumerate(self.headings):
-            name = place < self.num_names
-            table.add_column(heading, justify="left" if name else "right", no_wrap=name or not self.narrow)
-        for row in self.rows:
-            table.add_row(*(re.sub(r"\*\*(.+?)\*\*", r"[b]\1[/b]", escape(text)) for text in row))
-        return table
+    def terminal(self, width: int = 80) -> list[TerminalTable]:
+        """The table for a terminal, as several side by side under the same names where it is wider."""
+        columns = list(zip(*self.rows, strict=True)) or [()] * len(self.headings)
+        headings, sizes = [*self.headings], []
+        for place, texts in enumerate(columns):
+            below = max(map(len, [re.sub(_BOLD, r"\1", text) for text in texts]), default=0)
+            if place >= self.num_names:  # in lines that are no longer than the texts below, or than the longest word
+                longest = max(below, *map(len, headings[place].split()))
+                headings[place] = textwrap.fill(headings[place], longest, break_on_hyphens=False)
+            sizes.append(max(below, *map(len, headings[place].splitlines() or [""])) + 3)
+        names, numbers = range(self.num_names), range(self.num_names, len(headings))
+        panels = [[*names, *numbers]]
+        for parts in range(1, len(numbers) + 1):
+            panels = [[*names, *part] for part in np.array_split(numbers, parts)]
+            if all(sum(sizes[place] for place in panel) < width for panel in panels):
+                break
+        tables: list[TerminalTable] = []
+        for panel in panels:
+            table = TerminalTable(title=None if tables else self.title, title_justify="left", box=box.SIMPLE_HEAD)
+            for place in panel:
+                table.add_column(headings[place], justify="left" if place in names else "right", no_wrap=True)
+            for row in self.rows:
+                table.add_row(*(re.sub(_BOLD, r"[b]\1[/b]", escape(row[place])) for place in panel))
+            tables.append(table)
+        return tables
 
 
 def page(title: str, tables: Sequence[Table], *paragraphs: str, claims: Iterable[object]) -> str:

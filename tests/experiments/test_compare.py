@@ -218,7 +218,7 @@ def test_the_main_method_is_set_against_the_best_that_is_no_variant_of_it():
     assert pair.found.difference == pytest.approx(d.mean())
     assert pair.found.std_error == pytest.approx(np.sqrt((1 / 4 + 1 / 9) * d.var(ddof=1)))
     assert "Manifold ProbMix minus" in printed(comparison)
-    assert "-0.60 ± 0.31       3 of 4" in printed(comparison)
+    assert "-0.60 ± 0.31   3 of 4" in printed(comparison)
     assert any("standard error" in note for note in comparison.notes())
     apart = filled("toy-regression", {name: {"nll": values} for name, values in nll.items()})
     assert apart.pair("nll").found.std_error == pytest.approx(stats.sem(d))
@@ -244,7 +244,7 @@ def test_of_a_column_that_one_split_decides_medians_are_shown():
     rmse = [4.0, 5.0, 4.5, 4.4, 4.1]
     comparison = filled("diabetes", {name: {"nll": values, "rmse": rmse} for name, values in spread.items()})
     text = printed(comparison, styles=True)
-    assert "NLL (nats), median" in text
+    assert "median" in text.partition("ERM")[0]
     assert "\x1b[1m2.50 [2.40, 3.00]" in text
     assert "2.60 [2.30, 2.90]" in text
     assert "4.40 ± 0.39" in text

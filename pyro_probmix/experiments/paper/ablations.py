@@ -10,7 +10,7 @@ from rich.table import Table as TerminalTable
 
 from pyro_probmix.datasets import TOYS
 from pyro_probmix.experiments.methods import METHODS
-from pyro_probmix.experiments.paired import PAIRED, pair_table, pair_with_best
+from pyro_probmix.experiments.paired import PAIRED, Pair, pair_table, pair_with_best
 from pyro_probmix.experiments.paper.protocols import Protocol
 from pyro_probmix.experiments.paper.tables import Claim
 from pyro_probmix.experiments.settings import PAPER_TOY
@@ -113,36 +113,31 @@ class Ablation:
         legend = "The best mean of a row is bold."
         if len(tables) > len(self.metrics):
             legend += " Where few draws decide the means, medians are below them."
-        pairs = self.pairs(cells)
-        told = [*(table.markdown() for table in pairs), PAIRED] if pairs else []
+        pairs = [pair_table(self.pairs(cells, metric), metric) for metric in self.metrics]
+        told = [table.markdown() for table in pairs if table is not None]
         title = f"Ablation of α and β on {self.toy}: test set"
-        return page(title, tables, legend, *told, notes, claims=self.claims(cells))
+        return page(title, tables, legend, *told, *[PAIRED] * bool(told), notes, claims=self.claims(cells))
 
-    def pairs(self, cells: Cells) -> list[Table]:
-        """The main method against the best of the others, by setting, a table a metric."""
-        tables = []
-        for metric in self.metrics:
-            pairs = {
-                setting: pair_with_best(
-                    {key: np.array(found[metric]) for key, found in cells.get(setting, {}).items()}, metric, "drawn"
-                )
-                for setting in self.rows
-            }
-            tables.append(pair_table(pairs, metric))
-        return [table for table in tables if table is not None]
+    def pairs(self, cells: Cells, metric: str) -> dict[str, Pair | None]:
+        """The main method against the best of the others, by setting; None where they have not been run."""
+        values = {
+            setting: {key: np.array(found[metric]) for key, found in cells.get(setting, {}).items()}
+            for setting in self.rows
+        }
+        return {setting: pair_with_best(found, metric, "drawn") for setting, found in values.items()}
 
     def terminal(self, cells: Cells) -> list[TerminalTable]:
-        """The means for a terminal, a table a metric."""
-        tables = []
+        """The means, or medians, for a terminal, a table a metric, and the methods in pairs."""
+        tables: list[Table | None] = []
         for metric in self.metrics:
             median = self._heavy_tailed(cells, metric)
             rows = [
-                [setting.replace("alpha=", "").replace("beta=", ""), *texts]
-                for setting, *texts in self._rows(cells, metric, missing="-", median=median)
+                [_short(setting), *texts] for setting, *texts in self._rows(cells, metric, missing="-", median=median)
             ]
             title = f"{self.toy}: {'median' if median else 'mean'} test {metric}"
-            tables.append(Table(["α, β", *_LABELS.values()], rows, title, narrow=True).terminal())
-        return [*tables, *(table.terminal() for table in self.pairs(cells))]
+            pairs = {_short(setting): pair for setting, pair in self.pairs(cells, metric).items()}
+            tables += [Table(["α, β", *_LABELS.values()], rows, title), pair_table(pairs, f"{metric}: α, β")]
+        return [panel for table in tables if table is not None for panel in table.terminal()]
 
     def _rows(
         self, cells: Cells, metric: str, spread: str | None = None, missing: str = "not run", median: bool = False
@@ -160,6 +155,10 @@ class Ablation:
     def _values(self, cells: Cells, setting: str, metric: str) -> list[NDArray[np.float64] | None]:
         found = cells.get(setting, {})
         return [np.array(found[method][metric]) if method in found else None for method in COLUMNS]
+
+
+def _short(setting: str) -> str:
+    return setting.replace("alpha=", "").replace("beta=", "")
 
 
 ABLATIONS = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any, ClassVar
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rich.table import Table as TerminalTable
 
 from pyro_probmix.experiments.methods import METHODS
-from pyro_probmix.experiments.paired import PAIRED, pair_table, pair_with_best
+from pyro_probmix.experiments.paired import PAIRED, Pair, pair_table, pair_with_best
 from pyro_probmix.experiments.paper.protocols import PROTOCOLS, TUNED, Protocol
 from pyro_probmix.experiments.store import Cells
 from pyro_probmix.experiments.table import Table, best, bold, deviation, heavy_tailed, mean_texts, page
@@ -24,7 +24,6 @@ __all__ = ["Claim", "PaperTable", "TunedTable"]
 _PROBMIX = tuple(name for name in METHODS if "probmix" in name)
 _MANIFOLD_PROBMIX = tuple(name for name in _PROBMIX if "manifold" in name)
 _SINGLE = ("manifold_probmix", "local_manifold_probmix")
-_PANEL = 4
 _PUBLISHED = {
     "deep_ensembles": "Deep ensembles",
     "mc_dropout": "MC dropout",
@@ -160,25 +159,28 @@ class PaperTable:
         legend = f"{self._whose} best mean of a row is bold."
         if any(self._heavy_tailed(cells, name) for name in self.paper):
             legend += " Where few numbers decide the means, medians are below them."
-        pairs = self.pairs(cells)
+        pairs = pair_table({self.row_name(name): pair for name, pair in self.pairs(cells).items()}, "data set")
         told = [pairs.markdown(), PAIRED] if pairs else []
         return page(self.title, tables, legend, *told, notes, claims=self.claims(cells))
 
-    def pairs(self, cells: Cells) -> Table | None:
-        """The main method against the best of the others, by data set; None if there are none."""
+    def pairs(self, cells: Cells) -> dict[str, Pair | None]:
+        """The main method against the best of the others, by data set; None where they have not been run."""
         pairs = {}
         for name in self.paper:
             values = {key: self.values(cells, name, key) for key in self.columns if key in METHODS}
             found = {key: own for key, own in values.items() if own is not None}
-            pairs[self.row_name(name)] = pair_with_best(found, self.metric, self.protocol.splitting)
-        return pair_table(pairs, "data set")
+            pairs[name] = pair_with_best(found, self.metric, self.protocol.splitting)
+        return pairs
 
     def terminal(self, cells: Cells) -> list[TerminalTable]:
-        """Our means for a terminal, beside the paper's: data sets that have been run, four a table."""
+        """Our means, or medians, for a terminal, of what has been run, beside the paper's means."""
         names = [name for name in self.paper if name in cells]
-        panels = [self._panel(cells, names[first : first + _PANEL]) for first in range(0, len(names), _PANEL)]
-        pairs = self.pairs(cells)
-        return [panel.terminal() for panel in (*panels, pairs) if panel is not None]
+        medians = {name: self._heavy_tailed(cells, name) for name in names}
+        headings = ["method", *(_short(name) + ", median" * medians[name] for name in names)]
+        columns = [self._column(cells, name, medians[name]) for name in names]
+        shown = Table(headings, list(zip(self._methods, *columns, strict=True)), self._terminal_title)
+        pairs = pair_table({_short(name): pair for name, pair in self.pairs(cells).items()}, "data set")
+        return [panel for table in (shown, pairs) if table is not None for panel in table.terminal()]
 
     def table(self, cells: Cells) -> Table:
         """The table as in the paper, ours above the paper's."""
@@ -192,12 +194,19 @@ class PaperTable:
             rows.append(["", "paper", *theirs])
         return Table(["data set", "", *self.labels.values()], rows, num_names=2)
 
-    def _panel(self, cells: Cells, names: Sequence[str]) -> Table:
-        columns = []
-        for name in names:
-            theirs = [f"({self.paper[name][key][0]:.2f})" for key in self.columns]
-            columns.append([f"{a} {b:>7}" for a, b in zip(self._ours(cells, name), theirs, strict=True)])
-        return _by_method(names, self.labels.values(), columns, f"{self.title} (the paper's)")
+    @property
+    def _terminal_title(self) -> str:
+        return f"{self.title} (the paper's)"
+
+    @property
+    def _methods(self) -> list[str]:
+        """The rows of the table for a terminal."""
+        return [*self.labels.values()]
+
+    def _column(self, cells: Cells, name: str, median: bool) -> list[str]:
+        """A data set in the table for a terminal."""
+        theirs = [f"({self.paper[name][key][0]:.2f})" for key in self.columns]
+        return [f"{a} {b:>7}" for a, b in zip(self._ours(cells, name, median=median), theirs, strict=True)]
 
     def _ours(self, cells: Cells, dataset: str, spread: str | None = None, median: bool = False) -> list[str]:
         values = [self.values(cells, dataset, key) for key in self.columns]
@@ -272,19 +281,22 @@ class TunedTable(PaperTable):
         headings = ["data set", *self.labels.values(), "the paper's best", *(_PUBLISHED[key] for key in others)]
         return Table(headings, rows)
 
-    def _panel(self, cells: Cells, names: Sequence[str]) -> Table:
-        columns = []
-        for name in names:
-            rival = self.rival(name)
-            theirs = [f"{self.paper_best(name):.2f}", "-" if rival is None else f"{rival:.2f}"]
-            columns.append([*self._ours(cells, name), *theirs])
-        return _by_method(names, [*self.labels.values(), "the paper's best", "best published"], columns, self.title)
+    @property
+    def _terminal_title(self) -> str:
+        return self.title
+
+    @property
+    def _methods(self) -> list[str]:
+        return [*self.labels.values(), "the paper's best", "best published"]
+
+    def _column(self, cells: Cells, name: str, median: bool) -> list[str]:
+        rival = self.rival(name)
+        theirs = [f"{self.paper_best(name):.2f}", "-" if rival is None else f"{rival:.2f}"]
+        return [*self._ours(cells, name, median=median), *theirs]
 
 
-def _by_method(names: Sequence[str], methods: Iterable[str], columns: Iterable[Sequence[str]], title: str) -> Table:
-    """A table with a method a row, of columns by data set."""
-    headings = ["method", *(name.partition("-")[0] for name in names)]
-    return Table(headings, list(zip(methods, *columns, strict=True)), title)
+def _short(dataset: str) -> str:
+    return dataset.partition("-")[0]
 
 
 def _lowest(means: Mapping[str, float], methods: Sequence[str]) -> float:
