@@ -21,7 +21,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, c
 from torch import Tensor
 
 from pyro_probmix._checks import check_device, check_integer, check_number
-from pyro_probmix.distributions import linear_pool
+from pyro_probmix.distributions import class_log_probabilities, linear_pool
 from pyro_probmix.mixing import NearestNeighborGraph
 from pyro_probmix.models import DensityModel, assemble
 from pyro_probmix.nn import MLP, CategoricalLikelihood, Likelihood, NormalLikelihood
@@ -366,8 +366,7 @@ class ProbMixClassifier(ClassifierMixin, _ProbMixEstimator):
 
     def predict_log_proba(self, X: Any) -> NDArray[Any]:
         """Their logarithms, finite where the probability itself would be too small for a number."""
-        found = [p.log_prob(p.enumerate_support(expand=False)).mT for p in self._blocks(X)]
-        return torch.cat(found).cpu().numpy()
+        return torch.cat([class_log_probabilities(p) for p in self._blocks(X)]).cpu().numpy()
 
     def log_likelihood(self, X: Any, y: Any) -> float:
         """The mean log-probability of the labels, in nats; −∞ where one is no class of the training labels.

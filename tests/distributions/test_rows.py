@@ -89,6 +89,15 @@ def test_every_family_of_the_registry(name: str) -> None:
         check(p, y, log_prob, index, case.exact and not case.precision)
 
 
+@pytest.mark.parametrize("name", ["Delta", "LKJ", "VonMises3D"])
+def test_families_that_cannot_be_drawn(name: str) -> None:
+    case = CASES[name]
+    p, values = case.draw(SHAPE), case.grid()[0]
+    y = values[torch.arange(6).reshape(SHAPE) * len(values) // 6]
+    for index in INDICES.values():
+        check(p, y, p.log_prob(y), index, exact=False)
+
+
 @pytest.mark.parametrize("name", MEMBERS)
 def test_what_is_of_no_family(name: str) -> None:
     p = MEMBERS[name]()
