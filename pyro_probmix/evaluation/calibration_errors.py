@@ -4,43 +4,36 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from pyro_probmix.distributions import interval
 from pyro_probmix.evaluation.labels import check_numbers
-from pyro_probmix.evaluation.probability_transform import pit
 
 __all__ = [
     "coverage",
     "distance_from_uniform",
     "quantile_calibration_error",
     "standard_deviation",
-    "transforms",
     "width",
 ]
 
-LEVELS = torch.linspace(0.05, 0.95, 19, dtype=torch.float64)
+LEVELS = [k / 20 for k in range(1, 20)]
 """Levels of the quantiles that :func:`quantile_calibration_error` looks at."""
-
-
-def transforms(p: Any, y: Tensor) -> Tensor:
-    """The transforms of :func:`~pyro_probmix.evaluation.pit`, of one seed; NaN, of what is masked, is not looked at."""
-    return pit(p, y)
 
 
 def distance_from_uniform(values: Tensor) -> Tensor:
     r""":math:`\sup_u |F_n(u) - u|` of transforms, the distance of Kolmogorov and Smirnov."""
     from scipy import stats  # here, for it is slow to import
 
-    return torch.tensor(stats.ks_1samp(values.flatten().numpy(), stats.uniform.cdf).statistic)
+    return values.new_tensor(stats.ks_1samp(values.flatten().numpy(), stats.uniform.cdf).statistic)
 
 
 def quantile_calibration_error(values: Tensor) -> Tensor:
     """|share of transforms not above a level − level|, the mean over the levels 0.05, 0.1, …, 0.95."""
     values = values.flatten()
-    shares = (values.unsqueeze(-1) <= LEVELS).double().mean(0)
-    return (shares - LEVELS).abs().mean() + 0 * values.sum()
+    levels = values.new_tensor(LEVELS)
+    shares = (values.unsqueeze(-1) <= levels).double().mean(0)
+    return (shares - levels).abs().mean() + 0 * values.sum()
 
 
 def coverage(p: Any, y: Tensor, level: float = 0.9) -> Tensor:

@@ -66,7 +66,7 @@ def calibration_error(values: Tensor) -> Tensor:
         values: probabilities and whether what they are of came, of shape ``(..., 2)``.
     """
     probability = values[..., 0].flatten().contiguous()
-    edges = torch.linspace(0, 1, NUM_BINS + 1, dtype=probability.dtype)[1:-1]
+    edges = torch.linspace(0, 1, NUM_BINS + 1, dtype=probability.dtype, device=probability.device)[1:-1]
     return _mean_gap(values, torch.bucketize(probability, edges, right=True))
 
 
@@ -74,7 +74,7 @@ def adaptive_calibration_error(values: Tensor) -> Tensor:
     """As :func:`calibration_error`, in 15 bins of as nearly equal numbers of labels as equal probabilities allow."""
     probability = values[..., 0].flatten().contiguous()
     ordered, size = probability.sort().values, len(probability)
-    first = torch.arange(1, NUM_BINS) * size // NUM_BINS
+    first = torch.arange(1, NUM_BINS, device=probability.device) * size // NUM_BINS
     return _mean_gap(values, torch.bucketize(probability, ordered[first], right=True))
 
 

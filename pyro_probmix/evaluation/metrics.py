@@ -12,7 +12,8 @@ from torch import Tensor
 from pyro_probmix._checks import check_choice
 from pyro_probmix.evaluation import calibration_errors, classes, scores
 from pyro_probmix.evaluation.labels import as_labels
-from pyro_probmix.evaluation.ranked_probability import crps
+from pyro_probmix.evaluation.probability_transform import transforms
+from pyro_probmix.evaluation.ranked_probability import ranked_probability_score
 from pyro_probmix.evaluation.registry import METRICS, Metric, find_metric, register_metric
 from pyro_probmix.ops.autocast import without_autocast
 from pyro_probmix.ops.sums import unsqueeze_right
@@ -20,7 +21,7 @@ from pyro_probmix.ops.sums import unsqueeze_right
 __all__ = ["evaluate"]
 
 register_metric("nll", units="nats")(scores.surprise)
-register_metric("crps", units="y")(crps)
+register_metric("crps", units="y")(ranked_probability_score)
 register_metric("rmse", units="y", root=True)(scores.squared_error)
 register_metric("mse", units="y²", default=False)(scores.squared_error)
 register_metric("mae", units="y", default=False)(scores.absolute_error)
@@ -29,11 +30,9 @@ register_metric("interval_score", units="y", label="interval score", default=Fal
 register_metric("coverage", better="level", label="coverage", default=False)(calibration_errors.coverage)
 register_metric("width", units="y", label="width", default=False)(calibration_errors.width)
 register_metric("pit", label="PIT distance", default=False, summary=calibration_errors.distance_from_uniform)(
-    calibration_errors.transforms
+    transforms
 )
-register_metric("qce", default=False, summary=calibration_errors.quantile_calibration_error)(
-    calibration_errors.transforms
-)
+register_metric("qce", default=False, summary=calibration_errors.quantile_calibration_error)(transforms)
 register_metric("sharpness", units="y", label="sharpness", default=False)(calibration_errors.standard_deviation)
 register_metric("energy_score", units="y", label="energy score", default=False)(scores.energy_score)
 register_metric("accuracy", better="higher", label="accuracy")(classes.correct)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
@@ -54,8 +55,8 @@ def ood_scores(p_in: Any, p_out: Any, score: str | None = None) -> dict[str, flo
     inside, outside = uncertain.values()
     from sklearn import metrics  # here, for it is slow to import
 
-    is_out = torch.cat([torch.zeros(len(inside)), torch.ones(len(outside))])
-    auroc = metrics.roc_auc_score(is_out, torch.cat([inside, outside]))
+    is_out = np.repeat([0, 1], [len(inside), len(outside)])
+    auroc = metrics.roc_auc_score(is_out, torch.cat([inside, outside]).numpy())
     bound = inside.sort().values[-(-len(inside) * 95 // 100) - 1]
     return {"auroc": float(auroc), "fpr95": float((outside <= bound).double().mean())}
 

@@ -12,7 +12,7 @@ from pyro_probmix.distributions import cdf, marginals
 from pyro_probmix.evaluation.labels import as_labels, check_numbers
 from pyro_probmix.ops.sums import unsqueeze_right
 
-__all__ = ["pit"]
+__all__ = ["pit", "transforms"]
 
 
 def pit(p: Any, y: Any, seed: int = 0) -> Tensor:
@@ -42,6 +42,12 @@ def pit(p: Any, y: Any, seed: int = 0) -> Tensor:
         tensor([0.1587, 0.5000, 0.8413])
     """
     y, seen = as_labels(p, y)
+    share = transforms(p, y, seed)
+    return share.masked_fill(~unsqueeze_right(seen, y.dim() - seen.dim()).to(share.device), torch.nan)
+
+
+def transforms(p: Any, y: Tensor, seed: int = 0) -> Tensor:
+    """:func:`pit` of labels that are legal, masked ones too."""
     check_numbers(p)
     each = marginals(p)
     share = cdf(each, y)
@@ -49,5 +55,4 @@ def pit(p: Any, y: Any, seed: int = 0) -> Tensor:
         below = cdf(each, y - 1)
         with seeded(seed, share.device):
             share = below + torch.rand_like(share) * (share - below)
-    seen = unsqueeze_right(seen, share.dim() - seen.dim()).to(share.device)
-    return share.masked_fill(~seen, torch.nan)
+    return share

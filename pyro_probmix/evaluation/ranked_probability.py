@@ -22,7 +22,7 @@ from pyro_probmix.ops.blocks import BLOCK
 from pyro_probmix.ops.devices import double
 from pyro_probmix.ops.sums import unsqueeze_right
 
-__all__ = ["crps"]
+__all__ = ["crps", "ranked_probability_score"]
 
 METHODS = "closed form", "quadrature", "samples"
 SQRT2, TINY = math.sqrt(2), 1e-300
@@ -71,14 +71,17 @@ def crps(p: Any, y: Any, method: str | None = None, num_samples: int = 1000, see
         check_choice("method", method, METHODS)
     check_integer("num_samples", num_samples, minimum=2)
     y, seen = as_labels(p, y)
+    score = ranked_probability_score(p, y, method, num_samples, seed)
+    score = score.to(y.device, torch.promote_types(reference_tensor([p]).dtype, y.dtype))
+    return score.masked_fill(~unsqueeze_right(seen, y.dim() - seen.dim()).to(y.device), math.nan)
+
+
+def ranked_probability_score(
+    p: Any, y: Tensor, method: str | None = None, num_samples: int = 1000, seed: int = 0
+) -> Tensor:
+    """:func:`crps` in double precision, of labels that are legal, masked ones too."""
     check_numbers(p)
-    score = _scored(p, double(y), method, num_samples, seed)
-    seen = unsqueeze_right(seen, y.dim() - seen.dim()).to(score.device)
-    score = score.masked_fill(~seen, math.nan)
-    return score.to(y.device, torch.promote_types(reference_tensor([p]).dtype, y.dtype))
-
-
-def _scored(p: Any, y: Tensor, method: str | None, num_samples: int, seed: int) -> Tensor:
+    y = double(y)
     if method != "samples":
         try:
             each = resolved(marginals(p))

@@ -209,7 +209,7 @@ def evaluate_copies_once() -> None:
         events.clear()
         pm.evaluate(p, on_device(y))
         found = Counter(event.kind for event in events)
-    check(found, {"to host": 3, "wait": 2})
+    check(found, {"to host": 4, "wait": 3})
 
 
 def estimator() -> None:
