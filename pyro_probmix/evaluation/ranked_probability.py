@@ -42,8 +42,8 @@ def crps(p: Any, y: Any, method: str | None = None, num_samples: int = 1000, see
         p: a law of numbers or counts, or of vectors of them.
         y: labels, of shape ``p.batch_shape + p.event_shape``, in a tensor or an array.
         method: ``"closed form"``, for Normals, Laplaces, logistic, exponential, lognormal and uniform laws, points, and
-            mixtures of Normals and points; ``"quadrature"`` over the cdf, to about 1e-8, or 1e-6 where a law is spread
-            over more than 4096 integers, for what else has known marginals; ``"samples"``, the unbiased estimate from
+            mixtures of Normals and points; ``"quadrature"`` over the cdf, to a relative error of 1e-6 or less, for
+            what else has known marginals; ``"samples"``, the unbiased estimate from
             ``num_samples`` draws. Default: the first of them that is possible.
         num_samples: number of draws, at least 2.
         seed: seed of the draws; the global random state is left alone.

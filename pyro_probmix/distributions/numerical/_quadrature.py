@@ -189,7 +189,7 @@ def adapted_grid(log_f: LogFunction, panels: Panels, accuracy: float, steps: boo
 
     Only what has not converged is looked at again. Where rounding limits f itself, so that splitting does not
     make the estimated error smaller, it ends; not so where f may have ``steps``, small and steep, which are not told
-    from rounding, and are looked for between the last node and the end of a panel, too.
+    from rounding. They are looked for between the last node and the end of a panel, too, where other f may have peaks.
     """
     batch = panels.start.shape[1:]
     size = torch.Size(batch).numel()  # Pyro's analysis of dependencies leaves a tuple of it
@@ -269,12 +269,14 @@ def _look(
     # The estimate of QUADPACK: the difference of the two rules is that of the worse one.
     ratio = 200 * difference / torch.where(variation > 0, variation, 1)
     error = torch.where(variation > 0, variation * ratio.pow(1.5).clamp(max=1), difference)
-    if steps:
-        error = error + _hidden_steps(evaluate, panels, terms / kronrod, top)
     start, stop = panels.locate(panels.start)[0], panels.locate(panels.stop)[0]
     # Whether there are numbers too few between the ends.
     fixed = (stop - start).abs() <= 50 * torch.finfo(y.dtype).eps * torch.maximum(start.abs(), stop.abs())
-    log_hidden = torch.maximum(_log_hidden(y, values), _log_hidden_at_ends(evaluate, start, stop, y, values))
+    if steps:
+        error = error + _hidden_steps(evaluate, panels, terms / kronrod, top)
+        log_hidden = torch.full_like(top, -math.inf)
+    else:
+        log_hidden = torch.maximum(_log_hidden(y, values), _log_hidden_at_ends(evaluate, start, stop, y, values))
     log_error, log_hidden = (t.masked_fill(fixed, -math.inf) for t in (top + error.log(), log_hidden))
     log_mass = (top + mass.log()).masked_fill(nothing, -math.inf)
     return values, log_mass, log_error, log_hidden
