@@ -12,7 +12,8 @@ from pyro_probmix.distributions.cumulative.law import Law
 from pyro_probmix.distributions.cumulative.scalar import law_of
 from pyro_probmix.distributions.held_tensors import reference_tensor
 from pyro_probmix.distributions.quantiles import as_shares, ordered_marginals, quantile
-from pyro_probmix.ops.roots import bracketed_root
+from pyro_probmix.ops.devices import double
+from pyro_probmix.ops.roots import bracketed_root, within_rounding
 
 __all__ = ["interval"]
 
@@ -62,9 +63,9 @@ def interval(p: Any, level: float | Tensor, kind: str = "central") -> tuple[Tens
         return reference.new_empty(shape), reference.new_empty(shape)
     with torch.no_grad():
         law = law_of(each)
-        levels = levels.double().reshape(levels.shape + (1,) * len(each.batch_shape)).expand(shape)
+        levels = double(levels).reshape(levels.shape + (1,) * len(each.batch_shape)).expand(shape)
         low, high = (_shortest_run if law.integers else _shortest)(law, levels)
-    return low.to(reference.dtype), high.to(reference.dtype)
+    return low.to(reference), high.to(reference)
 
 
 def _shortest(law: Law, level: Tensor) -> tuple[Tensor, Tensor]:
@@ -134,7 +135,7 @@ def _interpolated(points: Tensor, shares: Tensor, densities: Tensor, wanted: Ten
 
 def _shortest_run(law: Law, level: Tensor) -> tuple[Tensor, Tensor]:
     """The shortest run of integers, from which first value on: of some at equal distances, then of those between."""
-    level = level.double() - 4 * torch.finfo(level.dtype).eps * torch.minimum(level, 1 - level)
+    level = within_rounding(level, level.dtype)
     first, last = law.icdf(torch.full_like(level, 1e-12)), law.icdf(1 - level)
     steps = torch.arange(INTEGERS, dtype=torch.float64, device=level.device).reshape((-1,) + (1,) * level.dim())
     while True:

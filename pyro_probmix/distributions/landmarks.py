@@ -24,6 +24,7 @@ from pyro_probmix.distributions.corrected import corrected, corrected_class
 from pyro_probmix.distributions.exponential_family import resolved
 from pyro_probmix.distributions.held_tensors import reference_tensor
 from pyro_probmix.distributions.mixtures import mixture_of
+from pyro_probmix.ops.devices import double
 
 __all__ = ["at_rows", "bounds", "has_own_support", "in_double", "landmarks", "with_batch"]
 
@@ -45,7 +46,7 @@ GENERAL = TransformedDistribution, dist.TransformedDistribution, dist.AffineBeta
 def in_double(part: Any) -> Any:
     """A distribution with all its parameters in float64, that checks no values; transforms are left as they are."""
     if isinstance(part, Tensor):
-        return part.double() if part.is_floating_point() else part
+        return double(part) if part.is_floating_point() else part
     if isinstance(part, (list, tuple)):
         return type(part)([in_double(item) for item in part])
     if isinstance(part, Distribution):

@@ -9,7 +9,7 @@ import torch
 from pyro.distributions import MaskedDistribution
 from pyro.distributions.torch_distribution import ExpandedDistribution
 from torch import Tensor
-from torch.distributions import Distribution, IndependentTransform, TransformedDistribution
+from torch.distributions import AffineTransform, Distribution, IndependentTransform, TransformedDistribution
 
 from pyro_probmix.distributions.components import expanded
 from pyro_probmix.distributions.corrected import corrected_class
@@ -90,6 +90,15 @@ def _by_family(p: Any) -> Any:
         return dist.Bernoulli(p.probs, validate_args=False)
     if isinstance(p, dist.Delta):
         return dist.Delta(p.v, validate_args=False)
+    if isinstance(p, dist.Empirical):
+        samples, weights = p._samples.movedim(len(p.batch_shape), -1), p._log_weights
+        weights = weights.reshape(p.batch_shape + (1,) * len(p.event_shape) + weights.shape[-1:]).expand_as(samples)
+        return dist.Empirical(samples, weights, validate_args=False)
+    if isinstance(p, (dist.MixtureOfDiagNormals, dist.MixtureOfDiagNormalsSharedCovariance)):
+        shared = isinstance(p, dist.MixtureOfDiagNormalsSharedCovariance)
+        scale = p.coord_scale.unsqueeze(-1) if shared else p.coord_scale.transpose(-2, -1)
+        each = dist.Normal(p.locs.transpose(-2, -1), scale, validate_args=False)
+        return LinearPool(each, p.probs.unsqueeze(-2), validate_args=False)
     return None
 
 
@@ -106,6 +115,8 @@ def _of_transformed(p: Any) -> Any:
     for transform in p.transforms:
         while isinstance(transform, IndependentTransform):
             transform = transform.base_transform
+        if isinstance(transform, AffineTransform):
+            transform = AffineTransform(transform.loc, transform.scale)
         if transform.domain.event_dim or transform.codomain.event_dim:
             return None
         transforms.append(transform)

@@ -5,49 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from pyro import distributions as dist
 from torch import Tensor
-from torch.distributions import Distribution
 
-from pyro_probmix.distributions.cumulative import scalar_cdf, scalar_icdf
+from pyro_probmix.distributions.cumulative.scalar import check_ordered, scalar_cdf, scalar_icdf
 from pyro_probmix.distributions.held_tensors import reference_tensor
 from pyro_probmix.distributions.marginals import marginals
-from pyro_probmix.distributions.mixtures import mixture_of
-from pyro_probmix.distributions.supports import is_circular
 from pyro_probmix.ops.values import can_be_read
 
 __all__ = ["as_shares", "cdf", "median", "ordered_marginals", "quantile"]
 
-CLASSES = torch.distributions.Categorical, torch.distributions.OneHotCategorical
-
 
 def ordered_marginals(p: Any) -> Any:
-    """The :func:`~pyro_probmix.distributions.marginals` of ``p``, whose values are numbers in an order.
-
-    Raises:
-        TypeError: as :func:`~pyro_probmix.distributions.marginals`, or for classes and angles.
-    """
-    if isinstance(p, Distribution):
-        if _any_leaf(p, CLASSES) and not _any_leaf(p, dist.OrderedLogistic):
-            raise TypeError(
-                f"p: expected a distribution of numbers, got {type(p).__name__} over classes, which have no order and "
-                "so no cdf and no quantiles; their probabilities are pm.distributions.class_probabilities(p)"
-            )
-        if is_circular(p):
-            raise TypeError(
-                f"p: expected a distribution of numbers, got {type(p).__name__} over angles, where no value is the "
-                "first, and so there is no cdf and there are no quantiles"
-            )
+    """The :func:`~pyro_probmix.distributions.marginals` of ``p``, whose values are numbers in an order."""
+    check_ordered(p)
     return marginals(p)
-
-
-def _any_leaf(p: Any, types: Any) -> bool:
-    """Whether ``p``, or what it is made of, is of one of these types."""
-    if isinstance(p, types):
-        return True
-    mixture = mixture_of(p)
-    parts = mixture.members if mixture is not None else [getattr(p, name, None) for name in ("fused", "base_dist")]
-    return any(_any_leaf(part, types) for part in parts if isinstance(part, Distribution))
 
 
 def cdf(p: Any, y: float | Tensor) -> Tensor:

@@ -89,7 +89,8 @@ def bounds(support: Any) -> tuple[Any, Any] | None:
     if support is constraints.boolean:
         return 0, 1
     low, high = getattr(support, "lower_bound", None), getattr(support, "upper_bound", None)
-    if is_counts(support) or (low is None and high is None and support is not constraints.real):
+    whole = support is constraints.real or support is pyro_constraints.integer
+    if is_counts(support) or (low is None and high is None and not whole):
         return None
     return -math.inf if low is None else low, math.inf if high is None else high
 

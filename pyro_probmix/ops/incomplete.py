@@ -18,7 +18,7 @@ NODES = 28
 DROP = 37.0  # by how much the logarithm falls over that interval
 NEWTON_STEPS = 3
 MAX_STEPS = 10_000
-FIXED_STEPS = 200  # where values cannot be looked at
+FIXED_STEPS = 160  # where values cannot be looked at
 CHUNK, LONGEST_CHUNK = 2**15, 32  # how many terms are made together: so many numbers, and steps at most
 STIRLING = (1 / 12, -1 / 360, 1 / 1260, -1 / 1680, 1 / 1188, -691 / 360360, 1 / 156)
 

@@ -8,10 +8,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-__all__ = ["bracketed_root", "increasing_root", "least_integer"]
+__all__ = ["bracketed_root", "increasing_root", "least_integer", "within_rounding"]
 
-MAX_STEPS = 140  # twice as many as halve all numbers of double precision to one
+MAX_STEPS, UNSEEN_STEPS = 140, 80  # if values can be looked at, twice as many as halve all numbers to one
 NEAR = 1e-9  # log-odds so near that Newton's next step takes the rest
+ROUNDING = 4  # units in the last place
 FAR = 16.0  # ratio of ends from which on they are halved by the order of numbers
 
 
@@ -48,7 +49,7 @@ def increasing_root(
     new = low - before * ((high - low) / (behind - before)) if slope else torch.full_like(low, math.nan)
     near_enough = (4 * torch.finfo(wanted.dtype).eps / (1 - wanted)).clamp(min=NEAR)  # shares next to 1 are rounded
     step = last = torch.full_like(wanted, math.inf)
-    for k in range(MAX_STEPS):
+    for k in range(MAX_STEPS if looks else UNSEEN_STEPS):
         if looks and bool(done.all()):
             break
         halved = ~((new > left) & (new < right) & (step <= 0.7 * last))
@@ -125,7 +126,7 @@ def least_integer(reaches: Callable[[Tensor], Tensor], below: Tensor, high: Tens
         high: integers that are, or ∞.
         looks: whether values may be looked at, to end when all are found.
     """
-    for _ in range(MAX_STEPS):
+    for _ in range(MAX_STEPS if looks else UNSEEN_STEPS):
         middle = _middle(below, high, 1).floor()
         middle = torch.where(middle <= below, below + 1, middle)
         done = ~(middle < high)
@@ -135,6 +136,16 @@ def least_integer(reaches: Callable[[Tensor], Tensor], below: Tensor, high: Tens
         high = torch.where(enough & ~done, middle, high)
         below = torch.where(enough, below, middle)
     return high
+
+
+def within_rounding(shares: Tensor, *dtypes: torch.dtype) -> Tensor:
+    """Shares in double precision, lowered by what they or the sums that are to reach them lose by rounding.
+
+    In the first dtype that is a few units in the last place of the nearer tail, in the others one of the share itself.
+    """
+    first, *others = [torch.finfo(dtype).eps for dtype in dtypes]
+    lowered = shares - ROUNDING * first * torch.minimum(shares, 1 - shares) - sum(others) * shares
+    return torch.where((shares > 0) & (shares < 1), lowered.clamp(min=0), shares)
 
 
 def _middle(a: Tensor, b: Tensor, step: int) -> Tensor:

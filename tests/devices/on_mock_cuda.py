@@ -212,6 +212,32 @@ def evaluate_copies_once() -> None:
     check(found, {"to host": 4, "wait": 3})
 
 
+def quantiles() -> None:
+    """By formula, by root search and by sums: where the parameters are, and those of the CPU."""
+    one, some = torch.ones(2), torch.tensor([0.5, 30.0])
+
+    def laws(one: Tensor, some: Tensor) -> list[Any]:
+        pool = pm.LinearPool([dist.Normal(one, some), dist.StudentT(some, one, one)])
+        return [pool, dist.BetaBinomial(some, one, 9), dist.Gumbel(one, some)]
+
+    def quantile(p: Any, q: Tensor) -> Tensor:
+        return pm.quantile(p, q[:, 0])
+
+    def shortest(p: Any, q: Tensor) -> Tensor:
+        return torch.stack(pm.interval(p, q[1, 0], kind="hdi"))
+
+    q = torch.tensor([[0.1], [0.7]])
+    functions = [pm.distributions.cdf, quantile], [pm.distributions.cdf, quantile], [shortest]
+    with mock_cuda():
+        there = laws(*moved(one, some))
+    for ours, theirs, each in zip(laws(one, some), there, functions, strict=True):
+        for function in each:
+            with mock_cuda():
+                found = function(theirs, on_device(q))
+            assert found.device == DEVICE
+            torch.testing.assert_close(on_host(found), function(ours, q))
+
+
 def estimator() -> None:
     x, y = make_data("normal", 40, SINGLE)
     ours, theirs = (
@@ -265,6 +291,7 @@ CASES: dict[str, Callable[[], None]] = {
     **{f"predictions of {name}": partial(predict, model_of("ManifoldProbMix", name), name) for name in LIKELIHOODS},
     "predictions of ERM": partial(predict, model_of("ERM")),
     "evaluate": evaluate_copies_once,
+    "quantiles": quantiles,
     "an estimator": estimator,
 }
 

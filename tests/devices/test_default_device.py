@@ -199,3 +199,17 @@ def test_an_embedding_family_is_checked_where_values_are(family: Any) -> None:
     network = here(pm.nn.MLP, FEATURES, [], size)
     embedding = pm.nn.DistributionEmbedding(network, family, EMBEDDING)
     assert embedding(here(torch.zeros, 2, FEATURES)).mean.isfinite().all()
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_quantiles_are_where_the_parameters_are() -> None:
+    some = here(torch.tensor, [0.5, 2.0])
+    pool = here(pm.LinearPool, [dist.Normal(some, 1.0), dist.StudentT(some, some, 1.0)])
+    for p in (pool, here(dist.Gamma, some, some), here(dist.BetaBinomial, some, some, 9), here(dist.Poisson, some)):
+        found = (
+            pm.quantile(p, 0.3),
+            pm.distributions.cdf(p, 1.0),
+            *pm.interval(p, 0.5),
+            *pm.interval(p, 0.5, kind="hdi"),
+        )
+        assert all(t.device == CPU and t.isfinite().all() for t in found)

@@ -14,12 +14,23 @@ import torch
 from torch import Tensor
 
 import pyro_probmix as pm
+from tests.cases import CASES
+from tests.cases import NAMES as NAMES_OF_CASES
 
 SHARES = torch.tensor([1e-9, 1e-3, 0.05, 0.3, 0.5, 0.77, 0.95, 1 - 1e-6], dtype=torch.float64)
 
 
 def t(*values: Any) -> list[Tensor]:
     return [torch.tensor(value, dtype=torch.float64) for value in values]
+
+
+def has_marginals(p: Any) -> bool:
+    """Whether ``p`` is of numbers in an order, or of vectors of such whose marginals are known."""
+    try:
+        pm.median(p)
+    except TypeError:
+        return False
+    return True
 
 
 FAMILIES: list[tuple[Any, Any]] = [
@@ -204,3 +215,158 @@ def test_what_is_no_share_is_refused() -> None:
         pm.interval(dist.Normal(0.0, 1.0), 0.5, "shortest")
     with pytest.raises(ValueError, match="y: expected a shape"):
         pm.distributions.cdf(dist.Normal(torch.zeros(3), 1.0), torch.zeros(2))
+
+
+ORDERED = [name for name in NAMES_OF_CASES if has_marginals(CASES[name].draw(()))]
+
+
+@pytest.mark.parametrize("name", ORDERED)
+def test_quantiles_and_cdf_agree_in_every_family(name: str) -> None:
+    p = CASES[name].draw((2,))
+    each = pm.distributions.marginals(p)
+    y = pm.quantile(p, SHARES)
+    assert y.shape == SHARES.shape + p.batch_shape + p.event_shape
+    share = pm.distributions.cdf(p, y)
+    q = SHARES.reshape((-1,) + (1,) * (y.dim() - 1))
+    if isinstance(each, dist.Delta):
+        assert bool((y == each.v).all())
+    elif each.support.is_discrete:
+        assert bool((share >= q * (1 - 1e-12)).all())
+        assert bool((pm.distributions.cdf(p, y - 1) < q).all())
+    else:
+        torch.testing.assert_close(share, q.expand_as(share), rtol=1e-9, atol=1e-15)
+        inside = y[2:6].requires_grad_()
+        (density,) = torch.autograd.grad(pm.distributions.cdf(p, inside).sum(), inside)
+        torch.testing.assert_close(density, each.log_prob(inside).exp().detach(), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["Normal", "LogNormal", "Poisson", "Beta"])
+def test_quantiles_under_vmap(name: str) -> None:
+    q = torch.tensor([0.01, 0.5, 0.9], dtype=torch.float64)
+    with dist.validation_enabled(False):
+        parameters = CASES[name].parameters(torch.Size([3]), torch.Generator().manual_seed(0))
+
+        def of_one(*parameters: Tensor) -> Tensor:
+            p = CASES[name].make(*parameters)
+            y = pm.quantile(p, q)
+            return torch.stack([y, pm.distributions.cdf(p, y + 0.25)])
+
+        found = torch.func.vmap(of_one)(*parameters)
+        expected = torch.stack([of_one(*each) for each in zip(*parameters, strict=True)])
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
+
+
+# PyTorch compiles a script when its forward mode is first used.
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
+def test_forward_mode_is_backward_mode() -> None:
+    df, q = t(3.0, [0.01, 0.5, 0.9])
+
+    def of(df: Tensor, q: Tensor) -> Tensor:
+        return pm.quantile(pm.LinearPool([dist.StudentT(df, 0.0, 1.0), dist.Normal(df, 1.0)], validate_args=False), q)
+
+    with dist.validation_enabled(False):
+        for argument in (0, 1):
+            forward, backward = (jac(of, argument)(df, q) for jac in (torch.func.jacfwd, torch.func.jacrev))
+            torch.testing.assert_close(forward, backward)
+
+
+class Triangular(dist.TorchDistribution):
+    """A user's own: its density on [0, 1], 2y, and nothing else."""
+
+    arg_constraints = {}
+    support = torch.distributions.constraints.unit_interval
+
+    def __init__(self, shape: Any = (), dtype: torch.dtype = torch.float64) -> None:
+        self.like = torch.ones(shape, dtype=dtype)
+        super().__init__(torch.Size(shape))
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        return (2 * self.like * value).log()
+
+
+class WithCdf(Triangular):
+    """The same, with its distribution function."""
+
+    def cdf(self, value: Tensor) -> Tensor:
+        return self.like * value.square()
+
+
+class Doubled(dist.Normal):
+    """Of a known class, but another law."""
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        return super().log_prob(value / 2) - math.log(2)
+
+
+@pytest.mark.parametrize("make", [Triangular, WithCdf])
+def test_laws_of_users(make: Any) -> None:
+    q = torch.tensor([0.0, 0.01, 0.5, 1.0], dtype=torch.float64)
+    for p in (make(), pm.LinearPool([make(), make()])):
+        torch.testing.assert_close(pm.quantile(p, q), q.sqrt())
+        assert pm.distributions.cdf(p, torch.tensor([-1.0, 0.5, 2.0])).tolist() == pytest.approx([0, 0.25, 1])
+        torch.testing.assert_close(pm.interval(p, 0.75, kind="hdi")[0], t(0.5)[0])
+
+
+def test_a_law_derived_from_another_is_its_own() -> None:
+    q = torch.tensor([0.1, 0.9], dtype=torch.float64)
+    torch.testing.assert_close(pm.quantile(Doubled(*t(0.0, 1.0)), q), torch.as_tensor(2 * st.norm.ppf(q.numpy())))
+
+
+def test_pools_answer_as_methods() -> None:
+    q, y = t([0.1, 0.5, 0.9], [-1.0, 0.3, 7.0])
+    p, other = dist.Gamma(*t(2.0, 1.0)), dist.StudentT(*t(3.0, 0.0, 1.0))
+    log_linear = pm.LogLinearPool([p, dist.Gamma(*t(4.0, 3.0))], [0.5, 0.5])
+    for pool in (
+        pm.LinearPool([p, p]),
+        log_linear,
+        pm.NumericalPool([p, p], [0.5, 0.5]),
+        pm.HolderPool([other], [1], 2.0),
+    ):
+        torch.testing.assert_close(pool.icdf(q), pm.quantile(pool, q))
+        torch.testing.assert_close(pool.cdf(y), pm.distributions.cdf(pool, y))
+    torch.testing.assert_close(log_linear.icdf(q), torch.as_tensor(st.gamma(3, scale=0.5).ppf(q.numpy())))
+    with pytest.raises(ValueError, match="marginals"):
+        pm.LogLinearPool([dist.MultivariateNormal(torch.zeros(2), torch.eye(2))], [1.0]).cdf(torch.zeros(2))
+
+
+def test_draws_have_the_quantiles_of_their_steps() -> None:
+    p = dist.Empirical(torch.tensor([3.0, 1.0, 2.0]), torch.tensor([0.2, 0.5, 0.3]).log())
+    assert pm.quantile(p, torch.tensor([0.0, 0.49, 0.51, 0.79, 0.81, 1.0])).tolist() == [1, 1, 2, 2, 3, 3]
+    assert pm.distributions.cdf(p, torch.tensor([0.5, 1.0, 2.5, 3.0])).tolist() == pytest.approx([0, 0.5, 0.8, 1])
+    of_vectors = dist.Empirical(torch.randn(5, 3, 2), torch.zeros(5, 3))
+    torch.testing.assert_close(pm.median(of_vectors), of_vectors._samples.median(1).values)
+
+
+def test_one_value_and_what_is_mixed_with_it() -> None:
+    zero = dist.Delta(*t(0.0))
+    assert pm.quantile(zero, torch.tensor([0.0, 0.5, 1.0])).tolist() == [0, 0, 0]
+    assert pm.distributions.cdf(zero, torch.tensor([-0.1, 0.0, 0.1])).tolist() == [0, 1, 1]
+    values = dist.MixtureSameFamily(dist.Categorical(torch.ones(3)), dist.Delta(torch.tensor([-1.0, 0.5, 4.0])))
+    assert pm.quantile(values, torch.tensor([0.1, 0.4, 0.6, 0.7])).tolist() == [-1, 0.5, 0.5, 4]
+
+
+def test_ordered_classes_have_quantiles() -> None:
+    p = dist.OrderedLogistic(*t([0.3, -1.0], [-1.0, 0.0, 2.0]))
+    total = p.probs.cumsum(-1)
+    torch.testing.assert_close(pm.distributions.cdf(p, torch.arange(4.0).unsqueeze(-1)), total.T)
+    assert pm.quantile(p, total[0, 1] + 0.01)[0] == 2
+
+
+def test_far_tails_of_a_mixture() -> None:
+    p = pm.LinearPool([dist.Normal(*t(0.0, 1.0)), dist.Normal(*t(1.0, 1.0))], [0.5, 0.5])
+    for q in (1e-300, 1e-30):
+        root = scipy.optimize.brentq(
+            lambda y, q=q: np.logaddexp(st.norm.logcdf(y), st.norm.logcdf(y - 1)) + math.log(0.5 / q), -50, 0
+        )
+        assert float(pm.quantile(p, q)) == pytest.approx(root, rel=1e-10)
+    assert pm.quantile(p, torch.tensor([0.0, 1.0], dtype=torch.float64)).tolist() == [-math.inf, math.inf]
+
+
+def test_memory_is_that_of_blocks() -> None:
+    loc = torch.randn(300, 40, generator=torch.Generator().manual_seed(0))
+    p = pm.LinearPool(dist.Normal(loc, 0.5))
+    q = torch.linspace(0.01, 0.99, 50)
+    y = pm.quantile(p, q)
+    assert y.shape == (50, 300)
+    torch.testing.assert_close(y[7], pm.quantile(p, q[7]))
+    torch.testing.assert_close(pm.distributions.cdf(p, y), q.unsqueeze(-1).expand(50, 300))

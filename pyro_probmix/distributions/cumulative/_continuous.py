@@ -16,6 +16,7 @@ __all__: list[str] = []
 HALF = 0.5
 ROOT_HALF = math.sqrt(0.5)
 ROOT_TWO = math.sqrt(2)
+STRAIGHT = 1e-9
 
 
 class _LocationScale(Law):
@@ -64,14 +65,13 @@ class LaplaceLaw(_LocationScale):
     """F = eᶻ / 2 below the location, 1 − e⁻ᶻ / 2 above."""
 
     def below(self, y: Tensor) -> Tensor:
-        z = self.z(y)
-        tail = HALF * (-z.abs()).exp()
-        return torch.where(z < 0, tail, 1 - tail)
+        return self._share(self.z(y))
 
     def above(self, y: Tensor) -> Tensor:
-        z = self.z(y)
-        tail = HALF * (-z.abs()).exp()
-        return torch.where(z < 0, 1 - tail, tail)
+        return self._share(-self.z(y))
+
+    def _share(self, z: Tensor) -> Tensor:
+        return torch.where(z < 0, HALF * z.clamp(max=0).exp(), 1 - HALF * (-z.clamp(min=0)).exp())
 
     def at(self, q: Tensor) -> Tensor:
         low = q < HALF
@@ -305,18 +305,19 @@ class StudentTLaw(_LocationScale):
     """F = I_{df / (df + z²)}(df / 2, 1/2) / 2 below the location."""
 
     def below(self, y: Tensor) -> Tensor:
-        z = self.z(y)
-        tail = self._tail(z)
-        return torch.where(z < 0, tail, 1 - tail)
+        return self._share(self.z(y))
 
     def above(self, y: Tensor) -> Tensor:
-        z = self.z(y)
-        tail = self._tail(z)
-        return torch.where(z < 0, 1 - tail, tail)
+        return self._share(-self.z(y))
 
-    def _tail(self, z: Tensor) -> Tensor:
-        df, square = self.p.df, z.square()
-        return HALF * betainc(HALF * df, torch.full_like(df, HALF), df / (df + square), square / (df + square))
+    def _share(self, z: Tensor) -> Tensor:
+        df = self.p.df
+        near = z.abs() < STRAIGHT  # where z² says nothing of the slope
+        square = z.masked_fill(near, 1).square()
+        x, rest = df / (df + square), square / (df + square)
+        tail = HALF * betainc(HALF * df, torch.full_like(df, HALF), x, rest)
+        slope = ((HALF * (df + 1)).lgamma() - (HALF * df).lgamma()).exp() / (math.pi * df).sqrt()
+        return torch.where(near, HALF + slope * z, torch.where(z < 0, tail, 1 - tail))
 
 
 @shares_of(torch.distributions.FisherSnedecor)

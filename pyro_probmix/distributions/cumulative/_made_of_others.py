@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from pyro import distributions as dist
+from pyro.distributions.torch_distribution import ExpandedDistribution
 from torch import Tensor
 from torch.distributions import Distribution, TransformedDistribution
 
@@ -18,12 +20,14 @@ from pyro_probmix.ops.values import can_be_read
 
 __all__ = ["law"]
 
+WRAPPERS = torch.distributions.Independent, dist.MaskedDistribution, ExpandedDistribution  # of scalars
+
 
 def law(p: Any) -> Law:
     """The shares of a scalar distribution in double precision, that checks no values."""
     p = resolved(p)
-    while type(p) is dist.torch_distribution.ExpandedDistribution:
-        p = p.base_dist
+    while isinstance(p, WRAPPERS):
+        p = resolved(p.base_dist)
     mixture = mixture_of(p)
     if mixture is not None:
         return MixtureLaw(p, mixture)
@@ -34,19 +38,23 @@ def law(p: Any) -> Law:
         return ZeroInflated(p)
     if isinstance(p, dist.MaskedMixture):
         return Either(p)
-    if isinstance(p, NumericalDistribution) or _answers(p):
+    if isinstance(p, NumericalDistribution) or _has_own(p, "cdf"):
         return Own(p)
     if isinstance(p, TransformedDistribution) and not p.base_dist.event_shape:
         if all(t.bijective for t in p.transforms):
             return Transformed(p)
         if [type(t) for t in p.transforms] == [torch.distributions.AbsTransform]:
             return Folded(p)
-    return Own(NumericalPool([p], [1.0], validate_args=False))
+    if isinstance(p, dist.ExtendedBetaBinomial):
+        p = dist.BetaBinomial(p.concentration1, p.concentration0, p.total_count, validate_args=False)
+    return Numerical(p)
 
 
-def _answers(p: Any) -> bool:
-    """Whether the class of ``p`` has a cdf of its own."""
-    return type(p).cdf not in (Distribution.cdf, TransformedDistribution.cdf)
+def _has_own(p: Any, name: str) -> bool:
+    """Whether the class of ``p`` has this method, of its own law: not from a class whose density it has changed."""
+    order = type(p).__mro__
+    of_density, of_method = (next(k for k, c in enumerate(order) if n in vars(c)) for n in ("log_prob", name))
+    return of_method <= of_density and order[of_method] not in (Distribution, TransformedDistribution)
 
 
 class Own(Law):
@@ -61,8 +69,31 @@ class Own(Law):
         return self.p.cdf(y)  # type: ignore[no-any-return]
 
     def at(self, q: Tensor) -> Tensor:
-        own = type(self.p).icdf not in (Distribution.icdf, TransformedDistribution.icdf)
-        return self.p.icdf(q) if own else super().at(q)
+        return self.p.icdf(q) if _has_own(self.p, "icdf") else super().at(q)
+
+
+class Numerical(Own):
+    """What quadrature finds of the density, or summation of the masses."""
+
+    def __init__(self, p: Any) -> None:
+        self.name = type(p).__name__
+        super().__init__(self._found(lambda: NumericalPool([p], [1.0], validate_args=False)))
+
+    def below(self, y: Tensor) -> Tensor:
+        return self._found(lambda: self.p.cdf(y))  # type: ignore[no-any-return]
+
+    def at(self, q: Tensor) -> Tensor:
+        return self._found(lambda: self.p.icdf(q))  # type: ignore[no-any-return]
+
+    def _found(self, result: Callable[[], Any]) -> Any:
+        try:
+            return result()
+        except (TypeError, ValueError, NotImplementedError) as error:
+            reason = str(error).removeprefix("components, weights: ").removeprefix("components: ")
+            raise type(error)(
+                f"p: expected a distribution whose cdf is known here or follows from its density, got {self.name}: "
+                f"{reason}; its draws have quantiles: torch.quantile(p.sample((1000,)), q, 0)"
+            ) from error
 
 
 class MixtureLaw(Law):

@@ -73,6 +73,9 @@ class BinomialLaw(_Integers):
         (one, zero), k = _chances(self.p), y.floor()
         return betainc(self.p.total_count - k, k + 1, zero, one)
 
+    def bounds(self) -> tuple[Tensor, Tensor]:  # of an extended one the support is said to be all integers
+        return torch.zeros_like(self.p.total_count), self.p.total_count
+
     def above(self, y: Tensor) -> Tensor:
         (one, zero), k = _chances(self.p), y.floor()
         return betainc(k + 1, self.p.total_count - k, one, zero)

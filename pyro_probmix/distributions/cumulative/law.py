@@ -58,7 +58,7 @@ class Law(ABC):
     def at(self, q: Tensor) -> Tensor:
         """The least value whose F is q or more, for shares between 0 and 1."""
         with torch.no_grad():
-            y = self._search(q.detach())
+            y = self._search(q.detach()).detach()
         return y if self.atomic or not torch.is_grad_enabled() else self._attached(y, q)
 
     def bracket(self, q: Tensor) -> tuple[Tensor, Tensor]:

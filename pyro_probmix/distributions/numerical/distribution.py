@@ -25,6 +25,7 @@ from pyro_probmix.distributions.numerical.integrals import of_all_members
 from pyro_probmix.distributions.selection import Change
 from pyro_probmix.distributions.supports import same_constraint
 from pyro_probmix.distributions.weighted_pool import WeightedPool
+from pyro_probmix.ops.roots import within_rounding
 from pyro_probmix.ops.values import can_be_read, differentiated
 
 __all__ = ["NUM_NODES", "NumericalDistribution"]
@@ -292,11 +293,15 @@ class NumericalDistribution(WeightedPool):
         return function(self._log_f, flat).reshape(shape).to(self._reference.dtype)
 
     def cdf(self, value: Tensor) -> Tensor:
-        if self._validate_args:
-            self._validate_sample(value)
-        return self._of_each(self._measure.cdf, value)
+        """F(value): 0 before the support and 1 behind it."""
+        known = ~value.isnan()
+        share = self._of_each(self._measure.cdf, torch.where(known, value, 0))
+        return torch.where(known, share, math.nan)
 
     def icdf(self, value: Tensor) -> Tensor:
+        """The least values whose cdf reaches these shares."""
+        if isinstance(self._measure, Counting):
+            value = within_rounding(value.double(), self._reference.dtype, value.dtype)
         return self._of_each(self._measure.icdf, value)
 
     def sample(self, sample_shape: Any = torch.Size()) -> Tensor:
