@@ -23,8 +23,9 @@ from pyro_probmix.distributions import supports
 from pyro_probmix.distributions.corrected import corrected, corrected_class
 from pyro_probmix.distributions.exponential_family import resolved
 from pyro_probmix.distributions.held_tensors import reference_tensor
-from pyro_probmix.distributions.mixtures import mixture_of
+from pyro_probmix.distributions.mixtures import Mixture, mixture_of
 from pyro_probmix.ops.devices import double
+from pyro_probmix.ops.values import can_be_read
 
 __all__ = ["at_rows", "bounds", "has_own_support", "in_double", "landmarks", "with_batch"]
 
@@ -37,6 +38,8 @@ MASKING = torch.distributions.FisherSnedecor, torch.distributions.StudentT
 
 # Modules of distributions that hold nothing but their parameters.
 KNOWN = "torch.", "pyro.", corrected.__module__
+
+MANY = 16  # components, between whose centers panels are dense
 
 # What has no support of its own, as PyTorch takes that of the last transform, whatever it is applied to; or has it in
 # single precision, as Pyro's AffineBeta of numbers.
@@ -89,6 +92,9 @@ def with_batch(part: Any, batch: torch.Size, change: Callable[[Tensor], Tensor],
         return [with_batch(item, batch, change, shape) for item in part]
     if isinstance(part, Transform) and not isinstance(part, PARAMETERLESS):
         raise NotImplementedError
+    if hasattr(part, "map_batch"):
+        whole = part.batch_shape
+        return part.map_batch(lambda tensor, d: change(tensor.expand(whole + tensor.shape[tensor.dim() - d :])))
     if isinstance(part, Distribution):
         if not type(part).__module__.startswith(KNOWN):
             raise NotImplementedError
@@ -149,12 +155,7 @@ def landmarks(p: Any) -> Tensor:
     if hasattr(p, "numerical_landmarks"):
         points: Tensor = p.numerical_landmarks
     elif (mixture := mixture_of(p)) is not None:
-        each = []
-        for member in mixture.members:
-            low, high = bounds(member)
-            own = torch.cat([landmarks(member), low.unsqueeze(-1), high.unsqueeze(-1)], -1)
-            each.append(own.flatten(-2) if mixture.batched else own)
-        points = torch.cat([t.expand(p.batch_shape + t.shape[-1:]) for t in each], -1)
+        points = _of_mixture(p, mixture)
     elif isinstance(p, (ExpandedDistribution, Independent)):
         points = landmarks(p.base_dist)
     elif isinstance(p, TransformedDistribution):
@@ -170,6 +171,25 @@ def landmarks(p: Any) -> Tensor:
         points = torch.stack([first, *(center + scale * offset for offset in OFFSETS)], -1)
     points = torch.where(points.isfinite(), points, points[..., :1])
     return points.nan_to_num(0, 0, 0).expand(p.batch_shape + points.shape[-1:])
+
+
+def _of_mixture(p: Any, mixture: Mixture) -> Tensor:
+    """Those of the components; of many, where each is, and the first and the last of the others."""
+    every: list[Tensor] = []
+    kept: list[Tensor] = []
+    for member in mixture.members:
+        own, ends = landmarks(member), [end.unsqueeze(-1) for end in bounds(member)]
+        thin = mixture.weights.shape[-1] > MANY and mixture_of(resolved(member)) is None
+        first = torch.cat([own[..., :1] if thin else own, *filter(_may_be_finite, ends)], -1)
+        for points, into in ((own, every), (first, kept)):
+            points = points.flatten(-2) if mixture.batched else points
+            into.append(points.expand(p.batch_shape + points.shape[-1:]))
+    outer = torch.cat(every, -1)
+    return torch.cat([*kept, outer.amin(-1, keepdim=True), outer.amax(-1, keepdim=True)], -1)
+
+
+def _may_be_finite(end: Tensor) -> bool:
+    return not can_be_read(end) or bool(end.isfinite().any())
 
 
 def _center_and_scale(p: Any) -> tuple[Tensor, Tensor]:

@@ -137,6 +137,22 @@ def test_a_mixture_of_counts_is_summed() -> None:
     torch.testing.assert_close(entropy(p), -(log_p.exp() * log_p).sum(0), atol=1e-8, rtol=1e-8)
 
 
+def test_a_mixture_of_many_one_of_which_is_narrow() -> None:
+    generator = torch.Generator().manual_seed(0)
+    loc, scale = torch.rand(2, 2, 60, generator=generator, dtype=torch.float64)
+    loc, scale = 20 * loc - 10, scale + 0.3
+    scale[:, 7] = 1e-4
+    p = pm.LinearPool(dist.Normal(loc, scale))
+    for row in range(2):
+        narrow = float(loc[row, 7])
+        fine = torch.linspace(narrow - 2e-3, narrow + 2e-3, 20_001, dtype=torch.float64)
+        left, right = (torch.linspace(a, b, 50_001, dtype=torch.float64) for a, b in ((-40, fine[0]), (fine[-1], 40)))
+        y = torch.cat([left[:-1], fine, right[1:]])
+        log_p = p[row].log_prob(y)
+        expected = torch.trapezoid(-log_p.exp() * log_p, y)
+        torch.testing.assert_close(entropy(p)[row], expected, atol=1e-6, rtol=0)
+
+
 def entropy_of(masses: list[float]) -> float:
     return float(scipy.stats.entropy(masses))
 
