@@ -21,7 +21,8 @@ KINDS = "central", "hdi"
 QUANTILES = 33  # between which there are so many parts, from one of which the shortest interval starts
 PARTS = 8
 TAIL = 14.0  # log-odds of the first and the last quantile
-INTEGERS = 2049  # of counts, first values that are tried together
+INTEGERS = 513  # first and last values of runs that are tried together
+BEYOND = 1e-14  # share of the mass that is not looked at
 TIE = 1e-9
 
 
@@ -54,7 +55,7 @@ def interval(p: Any, level: float | Tensor, kind: str = "central") -> tuple[Tens
     """
     check_choice("kind", kind, KINDS)
     each = ordered_marginals(p)
-    levels = as_shares("level", level, each, inside=True)
+    levels = double(as_shares("level", level, each, inside=True))
     if kind == "central":
         return quantile(each, 0.5 * (1 - levels)), quantile(each, 0.5 * (1 + levels))
     shape = levels.shape + each.batch_shape
@@ -63,7 +64,7 @@ def interval(p: Any, level: float | Tensor, kind: str = "central") -> tuple[Tens
         return reference.new_empty(shape), reference.new_empty(shape)
     with torch.no_grad():
         law = law_of(each)
-        levels = double(levels).reshape(levels.shape + (1,) * len(each.batch_shape)).expand(shape)
+        levels = levels.reshape(levels.shape + (1,) * len(each.batch_shape)).expand(shape)
         low, high = (_shortest_run if law.integers else _shortest)(law, levels)
     return low.to(reference), high.to(reference)
 
@@ -134,20 +135,38 @@ def _interpolated(points: Tensor, shares: Tensor, densities: Tensor, wanted: Ten
 
 
 def _shortest_run(law: Law, level: Tensor) -> tuple[Tensor, Tensor]:
-    """The shortest run of integers, from which first value on: of some at equal distances, then of those between."""
+    """The shortest run of integers: of those from and to some at equal distances, then of those between."""
     level = within_rounding(level, level.dtype)
-    first, last = law.icdf(torch.full_like(level, 1e-12)), law.icdf(1 - level)
-    steps = torch.arange(INTEGERS, dtype=torch.float64, device=level.device).reshape((-1,) + (1,) * level.dim())
+    least = torch.full_like(level, BEYOND)
+    from_least, from_most = law.icdf(least), law.icdf(1 - level)
+    to_least, to_most = law.icdf(level), law.icdf(1 - least * (1 - level))
+    starts, ends = (from_least, from_most), (to_least, to_most)
     while True:
-        stride = ((last - first) / (INTEGERS - 1)).ceil().clamp(min=1)
-        low = (first + stride * steps).minimum(last)
-        below = law.cdf(low - 1)
-        wanted = below + level
-        high = torch.where(wanted < 1, law.icdf(wanted.clamp(max=1)), torch.inf)
-        length = high - low
-        mass = torch.where(length == length.amin(0), law.cdf(high) - below, -torch.inf)
+        (first, last), (stride, other) = zip(*[_spaced(*span) for span in (starts, ends)], strict=True)
+        below, reached = law.cdf(first - 1), law.cdf(last)
+        index = _first_at(reached, below + level)
+        length, mass = (t.gather(0, index.clamp(max=len(t) - 1)) for t in (last, reached))
+        length, mass = torch.where(index < len(last), length - first, torch.inf), mass - below
+        mass = torch.where(length == length.amin(0), mass, -torch.inf)
         best = (mass >= mass.amax(0) * (1 - TIE)).to(torch.uint8).argmax(0, keepdim=True)
-        low, high = low.gather(0, best)[0], high.gather(0, best)[0]
-        if bool((stride == 1).all()):
+        low = first.gather(0, best)[0]
+        high = low + length.gather(0, best)[0]
+        if bool(((stride == 1) & (other == 1)).all()):
             return low, high
-        first, last = (low - stride).maximum(first), (low + stride).minimum(last)
+        starts = (low - 2 * stride).maximum(from_least), (low + 2 * stride).minimum(from_most)
+        ends = (high - 2 * other).maximum(to_least), (high + 2 * other).minimum(to_most)
+
+
+def _spaced(first: Tensor, last: Tensor) -> tuple[Tensor, Tensor]:
+    """Integers at equal distances from the first to the last or beyond, along a new first dimension, and how far."""
+    span = last - first
+    count = int(min(float(span.max()) + 1, INTEGERS))
+    stride = (span / max(count - 1, 1)).ceil().clamp(min=1)
+    steps = torch.arange(count, dtype=span.dtype, device=span.device).reshape((-1,) + (1,) * span.dim())
+    return first + stride * steps, stride
+
+
+def _first_at(shares: Tensor, wanted: Tensor) -> Tensor:
+    """The first index along the first dimension at which increasing shares reach each of the wanted ones."""
+    shares, wanted = (t.movedim(0, -1).contiguous() for t in (shares, wanted))
+    return torch.searchsorted(shares, wanted).movedim(-1, 0)

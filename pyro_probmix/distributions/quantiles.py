@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any
 
 import torch
@@ -114,8 +115,8 @@ def as_shares(name: str, value: Any, p: Any, inside: bool = False) -> Tensor:
 
 
 def _as_tensor(name: str, value: Any, p: Any) -> Tensor:
-    if isinstance(value, bool) or not isinstance(value, (int, float, Tensor)):
+    if isinstance(value, bool) or not isinstance(value, (Real, Tensor)):
         raise TypeError(f"{name}: expected a number or a tensor, got {type(value).__name__}")
     if isinstance(value, Tensor):
         return value if value.is_floating_point() else value.double()
-    return torch.full((), value, dtype=torch.float64, device=reference_tensor([p]).device)
+    return torch.full((), float(value), dtype=torch.float64, device=reference_tensor([p]).device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from pyro_probmix.distributions.cumulative.law import Law, shares_of
 from pyro_probmix.ops.incomplete import betainc, gammainc, gammaincc
+from pyro_probmix.ops.special import LOG_2PI
 
 __all__: list[str] = []
 
@@ -41,6 +43,13 @@ class NormalLaw(_LocationScale):
 
     def at(self, q: Tensor) -> Tensor:
         return self.y(torch.special.ndtri(q))
+
+    def log_density(self, y: Tensor) -> Tensor:
+        return self._log_front - HALF * self.z(y).square()  # type: ignore[no-any-return]
+
+    @functools.cached_property
+    def _log_front(self) -> Tensor:
+        return -self.p.scale.log() - HALF * LOG_2PI  # type: ignore[no-any-return]
 
 
 @shares_of(torch.distributions.Cauchy)

@@ -58,20 +58,25 @@ class Law(ABC):
     def at(self, q: Tensor) -> Tensor:
         """The least value whose F is q or more, for shares between 0 and 1."""
         with torch.no_grad():
-            y = self._search(q.detach()).detach()
+            y = self._by_rows(self._root, q.detach()).detach()
         return y if self.atomic or not torch.is_grad_enabled() else self._attached(y, q)
 
     def bracket(self, q: Tensor) -> tuple[Tensor, Tensor]:
         """Values between which that is which :meth:`at` seeks."""
+        edges, shares = self._table
+        shares = shares.reshape(shares.shape[:1] + (1,) * (q.dim() - shares.dim() + 1) + shares.shape[1:])
+        index = (shares < q).sum(0)  # of the last edge that is below
+        left, right = (_pick(edges, index + k) for k in (0, 1))
+        return left, right
+
+    @functools.cached_property
+    def _table(self) -> tuple[Tensor, Tensor]:
+        """The ends of the support and landmarks between them, in order along the first dimension; F at the latter."""
         low, high = (end.unsqueeze(-1) for end in self.bounds())
         points = landmarks(self.p)
         points = torch.where(points > low, points.minimum(high), low)
         points = (points.floor() if self.integers else points).sort(-1).values.movedim(-1, 0)
-        edges = torch.cat([low.movedim(-1, 0), points, high.movedim(-1, 0)])
-        points = points.reshape(points.shape[:1] + (1,) * (q.dim() - points.dim() + 1) + points.shape[1:])
-        index = (self.cdf(points) < q).sum(0)  # of the last edge that is below
-        left, right = (_pick(edges, index + k) for k in (0, 1))
-        return left, right
+        return torch.cat([low.movedim(-1, 0), points, high.movedim(-1, 0)]), self.cdf(points)
 
     def log_density(self, y: Tensor) -> Tensor:
         """log p(y), for values in the support."""
@@ -79,12 +84,16 @@ class Law(ABC):
 
     def density(self, y: Tensor, finite: bool = False) -> Tensor:
         """p(y), of any values; its limit at a finite end of the support."""
-        if finite and self.unbounded:
-            return self.log_density(y).exp()
-        low, high = self.bounds()
-        outside = ~((y >= low) & (y <= high) & y.isfinite())
-        density = self.log_density(torch.where(outside, _inside(low, high, self.integers), y)).exp()
-        return torch.where(outside | density.isnan(), 0, density)
+
+        def density(y: Tensor) -> Tensor:
+            if finite and self.unbounded:
+                return self.log_density(y).exp()
+            low, high = self.bounds()
+            outside = ~((y >= low) & (y <= high) & y.isfinite())
+            density = self.log_density(torch.where(outside, _inside(low, high, self.integers), y)).exp()
+            return torch.where(outside | density.isnan(), 0, density)
+
+        return self._by_rows(density, y)
 
     def bounds(self) -> tuple[Tensor, Tensor]:
         """The ends of the support."""
@@ -108,26 +117,39 @@ class Law(ABC):
     def _guarded(
         self, hook: Callable[[Tensor], Tensor], y: Tensor, before: float, after: float, finite: bool
     ) -> Tensor:
-        if finite and self.unbounded:
-            return hook(y)
-        low, high = self.bounds()
-        under, over = y < low if self.atomic else y <= low, y >= high
-        share = hook(torch.where(under | over | y.isnan(), _inside(low, high, self.integers), y))
-        share = torch.where(under, before, torch.where(over, after, share))
-        return torch.where(y.isnan(), math.nan, share)
+        def guarded(y: Tensor) -> Tensor:
+            if finite and self.unbounded:
+                return hook(y)
+            low, high = self.bounds()
+            under, over = y < low if self.atomic else y <= low, y >= high
+            share = hook(torch.where(under | over | y.isnan(), _inside(low, high, self.integers), y))
+            share = torch.where(under, before, torch.where(over, after, share))
+            return torch.where(y.isnan(), math.nan, share)
 
-    def _search(self, q: Tensor) -> Tensor:
-        """The root, by blocks along what is in front of the batch."""
-        ends = q, *self.bracket(q), self.bounds()[0]
-        shape = torch.broadcast_shapes(*[t.shape for t in ends], self.p.batch_shape)
+        return self._by_rows(guarded, y)
+
+    def _by_rows(self, function: Callable[[Tensor], Tensor], given: Tensor) -> Tensor:
+        """A function of values that broadcast with the batch, in blocks along what is in front of it.
+
+        What has derivatives is not divided; whether that is so, one of many rows tells.
+        """
+        shape = torch.broadcast_shapes(given.shape, self.p.batch_shape)
         front = len(shape) - len(self.p.batch_shape)
-        columns = [t.expand(shape).reshape((-1, *shape[front:])) for t in ends]
         rows = max(1, BLOCK // max(1, self.size * shape[front:].numel()))
-        blocks = zip(*[t.split(rows) for t in columns], strict=True)
-        looks = all(map(can_be_read, columns))
-        return torch.cat([self._root(*block, looks=looks) for block in blocks]).reshape(shape)
+        if shape[:front].numel() <= rows:
+            return function(given)
+        flat = given.expand(shape).reshape((-1, *shape[front:]))
+        if torch.is_grad_enabled():
+            if differentiated(function(flat[:1])):
+                return function(given)
+            with torch.no_grad():
+                return self._by_rows(function, given)
+        return torch.cat([function(block) for block in flat.split(rows)]).reshape(shape)
 
-    def _root(self, q: Tensor, low: Tensor, high: Tensor, origin: Tensor, *, looks: bool) -> Tensor:
+    def _root(self, q: Tensor) -> Tensor:
+        ends = q, *self.bracket(q), self.bounds()[0]
+        q, low, high, origin = torch.broadcast_tensors(*ends)
+        looks = all(map(can_be_read, (q, low, high)))
         if self.integers:
             return least_integer(lambda k: self.cdf(k) >= q, low - 1, high, looks)
         return increasing_root(self.cdf, None if self.atomic else self.density, q, low, high, origin, looks)
@@ -138,7 +160,7 @@ class Law(ABC):
         if not (differentiated(share) or differentiated(q)):
             return y
         with torch.no_grad():
-            density = self.log_density(y).exp()
+            density = self.density(y)
             inside = (density > 0) & density.isfinite()
         moved = (q - q.detach()) - (share - share.detach())
         return y + torch.where(inside, moved / torch.where(inside, density, 1), 0)
