@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ __all__ = ["interval"]
 KINDS = "central", "hdi"
 QUANTILES = 33  # between which there are so many parts, from one of which the shortest interval starts
 PARTS = 8
+AROUND = 3  # points on either side of the best one, whose intervals are compared exactly
 TAIL = 14.0  # log-odds of the first and the last quantile
 INTEGERS = 513  # first and last values of runs that are tried together
 BEYOND = 1e-14  # share of the mass that is not looked at
@@ -65,8 +67,22 @@ def interval(p: Any, level: float | Tensor, kind: str = "central") -> tuple[Tens
     with torch.no_grad():
         law = law_of(each)
         levels = levels.reshape(levels.shape + (1,) * len(each.batch_shape)).expand(shape)
-        low, high = (_shortest_run if law.integers else _shortest)(law, levels)
+        low, high = _finder(law)(law, levels)
     return low.to(reference), high.to(reference)
+
+
+def _finder(law: Law) -> Callable[[Law, Tensor], tuple[Tensor, Tensor]]:
+    """What finds the shortest interval."""
+    if law.integers:
+        return _shortest_run
+    if law.values is not None:
+        return _shortest_of_values
+    if law.atomic:
+        raise TypeError(
+            f"p: expected a density, counts or draws, whose shortest interval is known, got {type(law.p).__name__} "
+            'with mass at single values; it has a central one: kind="central"'
+        )
+    return _shortest
 
 
 def _shortest(law: Law, level: Tensor) -> tuple[Tensor, Tensor]:
@@ -88,11 +104,9 @@ def _shortest(law: Law, level: Tensor) -> tuple[Tensor, Tensor]:
 
     high = _interpolated(points, shares, densities, shares + level)
     best = torch.where(shares + level <= shares[-1], high - points, torch.inf).argmin(0, keepdim=True)
-    around = [
-        points.expand(points.shape[:1] + level.shape).gather(0, (best + k).clamp(0, len(points) - 1))
-        for k in range(-3, 4)
-    ]
-    lows = torch.cat(around).minimum(last)
+    steps = torch.arange(-AROUND, AROUND + 1, device=best.device).reshape((-1,) + (1,) * level.dim())
+    around = (best + steps).clamp(0, len(points) - 1)
+    lows = points.expand(points.shape[:1] + level.shape).gather(0, around).minimum(last)
     best = width(lows, upper(lows)).argmin(0, keepdim=True)
     left, at, right = (lows.gather(0, (best + k).clamp(0, len(lows) - 1))[0] for k in (-1, 0, 1))
     grows = rise(at) > 0
@@ -110,9 +124,7 @@ def _table(law: Law, dim: int) -> list[Tensor]:
     levels = torch.linspace(-TAIL, TAIL, QUANTILES, dtype=torch.float64, device=law.bounds()[0].device).sigmoid()
     quantiles = law.icdf(levels.reshape((-1,) + (1,) * size))
     low, _ = law.bounds()
-    quantiles = torch.cat(
-        [torch.where(low.isfinite(), low, quantiles[0]).expand_as(quantiles[0]).unsqueeze(0), quantiles]
-    )
+    quantiles = torch.cat([torch.where(low.isfinite(), low, quantiles[:1]), quantiles])
     parts = torch.arange(PARTS, dtype=torch.float64, device=low.device).reshape((-1,) + (1,) * size) / PARTS
     points = quantiles[:-1].unsqueeze(1) + quantiles.diff(dim=0).unsqueeze(1) * parts
     points = torch.cat([points.flatten(0, 1), quantiles[-1:]])
@@ -132,6 +144,18 @@ def _interpolated(points: Tensor, shares: Tensor, densities: Tensor, wanted: Ten
     m0, m1 = (torch.minimum(mass / p, 3 * rise).nan_to_num(0) for p in (p0, p1))
     cubic = x0 + t * m0 + t.square() * (3 * rise - 2 * m0 - m1 + t * (m0 + m1 - 2 * rise))
     return cubic.movedim(-1, 0)
+
+
+def _shortest_of_values(law: Law, level: Tensor) -> tuple[Tensor, Tensor]:
+    """From one of the values to another, of single ones."""
+    level = within_rounding(level, level.dtype)
+    low = law.values.movedim(-1, 0)
+    low = low.reshape(low.shape[:1] + (1,) * (level.dim() - low.dim() + 1) + low.shape[1:])
+    low = low.expand(low.shape[:1] + level.shape)
+    wanted = law.cdf(low.nextafter(torch.full_like(low, -torch.inf))) + level
+    high = law.icdf(wanted.clamp(max=1))
+    best = torch.where(law.cdf(high) >= wanted, high - low, torch.inf).argmin(0, keepdim=True)
+    return low.gather(0, best)[0], high.gather(0, best)[0]
 
 
 def _shortest_run(law: Law, level: Tensor) -> tuple[Tensor, Tensor]:

@@ -140,3 +140,20 @@ def test_central_ones_are_differentiable() -> None:
     (slope,) = torch.autograd.grad(high - low, scale)
     torch.testing.assert_close(slope, ((high - low) / 2).detach())
     assert not pm.interval(dist.Normal(0.0, scale), 0.9, "hdi")[0].requires_grad
+
+
+def test_of_draws_it_is_from_one_to_another() -> None:
+    draws = torch.randn(3, 201, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).exp()
+    p = dist.Empirical(draws, torch.zeros(3, 201, dtype=torch.float64))
+    ordered = draws.sort(-1).values
+    for level in (0.1, 0.5, 0.9):
+        inside = math.ceil(level * 201)
+        width = ordered[:, inside - 1 :] - ordered[:, : 201 - inside + 1]
+        first = width.argmin(-1, keepdim=True)
+        low, high = pm.interval(p, level, kind="hdi")
+        torch.testing.assert_close(low, ordered.gather(-1, first).squeeze(-1))
+        torch.testing.assert_close(high, ordered.gather(-1, first + inside - 1).squeeze(-1))
+    assert pm.interval(dist.Delta(*t(2.0)), 0.5, kind="hdi") == (2, 2)
+    mixed = dist.MixtureSameFamily(dist.Categorical(torch.ones(2)), dist.Delta(torch.tensor([0.0, 1.0])))
+    with pytest.raises(TypeError, match="mass at single values"):
+        pm.interval(mixed, 0.5, kind="hdi")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -13,13 +15,13 @@ from torch.distributions import Distribution, TransformedDistribution
 
 from pyro_probmix.distributions.cumulative.law import Law, law_type
 from pyro_probmix.distributions.exponential_family import resolved
-from pyro_probmix.distributions.held_tensors import held_tensors
 from pyro_probmix.distributions.mixtures import Mixture, mixture_of
 from pyro_probmix.distributions.numerical import NumericalDistribution, NumericalPool
 from pyro_probmix.ops.values import can_be_read
 
 __all__ = ["law"]
 
+SAME = 1e-9  # by how much what a transform makes of an integer may be off
 WRAPPERS = torch.distributions.Independent, dist.MaskedDistribution, ExpandedDistribution  # of scalars
 
 
@@ -103,7 +105,6 @@ class MixtureLaw(Law):
         super().__init__(p)
         self.members = [law(member) for member in mixture.members]
         self.weights, self.batched = mixture.weights, mixture.batched
-        self.all_count = can_be_read(self.weights) and bool((self.weights > 0).all())
         self.atomic, self.integers = (
             test(getattr(m, name) for m in self.members) for name, test in (("atomic", any), ("integers", all))
         )
@@ -133,9 +134,15 @@ class MixtureLaw(Law):
         return values[0] if self.batched else torch.stack(torch.broadcast_tensors(*values), -1)
 
     def _total(self, values: list[Tensor]) -> Tensor:
-        stacked = self._stacked(values)
-        counted = stacked if self.all_count else torch.where(self.weights > 0, stacked, 0)
-        return (self.weights * counted).sum(-1)
+        each = self._stacked(values)
+        if not self.all_count:  # what has no weight has a gradient in it
+            each = torch.where(each.isfinite() | (self.weights > 0), each, 0)
+        return (self.weights * each).sum(-1)
+
+    @functools.cached_property
+    def all_count(self) -> bool:
+        """Whether all components are known to have a weight."""
+        return can_be_read(self.weights) and bool((self.weights > 0).all())
 
     def _outermost(self, low: list[Tensor], high: list[Tensor]) -> tuple[Tensor, Tensor]:
         low_of, high_of, counts = self._stacked(low), self._stacked(high), self.weights > 0
@@ -169,23 +176,24 @@ class Transformed(Law):
         x = y
         for transform in reversed(self.p.transforms):
             x = transform.inv(x)
+        if self.base.integers:
+            x = torch.where((x - x.round()).abs() <= SAME * x.abs().clamp(min=1), x.round(), x)
+        before = x.nextafter(torch.full_like(x, -math.inf)) if self.atomic else x  # whose own mass is not above
         if can_be_read(self.rises):
             if bool(self.rises.all()):
                 return rising(x)  # type: ignore[no-any-return]
             if not bool(self.rises.any()):
-                return falling(x)  # type: ignore[no-any-return]
-        return torch.where(self.rises, rising(x), falling(x))
+                return falling(before)  # type: ignore[no-any-return]
+        return torch.where(self.rises, rising(x), falling(before))
 
     @torch.no_grad()
     def _rises(self) -> Tensor:
         """Whether the value rises with that of the base: between two of its quantiles."""
-        low, high = (self.base.icdf(q) for q in torch.tensor([0.25, 0.75], dtype=torch.float64, device=self._device()))
+        like = self.base.bounds()[0]
+        low, high = (self.base.icdf(like.new_full((), q)) for q in (0.001, 0.999))
         for transform in self.p.transforms:
             low, high = transform(low), transform(high)
-        return high > low
-
-    def _device(self) -> Any:
-        return next(held_tensors(self.p.base_dist)).device
+        return high >= low
 
 
 class Folded(Law):

@@ -9,6 +9,7 @@ from pyro import distributions as dist
 from torch import Tensor
 
 from pyro_probmix.distributions.cumulative.law import Law, shares_of
+from pyro_probmix.ops.devices import double
 from pyro_probmix.ops.incomplete import betainc, gammainc, gammaincc
 
 __all__: list[str] = []
@@ -131,15 +132,18 @@ class DeltaLaw(Law):
 
     atomic = True
 
+    def __init__(self, p: Any) -> None:
+        super().__init__(p)
+        self.values = double(p.v).unsqueeze(-1)
+
     def bounds(self) -> tuple[Tensor, Tensor]:
-        v = self.p.v.double()
-        return v, v
+        return double(self.p.v), double(self.p.v)
 
     def below(self, y: Tensor) -> Tensor:
-        return (y >= self.p.v).double()
+        return double(y >= self.p.v)
 
     def at(self, q: Tensor) -> Tensor:
-        return self.p.v.double() + 0 * q  # type: ignore[no-any-return]
+        return double(self.p.v) + 0 * q  # type: ignore[no-any-return]
 
 
 @shares_of(dist.Empirical)
@@ -150,8 +154,8 @@ class EmpiricalLaw(Law):
 
     def __init__(self, p: Any) -> None:
         super().__init__(p)
-        self.values, order = p._samples.double().sort(-1)
-        self.shares = p._log_weights.double().softmax(-1).gather(-1, order)
+        self.values, order = double(p._samples).sort(-1)
+        self.shares = double(p._log_weights).softmax(-1).gather(-1, order)
         self.size = self.values.shape[-1]
 
     def bounds(self) -> tuple[Tensor, Tensor]:

@@ -38,6 +38,8 @@ class Law(ABC):
     """Whether values are integers."""
     size = 1
     """How many numbers a share is made of."""
+    values: Any = None
+    """The only values with mass, in order along the last dimension, where they are no integers."""
 
     def __init__(self, p: Any) -> None:
         self.p = p

@@ -108,6 +108,7 @@ def scalar_icdf(p: Any, q: Tensor) -> Tensor:
     shape = torch.broadcast_shapes(q.shape, p.batch_shape)
     if shape.numel() == 0:
         return reference.new_empty(shape)
+    q = q if q.is_floating_point() else q.to(reference.dtype)
     found, shares = law_of(p), double(q)
     if found.integers:
         shares = within_rounding(shares, reference.dtype, q.dtype)
