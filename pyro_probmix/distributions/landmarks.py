@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
 from typing import Any
 
 import pyro.distributions as dist
@@ -27,7 +26,7 @@ from pyro_probmix.distributions.mixtures import Mixture, mixture_of
 from pyro_probmix.ops.devices import double
 from pyro_probmix.ops.values import can_be_read
 
-__all__ = ["at_rows", "bounds", "has_own_support", "in_double", "landmarks", "with_batch"]
+__all__ = ["at_rows", "bounds", "has_own_support", "in_double", "landmarks"]
 
 OFFSETS = [1.2, -1.2, 4.0, -4.0, 12.0, -12.0, 30.0, -30.0]  # in units of the scale
 
@@ -65,43 +64,23 @@ def at_rows(part: Any, batch: torch.Size, rows: Tensor) -> Any:
 
     It is not implemented where it is not known which dimensions of its parameters are those of the batch.
     """
-
-    def members(tensor: Tensor) -> Tensor:
-        return tensor.reshape((batch.numel(),) + tensor.shape[len(batch) :])[rows]
-
-    return with_batch(part, batch, members, rows.shape)
-
-
-def with_batch(part: Any, batch: torch.Size, change: Callable[[Tensor], Tensor], shape: torch.Size) -> Any:
-    """A distribution, or a parameter of one, of this batch shape with its batch changed to another shape.
-
-    Args:
-        part: a distribution, a tensor, or a list of them; what has no dimensions stays.
-        batch: the batch shape, with which the shape of every tensor begins.
-        change: from a tensor, one whose shape begins with ``shape``.
-        shape: the new batch shape.
-
-    Raises:
-        NotImplementedError: where it is not known which dimensions of a parameter are those of the batch.
-    """
     if isinstance(part, Tensor) and part.dim() > 0:
         if part.shape[: len(batch)] != batch:
             raise NotImplementedError
-        return change(part)
+        return part.reshape((batch.numel(),) + part.shape[len(batch) :])[rows]
     if isinstance(part, list):
-        return [with_batch(item, batch, change, shape) for item in part]
+        return [at_rows(item, batch, rows) for item in part]
     if isinstance(part, Transform) and not isinstance(part, PARAMETERLESS):
         raise NotImplementedError
     if hasattr(part, "map_batch"):
         whole = part.batch_shape
-        return part.map_batch(lambda tensor, d: change(tensor.expand(whole + tensor.shape[tensor.dim() - d :])))
+        return part.map_batch(lambda t, d: at_rows(t.expand(whole + t.shape[t.dim() - d :]), batch, rows))
     if isinstance(part, Distribution):
         if not type(part).__module__.startswith(KNOWN):
             raise NotImplementedError
         copied = copy.copy(part)
-        changed = {name: with_batch(value, batch, change, shape) for name, value in vars(part).items()}
-        vars(copied).update(changed)
-        vars(copied)["_batch_shape"] = shape + part.batch_shape[len(batch) :]
+        vars(copied).update({name: at_rows(value, batch, rows) for name, value in vars(part).items()})
+        vars(copied)["_batch_shape"] = rows.shape + part.batch_shape[len(batch) :]
         return copied
     return part
 

@@ -9,14 +9,15 @@ import torch
 from pyro.distributions import MaskedDistribution
 from pyro.distributions.torch_distribution import ExpandedDistribution
 from torch import Tensor
-from torch.distributions import AffineTransform, Distribution, IndependentTransform, TransformedDistribution
+from torch.distributions import Distribution, TransformedDistribution
 
 from pyro_probmix.distributions.components import expanded
 from pyro_probmix.distributions.corrected import corrected_class
 from pyro_probmix.distributions.exponential_family import resolved, set_validation, validates
-from pyro_probmix.distributions.landmarks import with_batch
 from pyro_probmix.distributions.linear_pooling import LinearPool
 from pyro_probmix.distributions.mixtures import Mixture, mixture_of
+from pyro_probmix.distributions.selection import map_batch
+from pyro_probmix.distributions.transforms import elementwise_transforms
 
 __all__ = ["marginals"]
 
@@ -94,11 +95,6 @@ def _by_family(p: Any) -> Any:
         samples, weights = p._samples.movedim(len(p.batch_shape), -1), p._log_weights
         weights = weights.reshape(p.batch_shape + (1,) * len(p.event_shape) + weights.shape[-1:]).expand_as(samples)
         return dist.Empirical(samples, weights, validate_args=False)
-    if isinstance(p, (dist.MixtureOfDiagNormals, dist.MixtureOfDiagNormalsSharedCovariance)):
-        shared = isinstance(p, dist.MixtureOfDiagNormalsSharedCovariance)
-        scale = p.coord_scale.unsqueeze(-1) if shared else p.coord_scale.transpose(-2, -1)
-        each = dist.Normal(p.locs.transpose(-2, -1), scale, validate_args=False)
-        return LinearPool(each, p.probs.unsqueeze(-2), validate_args=False)
     return None
 
 
@@ -111,15 +107,9 @@ def _others(values: Tensor) -> Tensor:
 
 
 def _of_transformed(p: Any) -> Any:
-    transforms = []
-    for transform in p.transforms:
-        while isinstance(transform, IndependentTransform):
-            transform = transform.base_transform
-        if isinstance(transform, AffineTransform):
-            transform = AffineTransform(transform.loc, transform.scale)
-        if transform.domain.event_dim or transform.codomain.event_dim:
-            return None
-        transforms.append(transform)
+    transforms = elementwise_transforms(p)
+    if transforms is None:
+        return None
     return dist.TransformedDistribution(marginals(p.base_dist), transforms, validate_args=False)
 
 
@@ -131,17 +121,10 @@ def _of_mixture(p: Any, mixture: Mixture) -> LinearPool:
         return LinearPool([marginals(m) for m in mixture.members], weights, validate_args=False)
     (together,) = mixture.members
     each = marginals(expanded(together, p.batch_shape + together.batch_shape[-1:]))
-    return LinearPool(_with_last(each, len(p.batch_shape)), weights, validate_args=False)
+    batch, dim = each.batch_shape, len(p.batch_shape)
 
+    def components_last(tensor: Tensor, event_dim: int) -> Tensor:
+        full = tensor.expand(batch + tensor.shape[tensor.dim() - event_dim :])
+        return full.movedim(dim, len(batch) - 1)
 
-def _with_last(p: Any, dim: int) -> Any:
-    """A distribution of scalars with this dimension of its batch behind the others."""
-    batch = p.batch_shape
-    shape = batch[:dim] + batch[dim + 1 :] + batch[dim : dim + 1]
-    try:
-        return with_batch(p, batch, lambda tensor: tensor.movedim(dim, len(batch) - 1), shape)
-    except NotImplementedError:
-        raise TypeError(
-            f"p: expected components whose parameters are known to have the dimensions of the batch, got "
-            f"{type(p).__name__}; give a sequence of components"
-        ) from None
+    return LinearPool(map_batch(each, components_last), weights, validate_args=False)
