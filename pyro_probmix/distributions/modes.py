@@ -59,7 +59,7 @@ def mode(p: Any) -> Tensor:
 
     Example:
         >>> mode(pm.LinearPool([dist.Normal(0.0, 1.0), dist.Normal(3.0, 0.5)], [0.25, 0.75]))
-        tensor(2.9930)
+        tensor(2.9986)
         >>> mode(dist.Gamma(torch.tensor([0.5, 3.0]), 2.0))
         tensor([0., 1.])
         >>> mode(pm.LinearPool([dist.Poisson(2.5), dist.Poisson(20.0)]))
