@@ -157,3 +157,10 @@ def test_of_draws_it_is_from_one_to_another() -> None:
     mixed = dist.MixtureSameFamily(dist.Categorical(torch.ones(2)), dist.Delta(torch.tensor([0.0, 1.0])))
     with pytest.raises(TypeError, match="mass at single values"):
         pm.interval(mixed, 0.5, kind="hdi")
+
+
+@pytest.mark.parametrize("kind", ["central", "hdi"])
+def test_intervals_of_a_known_mixture_cover_what_they_say(kind: str) -> None:
+    p, exact = mixture([-3.0, 0.0, 1.0, 8.0], [0.3, 1.0, 0.1, 2.0], [0.2, 0.3, 0.1, 0.4])
+    low, high = (end.numpy() for end in pm.interval(p, LEVELS, kind))
+    np.testing.assert_allclose(exact.cdf(high) - exact.cdf(low), LEVELS.numpy(), rtol=1e-12)

@@ -64,3 +64,30 @@ table(
     negative=lambda rng, case: -rng.random() - 1e-6,
     nan=NAN,
 )
+BAD_SHARES = {"negative": -0.1, "above_one": 1.1, "nan": NAN, "a_word": "0.5", "nothing": None, "true": True}
+UNORDERED = {
+    "a_number": 3.0,
+    "classes": dist.Categorical(torch.ones(3)),
+    "unit_vectors": dist.OneHotCategorical(torch.ones(3)),
+    "angles": dist.VonMises(0.0, 1.0),
+    "no_known_marginals": dist.LKJCholesky(3),
+    "no_density": dist.Stable(1.5, 0.0),
+}
+table("quantile", "q", lambda value: pm.quantile(NORMALS[0], value), **BAD_SHARES, one_is_nan=torch.tensor([0.5, NAN]))
+table("interval", "level", lambda value: pm.interval(NORMALS[0], value), **BAD_SHARES, zero=0.0, one=1.0)
+table("interval", "kind", lambda value: pm.interval(NORMALS[0], 0.5, value), a_word="shortest", nothing=None)
+for name, function in {
+    "quantile": lambda value: pm.quantile(value, 0.5),
+    "median": pm.median,
+    "interval": lambda value: pm.interval(value, 0.5, kind="hdi"),
+    "cdf": lambda value: pm.distributions.cdf(value, 0.0),
+}.items():
+    table(name, "p", function, **UNORDERED)
+table("marginals", "p", pm.distributions.marginals, a_number=3.0, no_known_ones=dist.LKJCholesky(3))
+table(
+    "cdf",
+    "y",
+    lambda value: pm.distributions.cdf(NORMALS[0], value),
+    of_another_shape=torch.zeros(2),
+    a_word="0",
+)
