@@ -27,23 +27,25 @@ class TemperatureScaling(Calibration):
 
     .. math:: \tilde p(y = c) \propto p(y = c)^{1/T}
 
-    T has the lowest mean NLL of the held-out labels. That is convex in 1/T, so the zero of its slope is found exactly;
-    it is held between 0.01 and 100, where all labels are the most probable class or probabilities tell nothing. The
-    most probable class, and so the accuracy, stays. Of a pool the mixed probabilities are changed.
+    T has the lowest mean NLL of the n held-out labels, of each of which a share of 1 / (n + 1) is spread evenly over the
+    classes that are possible: so much could any label be any class, and few rows whose most probable class is right do
+    not make T zero. The NLL is convex in 1/T, so the zero of its slope is found exactly; it is held between 0.01 and 100.
+    The most probable class, and so the accuracy, stays. Of a pool the mixed probabilities are changed.
 
     Attributes:
         temperature: T; above 1 where p is too sure.
         num_rows: number of rows that it was fitted on.
 
-    Source: Guo et al., "On Calibration of Modern Neural Networks" (2017).
+    Source: Guo et al., "On Calibration of Modern Neural Networks" (2017); Platt, "Probabilistic Outputs for Support Vector
+    Machines" (1999), for targets that are not quite 0 and 1.
 
     Example:
         >>> logits = 3 * torch.eye(2)[[0, 1, 0, 1]]
         >>> scaling = pm.TemperatureScaling().fit(dist.Categorical(logits=logits), torch.tensor([0, 1, 0, 0]))
         >>> scaling.temperature
-        2.7307...
+        3.5406...
         >>> scaling(dist.Categorical(logits=logits)).probs[0]
-        tensor([0.7500, 0.2500])
+        tensor([0.7000, 0.3000])
     """
 
     takes = "classes"
@@ -60,11 +62,14 @@ class TemperatureScaling(Calibration):
         impossible = ~(own > -torch.inf)
         if bool(impossible.any()):
             raise ValueError(f"y: expected labels of positive probability, got others in {name_rows(impossible)}")
+        possible = logs > -torch.inf
+        evenly = torch.where(possible, logs, 0).sum(-1) / possible.sum(-1)
+        target = own + (evenly - own) / (len(own) + 1)
 
         def slope(coldness: float) -> float:
             """Of the mean NLL, by 1/T."""
             mass = (coldness * logs).softmax(-1)
-            return float(((mass * torch.where(mass > 0, logs, 0)).sum(-1) - own).mean())
+            return float(((mass * torch.where(mass > 0, logs, 0)).sum(-1) - target).mean())
 
         self.temperature = 1 / _zero(slope, 1 / HOTTEST, 1 / COLDEST)
 
