@@ -12,7 +12,7 @@ from torch.distributions import Distribution, MixtureSameFamily, constraints
 from pyro_probmix._checks import at_index
 from pyro_probmix.distributions.components import broadcast_shapes, expanded
 from pyro_probmix.distributions.corrected import corrected
-from pyro_probmix.distributions.cumulative.scalar import scalar_cdf, scalar_icdf
+from pyro_probmix.distributions.cumulative.scalar import law_of, scalar_cdf, scalar_icdf
 from pyro_probmix.distributions.entropies import entropy
 from pyro_probmix.distributions.exponential_family import resolved, validates
 from pyro_probmix.distributions.held_tensors import reference_tensor
@@ -191,6 +191,10 @@ class AffineDistribution(Pool):
 
     def cdf(self, value: Tensor) -> Tensor:
         return scalar_cdf(self.base_dist, self._inner(value))
+
+    def survival(self, value: Tensor) -> Tensor:
+        """1 − F(y), in which nothing cancels."""
+        return law_of(self.base_dist).survival(self._inner(value).double()).to(self.loc.dtype)
 
     def icdf(self, value: Tensor) -> Tensor:
         return self.loc + self.scale * scalar_icdf(self.base_dist, value)

@@ -19,12 +19,14 @@ from pyro_probmix.distributions.exponential_family import validates
 from pyro_probmix.distributions.held_tensors import reference_tensor
 from pyro_probmix.distributions.landmarks import bounds, landmarks
 from pyro_probmix.distributions.modes import mode
-from pyro_probmix.distributions.selection import Change, map_batch
+from pyro_probmix.distributions.numerical.integrals import log_integral
+from pyro_probmix.distributions.selection import Change, map_batch, rows
 from pyro_probmix.distributions.weighted_pool import Pool
 
 __all__ = ["RecalibratedDistribution"]
 
-NODES = 16  # of the Gauss–Legendre rule between two knots
+ACCURACY = 1e-7
+NUM_POINTS = 17  # about the mass, at least, from which a quadrature starts
 
 
 class RecalibratedDistribution(Pool):
@@ -32,9 +34,7 @@ class RecalibratedDistribution(Pool):
 
     .. math:: \log \tilde p(y) = \log R'(F(y)) + \log p(y), \qquad \tilde Q(q) = Q(R^{-1}(q))
 
-    Mean and variance differ from those of p by integrals of the quantile function, which a Gauss–Legendre rule between
-    the knots finds to about six digits where tails are those of a Normal or an exponential, to fewer where they are
-    heavier or there are modes apart.
+    Mean and variance are integrals of the distribution function, by adaptive quadrature and without gradient.
 
     Args:
         base_dist: p, a density of numbers, of event shape ``()`` and no mask.
@@ -119,6 +119,12 @@ class RecalibratedDistribution(Pool):
     def cdf(self, value: Tensor) -> Tensor:
         return _interpolated(self._share(value), self.knots, self.levels).to(reference_tensor([self.base_dist]).dtype)
 
+    def survival(self, value: Tensor) -> Tensor:
+        """1 − R(F(y)), in which nothing cancels."""
+        share = law_of(self.base_dist).survival(value.double())
+        above = _interpolated(share, (1 - self.knots).flip(-1), (1 - self.levels).flip(-1))
+        return above.to(reference_tensor([self.base_dist]).dtype)
+
     def icdf(self, value: Tensor) -> Tensor:
         return scalar_icdf(self.base_dist, _interpolated(value.double(), self.levels, self.knots))
 
@@ -137,11 +143,13 @@ class RecalibratedDistribution(Pool):
 
     @property
     def mean(self) -> Tensor:
-        return self._moments()[0]
+        below, above = self._tails(0)
+        return (self._center() + above - below).to(reference_tensor([self.base_dist]).dtype)
 
     @property
     def variance(self) -> Tensor:
-        return self._moments()[1]
+        (below, above), spread = self._tails(0), sum(self._tails(1))
+        return (2 * spread - (above - below).square()).to(reference_tensor([self.base_dist]).dtype)
 
     @property
     def mode(self) -> Tensor:
@@ -150,32 +158,30 @@ class RecalibratedDistribution(Pool):
     def entropy(self) -> Tensor:
         return entropy(self)
 
-    def _moments(self) -> tuple[Tensor, Tensor]:
-        """Those of the base, and ∫ Q(u) (R′(u) − 1) du likewise for the variance; not finite where they are not."""
-        low, width = self.knots[..., :-1, None], self.knots.diff(dim=-1).unsqueeze(-1)
-        points, weights = _legendre(NODES, low.device)
-        # By a substitution that crowds nodes at the ends, where quantiles may be infinite.
-        crowded = points**4 * (35 - 84 * points + 70 * points**2 - 20 * points**3)
-        mass = width * weights * 140 * (points * (1 - points)) ** 3
-        more = (self.slopes.unsqueeze(-1) - 1) * mass
-        u, mass, more = (t.flatten(-2).movedim(-1, 0) for t in (low + width * crowded, mass, more))
-        y = scalar_icdf(self.base_dist, u).double()
-        center = self._of_base("mean", (mass * y).sum(0))
-        y = y - center
-        shift = (more * y).sum(0)
-        spread = self._of_base("variance", (mass * y.square()).sum(0))
-        mean, variance = center + shift, spread + (more * y.square()).sum(0) - shift.square()
-        dtype = reference_tensor([self.base_dist]).dtype
-        mean = torch.where(center.isfinite(), mean, center)
-        return mean.to(dtype), torch.where(spread.isfinite(), variance, spread).to(dtype)
+    @torch.no_grad()
+    def _tails(self, power: int) -> tuple[Tensor, Tensor]:
+        """The integrals of |t − m|^power times R(F(t)) below the median m of p, and times 1 − R(F(t)) above."""
+        whole = self if self.batch_shape else self.expand([1])
+        law, center = law_of(whole), self._center().expand(whole.batch_shape)
+        low, high = law.bounds()
+        points = landmarks(whole).sort(-1).values
+        points = points[..., :: max(1, points.shape[-1] // NUM_POINTS)]
 
-    def _of_base(self, moment: str, integral: Tensor) -> Tensor:
-        """A moment of the base, or its integral where it is not known."""
-        try:
-            known: Tensor = getattr(self.base_dist, moment)
-        except NotImplementedError:
-            return integral
-        return known.double().expand(self.batch_shape)
+        def integral(side: int) -> Tensor:
+            def log_tail(t: Tensor, index: Tensor | None = None) -> Tensor:
+                taken = None if index is None else torch.unravel_index(index, whole.batch_shape)
+                own, middle = (law, center) if taken is None else (law_of(rows(whole, taken)), center[taken])
+                return ((own.survival(t) if side > 0 else own.cdf(t)) * (t - middle).abs() ** power).log()
+
+            ends = (center, high) if side > 0 else (low, center)
+            return log_integral(log_tail, *ends, points, ACCURACY).exp().reshape(self.batch_shape)
+
+        return integral(-1), integral(1)
+
+    def _center(self) -> Tensor:
+        """The median of the base, in double precision."""
+        half = torch.full(self.batch_shape, 0.5, dtype=torch.float64, device=self.knots.device)
+        return law_of(self.base_dist).icdf(half)
 
 
 def _segments(value: Tensor, knots: Tensor) -> Tensor:
@@ -190,11 +196,3 @@ def _interpolated(value: Tensor, start: Tensor, end: Tensor) -> Tensor:
     left, right, low, high = (t.expand(shape).gather(-1, segment + k).squeeze(-1) for t in (start, end) for k in (0, 1))
     share = (value - left) / (right - left)
     return torch.lerp(low, high, share)
-
-
-def _legendre(size: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """The Gauss–Legendre rule on [0, 1], by the eigenvalues of its Jacobi matrix (Golub and Welsch, 1969)."""
-    k = torch.arange(1, size, dtype=torch.float64, device=device)
-    beside = k / (4 * k.square() - 1).sqrt()
-    points, vectors = torch.linalg.eigh(beside.diag(1) + beside.diag(-1))
-    return 0.5 * (points + 1), vectors[0].square()

@@ -13,6 +13,7 @@ from torch import Tensor
 from pyro_probmix._checks import check_choice, check_integer
 from pyro_probmix._random import seeded
 from pyro_probmix.distributions import marginals
+from pyro_probmix.distributions.cumulative.law import law_type
 from pyro_probmix.distributions.exponential_family import resolved
 from pyro_probmix.distributions.held_tensors import reference_tensor
 from pyro_probmix.distributions.mixtures import mixture_of
@@ -151,7 +152,7 @@ FORMULAS: dict[type, Callable[[Any, Tensor], Tensor]] = {
 def _normals(p: Any) -> Parameters | None:
     """Weights, locations and scales, in a last dimension of components, if ``p`` is a mixture of Normals and points."""
     p = resolved(p)
-    if type(p) in (dist.Normal, torch.distributions.Normal):
+    if law_type(type(p)) is law_type(dist.Normal):
         return _alone(p.loc, p.scale)
     if isinstance(p, dist.Delta):
         return _alone(p.v, torch.zeros_like(p.v))

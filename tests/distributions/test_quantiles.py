@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 import pyro_probmix as pm
+from pyro_probmix.distributions.cumulative.scalar import law_of
 from tests.cases import CASES
 from tests.cases import NAMES as NAMES_OF_CASES
 
@@ -310,6 +311,25 @@ def test_laws_of_users(make: Any) -> None:
 def test_a_law_derived_from_another_is_its_own() -> None:
     q = torch.tensor([0.1, 0.9], dtype=torch.float64)
     torch.testing.assert_close(pm.quantile(Doubled(*t(0.0, 1.0)), q), torch.as_tensor(2 * st.norm.ppf(q.numpy())))
+
+
+def test_rows_and_fused_members_have_the_formula_of_their_family() -> None:
+    """To the last bit, as what quadrature finds of the density is not."""
+    p, y, index = dist.Normal(torch.randn(4, 3).double(), 1.0), torch.randn(4).double(), torch.tensor([2, 0])
+    mixed, fused = pm.LinearPool(p), pm.LogLinearPool(p, torch.full((3,), 1 / 3).double())
+    assert torch.equal(pm.distributions.cdf(pm.rows(mixed, index), y[index]), pm.distributions.cdf(mixed, y)[index])
+    assert torch.equal(
+        pm.distributions.cdf(fused, y), pm.distributions.cdf(dist.Normal(fused.fused.loc, fused.fused.scale), y)
+    )
+
+
+def test_weights_that_sum_to_one_but_for_rounding_leave_no_mass_at_infinity() -> None:
+    p = pm.LinearPool(dist.Normal(torch.zeros(50), 1.0))
+    assert float(p.weights.double().sum()) != 1
+    law = law_of(p)
+    assert law.cdf(torch.tensor(50.0).double()) == 1
+    assert law.survival(torch.tensor(9.0).double()) < 1e-18
+    assert law_of(pm.distributions.affine(dist.Laplace(0.0, 1.0), 0.0, 2.0)).survival(torch.tensor(200.0).double()) > 0
 
 
 def test_pools_answer_as_methods() -> None:

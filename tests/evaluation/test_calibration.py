@@ -216,6 +216,16 @@ def test_labels_of_one_quantile_give_a_density_still(value: float) -> None:
     assert bool((q.icdf(torch.tensor([0.1, 0.5, 0.9]).double()[:, None]).diff(dim=0) > 0).all())
 
 
+def test_scores_of_a_pool_in_single_precision_are_finite() -> None:
+    """Whose weights sum to one but for rounding, which would leave mass at infinity."""
+    loc = torch.randn(40, 50)
+    p, y = pm.LinearPool(dist.Normal(loc, 0.2)), loc[:, 0]
+    q = pm.IsotonicRecalibration().fit(p, y)(p)
+    scores = pm.evaluate(q, y, ["nll", "crps", "rmse"])
+    assert all(map(math.isfinite, scores.values()))
+    assert scores["crps"] == pytest.approx(float(pm.evaluation.crps(q, y, method="samples").mean()), rel=0.02)
+
+
 def test_independent_outputs_have_a_map_each() -> None:
     (p, y), (_, z) = skewed(N), skewed(N)
     both = dist.Normal(torch.stack([p.loc, p.loc], -1), 1.0).to_event(1)

@@ -93,6 +93,13 @@ def test_mixtures_of_any_size() -> None:
         np.testing.assert_allclose(found, expected, rtol=1e-10)
 
 
+def test_rows_of_a_mixture_of_normals_are_one() -> None:
+    p, y = pm.LinearPool(dist.Normal(torch.randn(4, 3).double(), 1.0)), torch.randn(4).double()
+    index = torch.tensor([3, 1])
+    scores = pm.evaluation.crps(pm.rows(p, index), y[index], method="closed form")
+    torch.testing.assert_close(scores, pm.evaluation.crps(p, y)[index])
+
+
 def test_outputs_are_scored_by_their_marginals() -> None:
     loc, scale, y = torch.randn(5, 4, 2).double(), torch.rand(5, 4, 2).double() + 0.1, torch.randn(5, 2).double()
     weights = torch.rand(5, 4).double().softmax(-1)

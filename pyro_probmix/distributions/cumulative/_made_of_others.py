@@ -70,6 +70,9 @@ class Own(Law):
     def below(self, y: Tensor) -> Tensor:
         return self.p.cdf(y)  # type: ignore[no-any-return]
 
+    def above(self, y: Tensor) -> Tensor:
+        return self.p.survival(y) if hasattr(self.p, "survival") else super().above(y)
+
     def at(self, q: Tensor) -> Tensor:
         return self.p.icdf(q) if _has_own(self.p, "icdf") else super().at(q)
 
@@ -104,7 +107,8 @@ class MixtureLaw(Law):
     def __init__(self, p: Any, mixture: Mixture) -> None:
         super().__init__(p)
         self.members = [law(member) for member in mixture.members]
-        self.weights, self.batched = mixture.weights, mixture.batched
+        total = mixture.weights.sum(-1, keepdim=True).detach()  # one but for rounding
+        self.weights, self.batched = mixture.weights / total, mixture.batched
         self.atomic, self.integers = (
             test(getattr(m, name) for m in self.members) for name, test in (("atomic", any), ("integers", all))
         )

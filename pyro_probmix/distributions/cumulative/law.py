@@ -185,7 +185,7 @@ def _inside(low: Tensor, high: Tensor, integers: bool) -> Tensor:
     return torch.where(below | above, both, 0)
 
 
-KNOWN = "torch.", "pyro.", corrected.__module__
+KNOWN = "torch.", "pyro.", corrected.__module__.removesuffix("corrected")
 
 LAWS: dict[type, type[Law]] = {}
 """From a type of distribution to its shares in closed form."""
@@ -204,7 +204,7 @@ def shares_of(*types: type) -> Callable[[type[Law]], type[Law]]:
 def law_type(cls: type) -> type[Law] | None:
     """The shares of distributions of a type, None where they are not known in closed form.
 
-    A subclass with a ``log_prob`` of its own is another law.
+    A subclass with a ``log_prob`` of its own is another law, unless it is one here.
     """
     if not cls.log_prob.__module__.startswith(KNOWN):  # type: ignore[attr-defined]
         return None

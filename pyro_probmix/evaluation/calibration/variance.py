@@ -96,9 +96,16 @@ def _center(own: Any) -> Tensor:
 
 
 def _spread(own: Any) -> Tensor:
-    """The distance of the quartiles, in such units that it is the standard deviation of a Normal."""
+    """The standard deviation, or where there is none what the distance of the quartiles would make it of a Normal."""
+    try:
+        deviation: Tensor = own.variance.sqrt()
+        exists = deviation.isfinite()
+    except NotImplementedError:
+        deviation = exists = torch.zeros((), dtype=torch.bool)
+    if bool(exists.all()):
+        return deviation
     low, high = quantile(own, torch.tensor([0.25, 0.75]))
-    return (high - low) / 1.349
+    return torch.where(exists.to(low.device), deviation.to(low), (high - low) / 1.349)
 
 
 def _typical(ratio: Tensor) -> Tensor:
