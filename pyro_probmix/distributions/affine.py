@@ -22,7 +22,7 @@ from pyro_probmix.distributions.mixtures import mixture_of
 from pyro_probmix.distributions.modes import mode
 from pyro_probmix.distributions.selection import Change, map_batch
 from pyro_probmix.distributions.supports import is_circular, some_value
-from pyro_probmix.distributions.weighted_pool import Pool
+from pyro_probmix.distributions.weighted_pool import Pool, asked
 
 __all__ = ["AffineDistribution", "affine", "check_density"]
 
@@ -208,11 +208,11 @@ class AffineDistribution(Pool):
 
     @property
     def mean(self) -> Tensor:
-        return self.loc + self.scale * self.base_dist.mean
+        return self.loc + self.scale * asked(self.base_dist, "mean")
 
     @property
     def variance(self) -> Tensor:
-        return self.scale.square() * self.base_dist.variance
+        return self.scale.square() * asked(self.base_dist, "variance")
 
     @property
     def mode(self) -> Tensor:

@@ -162,8 +162,9 @@ def _shortest_run(law: Law, level: Tensor) -> tuple[Tensor, Tensor]:
     """The shortest run of integers: of those from and to some at equal distances, then of those between."""
     level = within_rounding(level, level.dtype)
     least = torch.full_like(level, BEYOND)
-    from_least, from_most = law.icdf(least), law.icdf(1 - level)
-    to_least, to_most = law.icdf(level), law.icdf(1 - least * (1 - level))
+    quantiles = [law.icdf(share) for share in (least, 1 - level, level, 1 - least * (1 - level))]
+    unknown = quantiles[0].isnan()
+    from_least, from_most, to_least, to_most = (t.masked_fill(unknown, 0) for t in quantiles)
     starts, ends = (from_least, from_most), (to_least, to_most)
     while True:
         (first, last), (stride, other) = zip(*[_spaced(*span) for span in (starts, ends)], strict=True)
@@ -176,7 +177,7 @@ def _shortest_run(law: Law, level: Tensor) -> tuple[Tensor, Tensor]:
         low = first.gather(0, best)[0]
         high = low + length.gather(0, best)[0]
         if bool(((stride == 1) & (other == 1)).all()):
-            return low, high
+            return low.masked_fill(unknown, torch.nan), high.masked_fill(unknown, torch.nan)
         starts = (low - 2 * stride).maximum(from_least), (low + 2 * stride).minimum(from_most)
         ends = (high - 2 * other).maximum(to_least), (high + 2 * other).minimum(to_most)
 

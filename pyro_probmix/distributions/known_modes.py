@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch import distributions as laws
 
+from pyro_probmix.distributions.held_tensors import held_tensors
 from pyro_probmix.ops.sums import unsqueeze_right
 
 __all__ = ["known_mode"]
@@ -27,7 +28,19 @@ def known_mode(p: Any) -> Tensor | None:
     law = next((cls for cls in type(p).__mro__ if cls in RULES), None)
     own = next(cls for cls in type(p).__mro__ if "log_prob" in vars(cls))
     # What is derived from a law may have another density.
-    return RULES[law](p) if law is not None and (issubclass(law, own) or own.__module__.startswith(OURS)) else None
+    if law is None or not (issubclass(law, own) or own.__module__.startswith(OURS)):
+        return None
+    found = RULES[law](p)
+    return torch.where(_unknown(p), torch.nan, found) if found.is_floating_point() else found
+
+
+def _unknown(p: Any) -> Tensor:
+    """Where a parameter is NaN, of a shape that broadcasts with the values of ``p``."""
+    rows, unknown = len(p.batch_shape), torch.zeros((), dtype=torch.bool)
+    for value in held_tensors(p):
+        if value.shape[:rows] == p.batch_shape:
+            unknown = unknown.to(value.device) | value.isnan().unsqueeze(-1).flatten(rows).any(-1)
+    return unsqueeze_right(unknown, len(p.event_shape))
 
 
 def _loc(p: Any) -> Tensor:

@@ -17,7 +17,7 @@ from pyro_probmix.distributions.entropies import entropy
 from pyro_probmix.distributions.modes import mode
 from pyro_probmix.distributions.selection import Change
 from pyro_probmix.distributions.supports import same_constraint
-from pyro_probmix.distributions.weighted_pool import WeightedPool
+from pyro_probmix.distributions.weighted_pool import WeightedPool, asked
 from pyro_probmix.ops.sums import log_weighted_sum, unsqueeze_right
 
 __all__ = ["LinearPool", "linear_pool"]
@@ -80,15 +80,13 @@ class LinearPool(WeightedPool):
         return all(m.has_enumerate_support for m in self._members)
 
     def enumerate_support(self, expand: bool = True) -> Tensor:
-        values = self._members[0].enumerate_support(expand=False)
+        values = asked(self._members[0], "enumerate_support", expand=False)
         values = values.reshape(values.shape[:1] + (1,) * len(self.batch_shape) + self.event_shape)
         return values.expand(values.shape[:1] + self.batch_shape + self.event_shape) if expand else values
 
     def _of_components(self, attribute: str, *arguments: Any) -> Tensor:
         """An attribute or method of every component, the components along the dimension left of the event."""
-        results = [getattr(m, attribute) for m in self._members]
-        if arguments:
-            results = [result(*arguments) for result in results]
+        results = [asked(member, attribute, *arguments) for member in self._members]
         return self._stacked(results, -1 - len(self.event_shape))
 
     def log_prob(self, value: Tensor) -> Tensor:

@@ -100,7 +100,11 @@ def _mode(p: Any) -> Tensor:
 
 
 def _class(p: Any, size: int) -> Tensor:
-    best, like = class_log_probabilities(p).argmax(-1), reference_tensor([p])
+    log_p, like = class_log_probabilities(p), reference_tensor([p])
+    none = log_p.isnan().any(-1)
+    if can_be_read(none) and bool(none.any()):
+        raise ValueError(f"p: expected probabilities of classes, got NaN from {type(p).__name__}")
+    best = log_p.argmax(-1)
     if is_one_hot(p.support):
         return torch.nn.functional.one_hot(best, size).to(like.dtype)
     return best.to(like.dtype) if is_binary(p.support) else best
@@ -135,12 +139,18 @@ def _of_scalar(p: Any) -> Tensor:
         points, (low, high) = given.movedim(-1, 0), _bounds(p)
         points = torch.where(points.isfinite(), points, points[:1]).maximum(low).minimum(high)
         if p.support.is_discrete:
-            return _of_integers(log_prob, low, high, points)
+            return _known(log_prob, _of_integers(log_prob, low, high, points))
         if is_circular(p):
             found = (highest_number(log_prob, points) + math.pi).remainder(2 * math.pi) - math.pi
         else:
             found = highest_number(log_prob, torch.cat([_dense(points), *_ends(low, high, points[0])]))
+        found = _known(log_prob, found)
     return _attached(p, found, given)
+
+
+def _known(log_prob: Callable[[Tensor], Tensor], found: Tensor) -> Tensor:
+    """NaN where the density is, else what was found."""
+    return torch.where(log_prob(found.unsqueeze(0))[0].isnan(), torch.nan, found)
 
 
 def _bounds(p: Any) -> tuple[Tensor, Tensor]:
@@ -217,9 +227,13 @@ def _attached(p: Any, y: Tensor, points: Tensor) -> Tensor:
     if points.requires_grad:
         same = points.detach() == y.unsqueeze(-1)
         y = torch.where(same.any(-1), points.gather(-1, same.int().argmax(-1, keepdim=True)).squeeze(-1), y)
+    if torch.is_inference_mode_enabled():
+        return y
     with torch.enable_grad():
         variable = y.detach().clone().requires_grad_()
         log_p = p.log_prob(variable)
+        if not log_p.requires_grad:  # a density that is flat, or points
+            return y
         slope = torch.autograd.grad(log_p.sum(), variable, create_graph=True)[0]
         if not slope.requires_grad:
             return y

@@ -41,7 +41,7 @@ from pyro_probmix.distributions.held_tensors import common_reference
 from pyro_probmix.distributions.missing import check_present, present
 from pyro_probmix.distributions.modes import mode
 from pyro_probmix.distributions.selection import Change, map_batch
-from pyro_probmix.distributions.weighted_pool import Pool
+from pyro_probmix.distributions.weighted_pool import Pool, asked
 from pyro_probmix.ops.autocast import without_autocast
 
 __all__ = ["LogLinearPool", "log_linear_pool", "pool_alike"]
@@ -139,7 +139,7 @@ class LogLinearPool(Pool):
 
     @property
     def mean(self) -> Tensor:
-        return self.fused.mean
+        return asked(self.fused, "mean")
 
     @property
     def mode(self) -> Tensor:
@@ -147,7 +147,7 @@ class LogLinearPool(Pool):
 
     @property
     def variance(self) -> Tensor:
-        return self.fused.variance
+        return asked(self.fused, "variance")
 
     def sample(self, sample_shape: Any = torch.Size()) -> Tensor:
         return self.fused.sample(sample_shape)
@@ -168,7 +168,7 @@ class LogLinearPool(Pool):
         return entropy(self.fused)
 
     def enumerate_support(self, expand: bool = True) -> Tensor:
-        return self.fused.enumerate_support(expand=expand)
+        return asked(self.fused, "enumerate_support", expand=expand)
 
     def __repr__(self) -> str:
         return f"LogLinearPool(fused: {self.fused}, components: {len(self.components)})"

@@ -20,7 +20,17 @@ from pyro_probmix.distributions.missing import check_present, present
 from pyro_probmix.distributions.selection import Change, map_batch, rows
 from pyro_probmix.distributions.supports import is_binary
 
-__all__ = ["Pool", "WeightedPool"]
+__all__ = ["Pool", "WeightedPool", "asked"]
+
+
+def asked(p: Any, name: str, *arguments: Any, **named: Any) -> Any:
+    """What an attribute of a law is, or its method returns; where it has none, ``NotImplementedError`` says so."""
+    try:
+        found = getattr(p, name)
+        return found(*arguments, **named) if callable(found) else found
+    except NotImplementedError as error:
+        reason = str(error) or f"p: expected a law whose {name} is known, got {type(p).__name__}"
+        raise NotImplementedError(reason) from None
 
 
 class Pool(TorchDistribution):
@@ -73,6 +83,10 @@ class Pool(TorchDistribution):
         if not self.batch_shape:
             raise TypeError(f"{type(self).__name__}: expected a batch to iterate over, got batch shape ()")
         return (self[i] for i in range(self.batch_shape[0]))
+
+    def enumerate_support(self, expand: bool = True) -> Tensor:
+        """Refused: there are values without number, or of components apart."""
+        raise NotImplementedError(f"{type(self).__name__}: expected a law that lists its values, got one that does not")
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
         """The same law with this larger batch shape."""

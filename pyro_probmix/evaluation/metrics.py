@@ -112,7 +112,11 @@ def evaluate(p: Any, y: Any, metrics: Names = None, reduction: str = "mean") -> 
     check_choice("reduction", reduction, ("mean", "none"))
     if metrics is None:
         metrics = [metric for metric in METRICS.values() if metric.default]
-    wanted = [metrics] if isinstance(metrics, (str, Metric)) else list(metrics)
+    if isinstance(metrics, (str, Metric)):
+        metrics = [metrics]
+    if not isinstance(metrics, Iterable):
+        raise TypeError(f"metrics: expected names of metrics, got {metrics!r}")
+    wanted = list(metrics)
     chosen = [find_metric(metric, "metrics") for metric in wanted]
     with torch.no_grad():
         y, seen = as_labels(p, y)

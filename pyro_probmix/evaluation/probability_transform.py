@@ -9,6 +9,7 @@ from torch import Tensor
 
 from pyro_probmix._random import seeded
 from pyro_probmix.distributions import cdf, marginals
+from pyro_probmix.distributions.cumulative.scalar import law_of
 from pyro_probmix.evaluation.labels import as_labels, check_numbers
 from pyro_probmix.ops.sums import unsqueeze_right
 
@@ -18,8 +19,8 @@ __all__ = ["pit", "transforms"]
 def pit(p: Any, y: Any, seed: int = 0) -> Tensor:
     r"""Probability integral transforms :math:`F(y)`, which are uniform if y is drawn from ``p``.
 
-    Of counts they are randomised, :math:`F(y-1) + v\,(F(y) - F(y-1))` for v uniform on [0, 1], without which they would
-    not be uniform. Outputs of a vector have those of their marginals.
+    Where single values have mass, as of counts, they are randomised, :math:`F(y^-) + v\,(F(y) - F(y^-))` for v uniform
+    on [0, 1] and F(y⁻) the mass below y, without which they would not be uniform. Outputs of a vector have those of their marginals.
 
     Args:
         p: a distribution of numbers or counts, or of vectors whose marginals are known.
@@ -51,8 +52,8 @@ def transforms(p: Any, y: Tensor, seed: int = 0) -> Tensor:
     check_numbers(p)
     each = marginals(p)
     share = cdf(each, y)
-    if each.support.is_discrete:
-        below = cdf(each, y - 1)
+    if law_of(each).atomic:
+        below = cdf(each, y.double().nextafter(y.new_full((), -torch.inf, dtype=torch.float64)))
         with seeded(seed, share.device):
             share = below + torch.rand_like(share) * (share - below)
     return share

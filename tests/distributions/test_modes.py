@@ -391,3 +391,27 @@ def test_what_has_none_is_named(name: str) -> None:
     call, error, message = BAD[name]
     with pytest.raises(error, match=message):
         call()
+
+
+def test_the_mode_of_points_is_the_one_of_most_mass() -> None:
+    p = pm.LinearPool([dist.Delta(torch.tensor(0.0)), dist.Delta(torch.tensor(3.0))], [0.2, 0.8])
+    assert mode(p) == 3
+
+
+def test_a_density_flat_in_pieces_has_a_mode_within_the_highest() -> None:
+    y = torch.linspace(-1, 1, 50)
+    p = pm.IsotonicRecalibration().fit(dist.Uniform(-3 * torch.ones(50), 3.0), y)(dist.Uniform(-3.0, 3.0))
+    every = torch.linspace(-3, 3, 1001)[1:-1]
+    assert p.log_prob(mode(p)) >= p.log_prob(every).max()
+
+
+def test_inference_mode_has_modes() -> None:
+    with torch.inference_mode():
+        p = pm.LinearPool([dist.Normal(0.0, 1.0), dist.Normal(3.0, 0.5)], [0.25, 0.75])
+        assert mode(p) == pytest.approx(2.9986062)
+
+
+def test_classes_of_no_probability_have_no_mode() -> None:
+    p = dist.Categorical(logits=torch.tensor([math.nan, 0.0]), validate_args=False)
+    with pytest.raises(ValueError, match="p: expected probabilities of classes, got NaN from Categorical"):
+        mode(p)

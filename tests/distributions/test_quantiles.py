@@ -441,3 +441,38 @@ def test_mixtures_of_diagonal_normals_have_marginals() -> None:
     shared = dist.MixtureOfDiagNormalsSharedCovariance(loc, scale[:, 0], logits)
     expected = (logits.softmax(-1).unsqueeze(-1) * dist.Normal(loc, scale[:, :1]).cdf(y.unsqueeze(1))).sum(1)
     torch.testing.assert_close(pm.distributions.cdf(shared, y), expected)
+
+
+NAN = torch.tensor(math.nan)
+UNKNOWN = {
+    "Beta": dist.Beta(NAN, torch.tensor(2.0), validate_args=False),
+    "Gamma": dist.Gamma(NAN, torch.tensor(1.0), validate_args=False),
+    "Geometric": dist.Geometric(NAN, validate_args=False),
+    "Poisson": dist.Poisson(NAN, validate_args=False),
+    "StudentT": dist.StudentT(torch.tensor(3.0), NAN, validate_args=False),
+    "pool": pm.LinearPool([dist.Gamma(NAN, 1.0, validate_args=False), dist.Gamma(1.0, 1.0)], validate_args=False),
+}
+
+
+@pytest.mark.parametrize("name", UNKNOWN)
+def test_what_is_nan_has_no_quantiles_and_no_mode(name: str) -> None:
+    p = UNKNOWN[name]
+    assert pm.median(p).isnan()
+    for kind in ("central", "hdi"):
+        assert all(end.isnan() for end in pm.interval(p, 0.9, kind))
+    with pytest.raises(ValueError, match="p: expected a density with a largest value"):
+        pm.mode(p)
+
+
+def test_nan_in_one_row_leaves_the_others_alone() -> None:
+    p = dist.Poisson(torch.tensor([math.nan, 1e6, 4.0], dtype=torch.float64), validate_args=False)
+    good = dist.Poisson(p.rate[1:])
+    for ends, own in zip(pm.interval(p, 0.9, "hdi"), pm.interval(good, 0.9, "hdi"), strict=True):
+        assert ends[0].isnan()
+        assert ends[1:].tolist() == own.tolist()
+
+
+def test_a_point_chosen_by_a_mask_has_its_mass_at_itself() -> None:
+    p = dist.MaskedMixture(torch.tensor([True, False]), dist.Normal(torch.zeros(2), 1.0), dist.Delta(torch.ones(2)))
+    assert pm.distributions.cdf(p, 1.0).tolist() == [1.0, pytest.approx(st.norm.cdf(1.0))]
+    assert pm.median(p).tolist() == [1.0, 0.0]

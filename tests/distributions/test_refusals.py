@@ -14,6 +14,7 @@ from pyro.distributions.torch_distribution import TorchDistributionMixin
 from pyro_probmix.distributions import (
     LinearPool,
     LogLinearPool,
+    affine,
     bhattacharyya_distance,
     cross_entropy,
     exponential_family,
@@ -432,3 +433,24 @@ def test_a_refusal_leaves_components_and_weights_alone() -> None:
 def test_a_family_is_found_by_type_alone() -> None:
     assert type(exponential_family(P)) is type(exponential_family(Q))
     assert type(exponential_family(P.to_event(1))) is not type(exponential_family(P))
+
+
+def _logit_normal(loc: float) -> Any:
+    return dist.TransformedDistribution(dist.Normal(loc, 1.0), [dist.transforms.SigmoidTransform()])
+
+
+@pytest.mark.parametrize("moment", ["mean", "variance"])
+@pytest.mark.parametrize(
+    "p",
+    [
+        LinearPool([_logit_normal(0.0), _logit_normal(2.0)]),
+        LogLinearPool([_logit_normal(0.0), _logit_normal(2.0)], [0.5, 0.5]),
+        affine(_logit_normal(0.0), 1.0, 2.0),
+    ],
+    ids=lambda p: type(p).__name__,
+)
+def test_a_moment_that_is_not_known_is_named(p: Any, moment: str) -> None:
+    with pytest.raises(NotImplementedError, match=r"p: expected a law whose \w+ is known, got TransformedDist"):
+        getattr(p, moment)
+    with pytest.raises(NotImplementedError, match="enumerate_support|lists its values"):
+        p.enumerate_support()

@@ -370,3 +370,9 @@ def test_other_outputs_than_in_fit_are_refused(name: str) -> None:
     calibration = CALIBRATIONS[name]().fit(p, y)
     with pytest.raises(ValueError, match=r"p: expected outputs of shape \(\), as in fit, got outputs of shape \(2,\)"):
         calibration(dist.Normal(draws(30, 2), 1.0).to_event(1))
+
+
+def test_labels_that_some_scales_make_impossible_give_a_scale_without_a_warning() -> None:
+    y = torch.linspace(-1, 1, 50)
+    scale = pm.VarianceScaling().fit(dist.Uniform(-3 * torch.ones(50), 3.0), y).scale
+    assert float(scale) == pytest.approx(1 / 3, rel=1e-3)

@@ -493,3 +493,8 @@ def test_what_cannot_be_registered_is_refused() -> None:
         register_metric("absolute", better="smaller")  # type: ignore[arg-type]
     for _ in range(2):  # as when a cell of a notebook is run again
         register_metric("absolute", units="y")(absolute_error)
+
+
+def test_what_is_no_name_of_a_metric_is_refused() -> None:
+    with pytest.raises(TypeError, match="metrics: expected names of metrics, got 3"):
+        pm.evaluate(dist.Normal(torch.zeros(2), 1.0), torch.ones(2), 3)  # type: ignore[call-overload]

@@ -62,6 +62,14 @@ def test_against_scipy() -> None:
     assert found.tolist() == pytest.approx(scipy.stats.gamma(2).cdf(y + 0.5), abs=1e-9)
 
 
+def test_a_point_that_came_has_uniform_transforms() -> None:
+    y = torch.arange(2000.0)
+    p = dist.Delta(y)
+    assert scipy.stats.kstest(pit(p, y), "uniform").pvalue > 1e-3
+    assert pit(p, y + 1).eq(1).all()
+    assert pit(p, y - 1).eq(0).all()
+
+
 def test_what_is_masked_has_none() -> None:
     seen = torch.tensor([[True, False], [True, True]])
     p = dist.Normal(torch.zeros(2, 2), 1.0).mask(seen).to_event(1)

@@ -240,7 +240,8 @@ class Either(Law):
     def __init__(self, p: Any) -> None:
         super().__init__(p)
         self.members = law(p.component0), law(p.component1)
-        self.atomic, self.integers = (all(getattr(m, name) for m in self.members) for name in ("atomic", "integers"))
+        self.atomic = any(m.atomic for m in self.members)
+        self.integers = all(m.integers for m in self.members)
         self.size = 2 * max(m.size for m in self.members)
 
     def bounds(self) -> tuple[Tensor, Tensor]:

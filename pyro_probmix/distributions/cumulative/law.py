@@ -114,7 +114,10 @@ class Law(ABC):
         low, high = self.bounds()
         end = (q <= 0) | (q >= 1)
         y = self.at(q.masked_fill(end, 0.5))
-        return torch.where(end, torch.where(q <= 0, low, high), y + 0 * q.detach())  # NaN stays
+        y = torch.where(end, torch.where(q <= 0, low, high), y + 0 * q.detach())  # NaN stays
+        with torch.no_grad():
+            unknown = self.below(_inside(low, high, self.integers)).isnan()
+        return torch.where(unknown, math.nan, y)
 
     def _guarded(
         self, hook: Callable[[Tensor], Tensor], y: Tensor, before: float, after: float, finite: bool

@@ -17,6 +17,7 @@ __all__ = ["VarianceScaling"]
 
 # Of the scale's logarithm, about that of the typical residual: the best and its neighbours bracket the lowest NLL.
 STEPS = np.linspace(-5, 5, 41)
+FAR = 1e30  # nats, for an infinite loss, with which parabolas cannot be drawn
 
 
 class VarianceScaling(Calibration):
@@ -71,7 +72,7 @@ class VarianceScaling(Calibration):
 
                 def loss(step: float, d: int = d) -> float:
                     steps[d] = step
-                    return losses(first * steps.exp())[d]
+                    return min(losses(first * steps.exp())[d], FAR)
 
                 found = minimize_scalar(
                     loss, bounds=(STEPS[place - 1], STEPS[place + 1]), method="bounded", options={"xatol": 1e-10}
