@@ -20,7 +20,8 @@ def pit(p: Any, y: Any, seed: int = 0) -> Tensor:
     r"""Probability integral transforms :math:`F(y)`, which are uniform if y is drawn from ``p``.
 
     Where single values have mass, as of counts, they are randomised, :math:`F(y^-) + v\,(F(y) - F(y^-))` for v uniform
-    on [0, 1] and F(y⁻) the mass below y, without which they would not be uniform. Outputs of a vector have those of their marginals.
+    on [0, 1] and F(y⁻) the mass below y, without which they would not be uniform. Outputs of a vector have those of
+    their marginals.
 
     Args:
         p: a distribution of numbers or counts, or of vectors whose marginals are known.
