@@ -27,17 +27,17 @@ class TemperatureScaling(Calibration):
 
     .. math:: \tilde p(y = c) \propto p(y = c)^{1/T}
 
-    T has the lowest mean NLL of the n held-out labels, of each of which a share of 1 / (n + 1) is spread evenly over the
-    classes that are possible: so much could any label be any class, and few rows whose most probable class is right do
-    not make T zero. The NLL is convex in 1/T, so the zero of its slope is found exactly; it is held between 0.01 and 100.
-    The most probable class, and so the accuracy, stays. Of a pool the mixed probabilities are changed.
+    T has the lowest mean NLL of the n held-out labels, of each of which a share of 1 / (n + 1) is spread evenly over
+    the classes that are possible: so much could any label be any class, and few rows whose most probable class is right
+    do not make T zero. The NLL is convex in 1/T, so the zero of its slope is found exactly; it is held between 0.01 and
+    100. The most probable class, and so the accuracy, stays. Of a pool the mixed probabilities are changed.
 
     Attributes:
         temperature: T; above 1 where p is too sure.
         num_rows: number of rows that it was fitted on.
 
-    Source: Guo et al., "On Calibration of Modern Neural Networks" (2017); Platt, "Probabilistic Outputs for Support Vector
-    Machines" (1999), for targets that are not quite 0 and 1.
+    Source: Guo et al., "On Calibration of Modern Neural Networks" (2017); Platt, "Probabilistic Outputs for Support
+    Vector Machines" (1999), for targets that are not quite 0 and 1.
 
     Example:
         >>> logits = 3 * torch.eye(2)[[0, 1, 0, 1]]
