@@ -3,6 +3,7 @@ r"""The CRPS of any scalar law from its distribution function, :math:`\int (F(t)
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -18,8 +19,8 @@ __all__ = ["integrated_score"]
 
 ACCURACY = 1e-6
 NUM_POINTS = 9  # about the mass, from which the quadrature starts
-NUM_SUMMED = 4096  # integers that are summed one by one
-LEAST_SHARE = 1e-13  # of the mass, on either side of them
+NUM_SUMMED = 1024  # integers that are summed one by one
+LEAST_SHARE = 1e-9  # of the mass, on either side of them
 BLOCK = 2**20  # shares that are computed together
 
 
@@ -42,13 +43,29 @@ def integrated_score(p: Any, y: Tensor) -> Tensor:
         low, high = law.bounds()
         return _integral(law, y, low.minimum(y - 1), high.maximum(y + 1))
     first, last = (law.icdf(torch.full_like(y, share)) for share in (LEAST_SHARE, 1 - LEAST_SHARE))
-    if bool((last - first > NUM_SUMMED).any()):
+    width = last - first + 1
+    kind = torch.where(width > NUM_SUMMED, math.inf, width.clamp(max=NUM_SUMMED).log2().ceil())
+    groups = kind[~kind.isnan()].unique().tolist()
+    if len(groups) > 1:
+        index = [(kind == group).nonzero(as_tuple=True) for group in groups]
+        with suppress(TypeError):  # where it is not known where the parameters have the batch
+            laws = [law_of(members(law.p, some)) for some in index]
+            total = torch.full_like(y, math.nan)
+            for some, own, group in zip(index, laws, groups, strict=True):
+                total[some] = _of_integers(own, y[some], first[some], last[some], group == math.inf)
+            return total
+    return _of_integers(law, y, first, last, math.inf in groups)
+
+
+def _of_integers(law: Law, y: Tensor, first: Tensor, last: Tensor, many: bool) -> Tensor:
+    if many:
         return _integral(law, y, first.minimum(y) - 1, last.maximum(y))
     total = (first - y).clamp(min=0) + (y - last - 1).clamp(min=0)  # where all terms are one
-    steps = torch.arange(int((last - first).max()) + 1, dtype=y.dtype, device=y.device)
+    steps = torch.arange(int((last - first).nan_to_num(0).max()) + 1, dtype=y.dtype, device=y.device)
     for block in steps.split(max(1, BLOCK // max(1, law.size * y.numel()))):
         k = first + block.reshape((-1,) + (1,) * y.dim())
-        total = total + torch.where(k <= last, _gap(law, y, k.minimum(last)).square(), 0).sum(0)
+        share = law.cdf(k.minimum(last))
+        total = total + torch.where(k > last, 0, torch.where(k < y, share, 1 - share).square()).sum(0)
     return total
 
 

@@ -175,6 +175,18 @@ def test_counts(name: str) -> None:
     assert crps(p.expand([len(values)]), values).tolist() == pytest.approx(expected, rel=1e-6)
 
 
+def test_counts_of_any_spread_side_by_side() -> None:
+    """Few integers are summed, many are integrated; a row of NaN stays one."""
+    mean = double(3.0, 300.0, 1000.0, math.nan, 30_000.0)
+    p = dist.NegativeBinomial(torch.full_like(mean, 3.0), logits=(mean / 3).log(), validate_args=False)
+    y = double(2.0, 250.0, 3000.0, 1.0, 30_000.0)
+    alone = [crps(pm.rows(p, k), y[k]).item() for k in range(5)]
+    assert crps(p, y).tolist() == pytest.approx(alone, rel=1e-6, nan_ok=True)
+    k = np.arange(1_000_000)
+    below = scipy.stats.nbinom(3, 1 / (1 + mean[4] / 3)).cdf(k)
+    assert alone[4] == pytest.approx(np.square(below - (k >= y[4].item())).sum(), rel=1e-6)
+
+
 def test_tails_that_are_too_heavy() -> None:
     """Tails of the power 0.4: the integral of their square is infinite. The Cauchy's is not, though it has no mean."""
     assert crps(dist.Pareto(double(1.0), 0.4), [2.0]).tolist() == [math.inf]
