@@ -74,6 +74,8 @@ FAULTS: dict[str, str] = {  # short name: what pyro_probmix does; one line a row
     "tensors on another device": "made where the data are; a step neither copies nor waits",
     # evaluation and tables
     "importance weights over prior draws": "no posterior, no log-likelihood; latents of rows are integrated out of it",
+    "a score that is infinitely good": "large counts, far labels and scales of zero have the score that they have",
+    "a probability above one by rounding": "taken for one: the calibration error of a batch does not change",
     "one odd cell": "named, or cleaned where unambiguous; numbers never become classes silently",
 }
 

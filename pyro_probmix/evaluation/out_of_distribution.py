@@ -37,7 +37,7 @@ def ood_scores(p_in: Any, p_out: Any, score: str | None = None) -> dict[str, flo
         ``{"auroc": share, "fpr95": share}``. Rows that are masked are left out; masks of single outputs do not count.
 
     Raises:
-        TypeError: if one is not a distribution, or not one of classes or numbers as the score takes it.
+        TypeError: if one is not a distribution, one is of classes and the other not, or they have no such score.
         NotImplementedError: if the variance or the entropy is not known.
         ValueError: if there is no such score, no row is seen, or an uncertainty is NaN or infinite.
 
@@ -51,8 +51,17 @@ def ood_scores(p_in: Any, p_out: Any, score: str | None = None) -> dict[str, flo
     """
     if score is not None:
         check_choice("score", score, SCORES)
-    uncertain = {name: _uncertainty(name, p, score) for name, p in (("p_in", p_in), ("p_out", p_out))}
-    inside, outside = uncertain.values()
+    for name, p in (("p_in", p_in), ("p_out", p_out)):
+        if not isinstance(p, Distribution):
+            raise TypeError(f"{name}: expected a distribution, got {type(p).__name__}")
+    classes = has_classes(p_in)
+    if has_classes(p_out) != classes:
+        kind = "classes" if classes else "numbers"
+        raise TypeError(f"p_out: expected a distribution over {kind} as p_in is, got {type(p_out).__name__}")
+    chosen = score or ("max_probability" if classes else "variance")
+    if chosen == ("variance" if classes else "max_probability"):
+        raise TypeError(f'p_in: expected a distribution that has a "{chosen}" to score, got {type(p_in).__name__}')
+    inside, outside = _uncertainty("p_in", p_in, chosen), _uncertainty("p_out", p_out, chosen)
     from sklearn import metrics  # here, for it is slow to import
 
     is_out = np.repeat([0, 1], [len(inside), len(outside)])
@@ -61,21 +70,14 @@ def ood_scores(p_in: Any, p_out: Any, score: str | None = None) -> dict[str, flo
     return {"auroc": float(auroc), "fpr95": float((outside <= bound).double().mean())}
 
 
-def _uncertainty(name: str, p: Any, score: str | None) -> Tensor:
+def _uncertainty(name: str, p: Any, score: str) -> Tensor:
     """Of the rows that are seen, in double precision on the CPU."""
-    if not isinstance(p, Distribution):
-        raise TypeError(f"{name}: expected a distribution, got {type(p).__name__}")
     seen = seen_labels(p)
     seen = seen.unsqueeze(-1).flatten(len(p.batch_shape)).any(-1)
     if not bool(seen.any()):
         raise ValueError(f"{name}: expected at least one row that is seen, got none")
-    classes = has_classes(p)
-    chosen = score or ("max_probability" if classes else "variance")
-    if chosen in (NEEDS_NUMBERS if classes else NEEDS_CLASSES):
-        kind = "classes" if classes else "numbers"
-        raise TypeError(f'{name}: expected a distribution that has a "{chosen}", got {type(p).__name__} over {kind}')
     with torch.no_grad():
-        found = SCORES[chosen](unmasked(p)).cpu().double()[seen]
+        found = SCORES[score](unmasked(p)).cpu().double()[seen]
     check_finite(name, found)
     return found
 
@@ -104,4 +106,3 @@ SCORES: dict[str, Callable[[Any], Tensor]] = {
     "max_probability": _rarity,
     "variance": _variance,
 }
-NEEDS_CLASSES, NEEDS_NUMBERS = ("max_probability",), ("variance",)

@@ -44,7 +44,7 @@ def crps(p: Any, y: Any, method: str | None = None, num_samples: int = 1000, see
         y: labels, of shape ``p.batch_shape + p.event_shape``, in a tensor or an array.
         method: ``"closed form"``, for Normals, Laplaces, logistic, exponential, lognormal and uniform laws, points, and
             mixtures of Normals and points; ``"quadrature"`` over the cdf, to a relative error of 1e-6 or less, for
-            what else has known marginals; ``"samples"``, the unbiased estimate from
+            what else has known marginals and a cdf; ``"samples"``, the unbiased estimate from
             ``num_samples`` draws. Default: the first of them that is possible.
         num_samples: number of draws, at least 2.
         seed: seed of the draws; the global random state is left alone.
@@ -85,16 +85,21 @@ def ranked_probability_score(
     y = double(y)
     if method != "samples":
         try:
-            each = resolved(marginals(p))
-        except TypeError as error:
+            return _exact(p, y, method)
+        except (NotImplementedError, TypeError) as error:  # of marginals or a cdf that are not known
+            if isinstance(error, TypeError) and not str(error).startswith("p: "):
+                raise
             if method is not None:
                 raise ValueError(f'method: expected "samples", got "{method}": {error}') from error
-        else:
-            score = None if method == "quadrature" else _in_closed_form(each, y)
-            if score is None and method == "closed form":
-                raise ValueError(f'method: expected "quadrature" or "samples" for {type(p).__name__}, got "{method}"')
-            return integrated_score(each, y) if score is None else score
     return _by_samples(unmasked(p), y, num_samples, seed)
+
+
+def _exact(p: Any, y: Tensor, method: str | None) -> Tensor:
+    each = resolved(marginals(p))
+    score = None if method == "quadrature" else _in_closed_form(each, y)
+    if score is None and method == "closed form":
+        raise ValueError(f'method: expected "quadrature" or "samples" for {type(p).__name__}, got "{method}"')
+    return integrated_score(each, y) if score is None else score
 
 
 def _in_closed_form(p: Any, y: Tensor) -> Tensor | None:

@@ -193,13 +193,28 @@ def test_tails_that_are_too_heavy() -> None:
     assert crps(dist.Cauchy(double(0.0), 1.0), [0.0]).item() == pytest.approx(math.log(4) / math.pi, rel=1e-9)
 
 
-def test_vectors_without_known_marginals_are_scored_by_draws() -> None:
-    p = dist.LKJCholesky(2, torch.ones(3))
+class Drawn(dist.TorchDistribution):
+    """A law that can be drawn from, and no more."""
+
+    arg_constraints = {}
+    support = dist.constraints.real
+
+    def sample(self, sample_shape: Any = ()) -> Tensor:
+        return torch.randn((*sample_shape, *self.batch_shape))
+
+
+@pytest.mark.parametrize(
+    "p",
+    [dist.LKJCholesky(2, torch.ones(3)), dist.Stable(torch.full((4,), 1.5), 0.0, 1.0), Drawn(torch.Size([4]))],
+    ids=["marginals", "cdf", "density"],
+)
+def test_laws_without_known_marginals_or_cdf_are_scored_by_draws(p: Any) -> None:
     y = p.sample()
     found = crps(p, y)
     assert found.shape == y.shape
     assert torch.equal(found, crps(p, y, "samples"))
-    with pytest.raises(ValueError, match='method: expected "samples", got "quadrature": p: expected'):
+    assert pm.evaluate(p, y, "crps")["crps"] == pytest.approx(found.mean().item(), rel=1e-6)
+    with pytest.raises(ValueError, match='method: expected "samples", got "quadrature"'):
         crps(p, y, "quadrature")
 
 
@@ -209,6 +224,7 @@ def test_what_is_masked_has_none() -> None:
     assert crps(p, [[0.0, math.nan], [1.0, 2.0]]).isnan().tolist() == (~seen).tolist()
 
 
+@pytest.mark.faults("a score that is infinitely good")
 def test_points() -> None:
     """scoringrules has nan at a scale of zero."""
     y = double(1.0, -2.0)

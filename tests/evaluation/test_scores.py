@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
+import numpy as np
 import pyro.distributions as dist
 import pytest
 import scipy.stats
@@ -97,3 +99,28 @@ def test_energy_score_of_correlated_outputs_and_of_what_is_seen() -> None:
     masked = dist.Normal(torch.zeros(200, 2).double(), 1.0).mask(seen).to_event(1)
     found = pm.evaluate(masked, y.where(seen, math.nan), ["energy_score", "crps"])
     assert found["energy_score"] == pytest.approx(found["crps"], abs=0.01)
+
+
+@pytest.mark.faults("a score that is infinitely good")
+@pytest.mark.parametrize(
+    ("p", "law", "y"),
+    [
+        (dist.Poisson(torch.tensor([144.0]).double()), scipy.stats.poisson(144), 144.0),
+        (dist.NegativeBinomial(200, torch.tensor([0.8]).double()), scipy.stats.nbinom(200, 0.2), 800.0),
+        (dist.Gamma(torch.tensor([150.0]).double(), 1.0), scipy.stats.gamma(150), 150.0),
+        (dist.Normal(torch.tensor([0.0]).double(), 1.0), scipy.stats.norm(), 39.0),
+    ],
+    ids=["Poisson", "NegativeBinomial", "Gamma", "Normal"],
+)
+def test_where_scoringrules_is_infinite(p: Any, law: Any, y: float) -> None:
+    found = pm.evaluate(p, [y], ["nll", "crps"])
+    discrete = p.support.is_discrete
+    assert found["nll"] == pytest.approx(-(law.logpmf(y) if discrete else law.logpdf(y)), rel=1e-9)
+    if discrete:
+        expected = np.square(law.cdf(np.arange(3000)) - (np.arange(3000) >= y)).sum()
+    else:  # E|Y − y| − E|Y − Y'| / 2, the latter known
+        half = (
+            1 / math.sqrt(math.pi) if y == 39 else math.exp(math.lgamma(150.5) - math.lgamma(150)) / math.sqrt(math.pi)
+        )
+        expected = law.expect(lambda t: abs(t - y), lb=law.ppf(1e-15), ub=law.ppf(1 - 1e-15)) - half
+    assert found["crps"] == pytest.approx(expected, rel=1e-6)

@@ -185,6 +185,48 @@ table(
     between_counts=torch.full((SIZE,), 0.5),
 )
 table(
+    "evaluate",
+    "metrics",
+    lambda value: pm.evaluate(P, torch.zeros(SIZE), value),
+    unknown="log-loss",
+    of_classes=["nll", "accuracy"],
+    of_vectors="energy_score",
+    level_of_one="coverage@1",
+    level_of_none="pinball@",
+    level_of_what_has_none="nll@0.5",
+    a_number=[3],
+)
+table(
+    "evaluate",
+    "metrics",
+    lambda value: pm.evaluate(P, torch.zeros(SIZE), value, reduction="none"),
+    of_no_row="qce",
+    a_root="rmse",
+)
+table("evaluate", "reduction", lambda value: pm.evaluate(P, torch.zeros(SIZE), reduction=value), a_sum="sum", none=None)
+for of_numbers in (pm.evaluation.crps, pm.evaluation.pit):
+    table(
+        of_numbers.__name__,
+        "p",
+        lambda value, score=of_numbers: score(value, torch.zeros(SIZE)),
+        a_tensor=torch.zeros(SIZE),
+        of_classes=dist.Categorical(torch.ones(SIZE, 3)),
+        of_angles=dist.VonMises(torch.zeros(SIZE), 1.0),
+    )
+    table(
+        of_numbers.__name__,
+        "y",
+        lambda value, score=of_numbers: score(P, value),
+        a_column=torch.zeros(SIZE, 1),
+        of_texts=["0"] * SIZE,
+        spoilt=lambda rng, case: spoilt(torch.zeros(SIZE), rng, NAN),
+    )
+table("crps", "method", lambda value: pm.evaluation.crps(P, torch.zeros(SIZE), value), unknown="exact")
+table("crps", "num_samples", lambda value: pm.evaluation.crps(P, torch.zeros(SIZE), "samples", value), one=1, half=0.5)
+table("ood_scores", "p_in", lambda value: pm.ood_scores(value, P), a_tensor=torch.zeros(SIZE), masked=P.mask(False))
+table("ood_scores", "p_out", lambda value: pm.ood_scores(P, value), none=None, of_classes=dist.Bernoulli(0.5))
+table("ood_scores", "score", lambda value: pm.ood_scores(P, P, value), unknown="margin")
+table(
     "to_inference_data",
     "x",
     lambda value: pm.to_inference_data(small(), value, torch.zeros(SIZE)),
