@@ -19,17 +19,20 @@ try:
     from pyro_probmix.datasets import NAMES, UCI, Task, load
     from pyro_probmix.experiments import (
         ABLATIONS,
+        CALIBRATION,
         FIGURE,
         METHODS,
         PICTURES,
         RESULTS,
         TABLES,
         Ablation,
+        CalibrationTable,
         ExperimentSettings,
         PaperTable,
         ablate,
         draw_picture,
         import_plugins,
+        recalibrate,
         select_methods,
         settings_for,
     )
@@ -44,7 +47,7 @@ except ModuleNotFoundError as error:
 
 __all__ = ["REPRODUCTIONS", "app", "compare", "main", "reproduce"]
 
-REPRODUCTIONS = (*TABLES, *ABLATIONS, *PICTURES)
+REPRODUCTIONS = (*TABLES, *ABLATIONS, CALIBRATION.name, *PICTURES)
 """What ``reproduce`` reproduces."""
 
 Plugins = Annotated[
@@ -151,14 +154,16 @@ def reproduce(
     ] = False,
     plugin: Plugins = None,
 ) -> None:
-    """Compute a table, an ablation or a figure of the paper; print and write it beside the paper's."""
+    """Compute a table, an ablation or a figure of the paper, or calibration; print and write it beside the paper's."""
     common: dict[str, Any] = {"out": out, "seed": seed, "progress": sys.stderr.isatty(), **_settings(locals())}
     with _plain_errors(*(["stopped"] if name in PICTURES else [])):
         import_plugins(plugin or ())
         check_choice("name", name, REPRODUCTIONS)
-        of_table = {"datasets": datasets, "data": data, "protocol": protocol if protocol != "paper" else None}
+        of_data = {"datasets": datasets, "data": data}
+        of_table = {"protocol": protocol if protocol != "paper" else None}
         places = {"device": device if device != "cpu" else None, "jobs": jobs, "compile": compile or None}
-        for names, given in ((TABLES, of_table), ((*TABLES, *ABLATIONS), {"methods": methods, **places})):
+        with_data, trained = (*TABLES, CALIBRATION.name), (*TABLES, *ABLATIONS, CALIBRATION.name)
+        for names, given in ((with_data, of_data), (TABLES, of_table), (trained, {"methods": methods, **places})):
             for option, value in given.items():
                 if value is not None and name not in names:
                     raise ValueError(f"{option}: expected none for {name}, got {value}")
@@ -170,10 +175,13 @@ def reproduce(
         common["report"] = lambda line: typer.echo(line, err=True)
         if methods is not None:
             common["methods"] = methods.split(",")
-        shown: PaperTable | Ablation
+        if datasets is not None:
+            common["datasets"] = datasets.split(",")
+        shown: PaperTable | Ablation | CalibrationTable
         if name in TABLES:
-            rows = None if datasets is None else datasets.split(",")
-            shown, cells = run_reproduction(name, data, protocol=protocol, datasets=rows, **common)
+            shown, cells = run_reproduction(name, data, protocol=protocol, **common)
+        elif name == CALIBRATION.name:
+            shown, cells = recalibrate(data, **common)
         else:
             shown, cells = ablate(name, **common)
     for panel in shown.terminal(cells):

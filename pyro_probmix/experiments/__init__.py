@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pyro_probmix.experiments.calibration.table import CALIBRATION, CalibrationTable
 from pyro_probmix.experiments.compare import FIGURE, RESULTS, compare
 from pyro_probmix.experiments.methods import METHODS, Method, select_methods
 from pyro_probmix.experiments.paper.ablations import ABLATIONS, Ablation
@@ -12,6 +13,7 @@ from pyro_probmix.experiments.paper.reproduce import (
     TUNED_TABLES,
     ablate,
     draw_picture,
+    recalibrate,
     reproduce,
     select_datasets,
     select_table,
@@ -23,6 +25,7 @@ from pyro_probmix.experiments.settings import ExperimentSettings, settings_for
 
 __all__ = [
     "ABLATIONS",
+    "CALIBRATION",
     "FIGURE",
     "METHODS",
     "PICTURES",
@@ -30,6 +33,7 @@ __all__ = [
     "TABLES",
     "TUNED_TABLES",
     "Ablation",
+    "CalibrationTable",
     "Comparison",
     "ExperimentSettings",
     "Method",
@@ -39,6 +43,7 @@ __all__ = [
     "draw_picture",
     "import_plugins",
     "paper_settings",
+    "recalibrate",
     "reproduce",
     "select_datasets",
     "select_methods",

@@ -16,8 +16,8 @@ from tqdm.auto import tqdm
 
 from pyro_probmix._checks import check_device, check_integer
 from pyro_probmix.datasets import Dataset
-from pyro_probmix.distributions import linear_pool
 from pyro_probmix.evaluation import METRICS, Metric, evaluate
+from pyro_probmix.experiments.calibration.scores import predictive, score_recalibrated
 from pyro_probmix.experiments.methods import Method
 from pyro_probmix.experiments.pictures import Picture, take_picture
 from pyro_probmix.experiments.settings import ExperimentSettings
@@ -120,7 +120,11 @@ class Runner:
             with torch.no_grad():
                 metrics = metrics_for(cell.data, known)
                 members = [[fit.model for fit in trained[k : k + size]] for k in range(0, len(trained), size)]
-                found = [score(m, s, settings.num_samples, metrics) for m, s in zip(members, splits, strict=True)]
+                pairs = list(zip(members, splits, strict=True))
+                if settings.calibration_fraction:
+                    found = [score_recalibrated(*pair, settings.num_samples) for pair in pairs]
+                else:
+                    found = [score(*pair, settings.num_samples, metrics) for pair in pairs]
                 picture = take_picture(members[0][0], splits[0], settings, cell.data) if cell.pictured else None
         values: dict[str, list[float]] = {name: [own[name] for own in found] for name in found[0]}
         if settings.candidates:
@@ -129,8 +133,10 @@ class Runner:
 
     def _split(self, cell: Cell, index: int, fold: int | None = 0) -> Split:
         """A split that holds back a part of the training rows, or none."""
-        fraction = cell.settings.validation_fraction if fold is not None else 0.0
-        split = make_split(cell.data, index, cell.seed, fraction, fold or 0, cell.settings.standardise)
+        settings = cell.settings
+        fraction = settings.validation_fraction if fold is not None else 0.0
+        aside = settings.calibration_fraction
+        split = make_split(cell.data, index, cell.seed, fraction, fold or 0, settings.standardise, aside)
         return split.to(torch.device(self.device))
 
     def _fit(
@@ -211,6 +217,5 @@ def metrics_for(data: Dataset, known: Iterable[Metric] = METRICS.values()) -> tu
 def score(models: Sequence[Any], split: Split, num_samples: int, metrics: Sequence[Metric]) -> dict[str, float]:
     """Test metrics of the equal mixture of trained models, in the units of the data."""
     x, y = split.test
-    members = [model.predictive(x, num_samples=num_samples) for model in models]
-    found = evaluate(members[0] if len(members) == 1 else linear_pool(members), y, metrics)
+    found = evaluate(predictive(models, x, num_samples), y, metrics)
     return {m.name: m.rescaled(found[m.name], split.y_scale) for m in metrics if m.name in found}

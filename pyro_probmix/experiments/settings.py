@@ -49,6 +49,7 @@ class ExperimentSettings:
         candidates: settings that are all tried, of which the validation rows of a split choose; none for those above.
         members: networks of an ensemble, each with a part of its own of the training rows held back.
         refit: whether what has been chosen is trained anew, on all training rows, for as many epochs as were chosen.
+        calibration_fraction: part of the training rows set aside for recalibration of what has been trained.
 
     Raises:
         TypeError: if a value is of another type.
@@ -79,6 +80,7 @@ class ExperimentSettings:
     candidates: tuple[Candidate, ...] = ()
     members: int = 5
     refit: bool = False
+    calibration_fraction: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("splits", "epochs", "num_neighbors", "num_samples", "validation_every", "members"):
@@ -92,6 +94,7 @@ class ExperimentSettings:
             check_integer("patience", self.patience)
         if self.ema_decay is not None:
             check_number("ema_decay", self.ema_decay, "(0, 1)")
+        check_number("calibration_fraction", self.calibration_fraction, "[0, 1)")
         check_choice("network", self.network, ("mlp", "lstm", "transformer"))
         check_number("validation_fraction", self.validation_fraction, "(0, 1)" if self.candidates else "[0, 1)")
         if self.candidates and (self.members - 1) * self.validation_fraction >= 1:

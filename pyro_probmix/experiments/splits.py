@@ -38,12 +38,13 @@ class Split:
     """The rows ``(x, y)`` of one train/test split as tensors in standardised units, with the way back.
 
     Features, and targets of a regression, are shifted and scaled by the mean and standard deviation of the
-    training rows (validation rows included), unless the data are not to be standardised; constant columns are
-    only shifted. Labels stay as they are.
+    training rows (validation rows included, those set aside for recalibration not), unless the data are not to be
+    standardised; constant columns are only shifted. Labels stay as they are.
     """
 
     train: tuple[Tensor, Tensor]
     validation: tuple[Tensor, Tensor]
+    calibration: tuple[Tensor, Tensor]
     test: tuple[Tensor, Tensor]
     x_scaler: StandardScaler
     y_scaler: StandardScaler | None
@@ -65,7 +66,7 @@ class Split:
 
     def to(self, device: torch.device) -> Split:
         """The same on another device."""
-        parts = {name: getattr(self, name) for name in ("train", "validation", "test")}
+        parts = {name: getattr(self, name) for name in ("train", "validation", "calibration", "test")}
         return replace(self, **{name: (x.to(device), y.to(device)) for name, (x, y) in parts.items()})
 
     def standardise(self, x: NDArray[np.float64]) -> Tensor:
@@ -85,27 +86,30 @@ def make_split(
     validation_fraction: float = 0.2,
     fold: int = 0,
     standardise: bool = True,
+    calibration_fraction: float = 0.0,
 ) -> Split:
     """Split number ``index`` of a data set, scaled on its training rows.
 
     A toy problem is drawn anew, training and test set; a stock is always tested on its last days; other data follow
     :func:`~pyro_probmix.datasets.uci_splits`, which knows no seed. The validation rows depend on the seed. Those of
-    different folds have no row in common; the last may have fewer.
+    different folds have no row in common; the last may have fewer. A part of the training rows, which depends on the
+    seed too, may be set aside for recalibration beforehand.
     """
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0, index)))
     train, test = _parts(data, index, rng)
-    num_validation = round(validation_fraction * len(train))
-    if num_validation == len(train) or (num_validation == 0) != (validation_fraction == 0):
-        got = f"{len(train)}, of which {validation_fraction:.0%} are to be held back"
+    aside, kept = _set_aside(len(train), calibration_fraction, seed, index)
+    num_validation = round(validation_fraction * len(kept))
+    if num_validation == len(kept) or (num_validation == 0) != (validation_fraction == 0):
+        got = f"{len(kept)}, of which {validation_fraction:.0%} are to be held back"
         raise ValueError(f"{data.name}: expected training rows on both sides, got {got}")
-    last = (len(train) - 1) // num_validation if num_validation else 0
+    last = (len(kept) - 1) // num_validation if num_validation else 0
     if not 0 <= fold <= last:
         raise ValueError(f"fold: expected an integer from 0 to {last}, got {fold}")
     first, end = fold * num_validation, (fold + 1) * num_validation
-    order = rng.permutation(len(train))
+    order = kept[rng.permutation(len(kept))]
     x_scaler, y_scaler = (StandardScaler(with_mean=standardise, with_std=standardise) for _ in range(2))
-    x_scaler.fit(train.x)
-    y_scaler = y_scaler.fit(train.y[:, None]) if data.task == "regression" else None
+    x_scaler.fit(train.x[kept])
+    y_scaler = y_scaler.fit(train.y[kept, None]) if data.task == "regression" else None
 
     def tensors(part: Dataset, rows: NDArray[np.int64] | slice = slice(None)) -> tuple[Tensor, Tensor]:
         x = torch.as_tensor(x_scaler.transform(part.x)[rows], dtype=torch.float32)
@@ -113,8 +117,16 @@ def make_split(
             return x, torch.as_tensor(part.y[rows])
         return x, torch.as_tensor(y_scaler.transform(part.y[:, None])[rows, 0], dtype=torch.float32)
 
-    trained = np.concatenate([order[:first], order[end:]])
-    return Split(tensors(train, trained), tensors(train, order[first:end]), tensors(test), x_scaler, y_scaler)
+    chosen = np.concatenate([order[:first], order[end:]]), order[first:end], aside
+    trained, validation, calibration = (tensors(train, rows) for rows in chosen)
+    return Split(trained, validation, calibration, tensors(test), x_scaler, y_scaler)
+
+
+def _set_aside(size: int, fraction: float, seed: int, index: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """A random part of the training rows, and the others."""
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1, index)))
+    aside = rng.permutation(size)[: round(fraction * size)]
+    return aside, np.setdiff1d(np.arange(size), aside)
 
 
 def _parts(data: Dataset, index: int, rng: np.random.Generator) -> tuple[Dataset, Dataset]:

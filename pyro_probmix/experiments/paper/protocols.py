@@ -13,7 +13,7 @@ from pyro_probmix.experiments.settings import LARGE, Candidate, ExperimentSettin
 
 __all__ = ["ENSEMBLES", "PROTOCOLS", "TUNED", "Protocol", "paper_settings", "stock_settings", "tuned_settings"]
 
-ENSEMBLES = {"ensemble": "manifold_probmix", "local_ensemble": "local_manifold_probmix"}
+ENSEMBLES = {"ensemble": "manifold_probmix", "local_ensemble": "local_manifold_probmix", "erm_ensemble": "erm"}
 """The ensembles by name, and the method of their members."""
 
 TUNED = {

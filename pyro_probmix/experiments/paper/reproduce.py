@@ -13,6 +13,8 @@ from tqdm.auto import tqdm
 
 from pyro_probmix._checks import check_choice, check_integer
 from pyro_probmix.datasets import load
+from pyro_probmix.experiments.calibration.figure import draw_calibration
+from pyro_probmix.experiments.calibration.table import CALIBRATION, CalibrationTable
 from pyro_probmix.experiments.compare import compare
 from pyro_probmix.experiments.figures import draw, draw_densities
 from pyro_probmix.experiments.files import check_writable, write_bytes
@@ -32,12 +34,13 @@ __all__ = [
     "TUNED_TABLES",
     "ablate",
     "draw_picture",
+    "recalibrate",
     "reproduce",
     "select_datasets",
     "select_table",
 ]
 
-AnyTable = TypeVar("AnyTable", PaperTable, Ablation)
+AnyTable = TypeVar("AnyTable", PaperTable, Ablation, CalibrationTable)
 
 _SCALES = {"kin8nm": 100.0, "naval-propulsion-plant": 100.0}
 
@@ -218,6 +221,41 @@ def ablate(
     return ablation, _compute(ablation, draw_ablation, Path(out), ablation.rows, columns, runner, seed, report, changes)
 
 
+def recalibrate(
+    data_dir: str | Path | None = None,
+    *,
+    out: str | Path,
+    datasets: Sequence[str] = CALIBRATION.rows,
+    methods: Sequence[str] = CALIBRATION.columns,
+    seed: int = 0,
+    device: str = "cpu",
+    jobs: int = 1,
+    compile: bool = False,
+    report: Callable[[str], None] | None = None,
+    progress: bool = True,
+    **changes: Any,
+) -> tuple[CalibrationTable, Cells]:
+    """Compute scores and calibration errors of methods and ensembles, before and after recalibration.
+
+    Cells are kept as by :func:`reproduce`, whose arguments these are too. Writes ``calibration.json``,
+    ``calibration.md`` and ``calibration.png``.
+
+    Returns:
+        The table and all finished cells in the folder.
+
+    Raises:
+        ValueError: as by :func:`reproduce`, or if no rows are to be set aside for recalibration.
+        FileNotFoundError: as by :func:`reproduce`.
+    """
+    if changes.get("calibration_fraction") == 0:
+        raise ValueError("calibration_fraction: expected a number in (0, 1), got 0")
+    shown = select("datasets", ",".join(datasets), CALIBRATION.rows)
+    columns = select("methods", ",".join(methods), CALIBRATION.columns)
+    runner = Runner(device, jobs, compile, progress)
+    cells = _compute(CALIBRATION, draw_calibration, Path(out), shown, columns, runner, seed, report, changes, data_dir)
+    return CALIBRATION, cells
+
+
 def _compute(
     table: AnyTable,
     draw: Callable[[AnyTable, Cells, Path], None],
@@ -261,7 +299,9 @@ def _compute(
         for row, method in wave:
             base = ENSEMBLES.get(method, method)
             chosen = finished.get(row, {}).get(base, {}).get("candidate")
-            if base != method and chosen is None:
+            if base != method and not settings[row].candidates:
+                chosen = [0] * settings[row].splits  # of one candidate there is no choice
+            elif base != method and chosen is None:
                 raise ValueError(f"methods: expected {base} with or before {method}, got none of it on {row}")
             cells.append(Cell(row, method, data[row], METHODS[base], settings[row], seed, chosen))
         for cell, result in runner.run(cells):

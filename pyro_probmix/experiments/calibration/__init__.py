@@ -1,0 +1,3 @@
+"""Methods and ensembles on real data, as they are and recalibrated."""
+
+__all__ = ["table"]
