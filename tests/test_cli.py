@@ -124,6 +124,16 @@ def test_reproduce_prints_ours_beside_the_papers_and_resumes(data_dir, tmp_path)
     assert (tmp_path / "ablation-classification.json").is_file()
 
 
+def test_reproduce_shows_calibration(data_dir, tmp_path):
+    quick = ["--splits", "2", "--epochs", "2", "--jobs", "1", "--out", str(tmp_path)]
+    chosen = ["--data", str(data_dir), "--datasets", "breast-cancer,bostonHousing", "--methods", "erm,erm_ensemble"]
+    done = run("reproduce", "calibration", *chosen, *quick)
+    assert done.exit_code == 0, done.output
+    for text in ("isotonic", "temperature", "ERM × 5", "is lower after variance scaling", "calibration.png"):
+        assert text in done.stdout
+    assert (tmp_path / "calibration.json").is_file()
+
+
 REPRODUCTION_MISTAKES = {
     "name": (["table9"], ["name: expected one of", *REPRODUCTIONS, 'got "table9"']),
     "data folder": (["table1", "--data", "nowhere"], ["nowhere", "uci/bostonHousing/data.txt"]),
@@ -145,6 +155,11 @@ REPRODUCTION_MISTAKES = {
         ["ablation-regression", "--data", "x"],
         ["data: expected none for ablation-regression, got x"],
     ),
+    "protocol of calibration": (
+        ["calibration", "--protocol", "tuned"],
+        ["protocol: expected none for calibration, got tuned"],
+    ),
+    "data sets of calibration": (["calibration", "--datasets", "yacht"], ["datasets: expected some of bostonHousing"]),
     "protocol of a figure": (["figure2", "--protocol", "tuned"], ["protocol: expected none for figure2, got tuned"]),
     "device": (["ablation-regression", "--device", "abacus"], ["device: expected one that is here", "'abacus'"]),
     "epochs": (["figure2", "--epochs", "0"], ["epochs: expected an integer >= 1, got 0"]),

@@ -118,7 +118,7 @@ def test_the_table_has_a_number_before_and_after_and_bolds_the_best():
     assert "| digits | ERM | 1.000 → 0.500 | 1.000 → 0.500 | **1.000** | 1.000 → 0.500 | - |" in text
     assert "| 0.500 → **0.250** / **0.250** |" in text
     assert "These are notes." in text
-    console = Console(record=True, width=90, file=io.StringIO())
+    console = Console(record=True, width=80, file=io.StringIO())
     for panel in CALIBRATION.terminal(stored(0.5)):
         console.print(panel)
     lines = [line.split() for line in console.export_text().splitlines()]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import shutil
 from dataclasses import asdict
 from pathlib import Path
@@ -12,13 +11,11 @@ import pytest
 
 from pyro_probmix.experiments import (
     ABLATIONS,
-    CALIBRATION,
     TABLES,
     TUNED_TABLES,
     ExperimentSettings,
     ablate,
     paper_settings,
-    recalibrate,
     reproduce,
     select_table,
 )
@@ -59,14 +56,6 @@ def test_a_committed_ablation_is_rendered_byte_for_byte(name, tmp_path):
     assert ablate(name, out=tmp_path, progress=False) == (ABLATIONS[name], numbers)
     for file in (f"{name}.md", f"{name}.json"):
         assert (tmp_path / file).read_bytes() == (FOLDER / file).read_bytes()
-
-
-def test_a_committed_calibration_is_rendered_byte_for_byte(data_dir, tmp_path):
-    numbers = committed("calibration", tmp_path)
-    assert recalibrate(data_dir, out=tmp_path, progress=False) == (CALIBRATION, numbers)
-    for file in ("calibration.md", "calibration.json"):
-        assert (tmp_path / file).read_bytes() == (FOLDER / file).read_bytes()
-    assert all(math.isfinite(x) for row in numbers.values() for cell in row.values() for n in cell.values() for x in n)
 
 
 def assert_settings(found: dict, expected: ExperimentSettings) -> None:

@@ -30,8 +30,8 @@ TASKS = {
 }
 LABELS = {
     **{name: METHODS[name].label for name in ("erm", "mixup", "probmix", "manifold_probmix")},
-    "erm_ensemble": "ERM ensemble",
-    "ensemble": "Manifold ProbMix ensemble",
+    "erm_ensemble": "ERM × 5",
+    "ensemble": "Manifold ProbMix × 5",
 }
 HEADINGS = "NLL", "CRPS, Brier score", "RMSE, accuracy", "QCE, ECE", f"coverage at {LEVEL}"
 _COVERAGE = f"coverage@{LEVEL}"
@@ -72,11 +72,11 @@ _NOTES = f"""\
 else, and of the others a fifth chooses the epoch. An MLP of widths 128 and 32, Adam with learning rate
 {_SETTINGS.learning_rate}, steps of {_SETTINGS.batch_size} rows, at most {_SETTINGS.epochs} epochs, λ from
 Beta({_SETTINGS.alpha}, {_SETTINGS.alpha}), β = {_SETTINGS.beta} in standardised units, any two rows mixed,
-{_SETTINGS.num_samples} embedding samples a prediction. One choice for all methods and data sets, nothing is tuned. An
-ensemble is the equal mixture of {_SETTINGS.members} networks, each holding back another fifth; the rows set aside are
-the same for all. NLL in nats, CRPS and RMSE in units of the target. QCE is the mean distance of the share of labels
-below a quantile from its level, ECE that of the share of correct classes from the confidence, in 15 bins. Figures are
-means over the splits, on test rows."""
+{_SETTINGS.num_samples} embedding samples a prediction. One choice for all methods and data sets, nothing is tuned.
+Behind × {_SETTINGS.members} is the ensemble, the equal mixture of so many networks, each holding back another fifth;
+the rows set aside are the same for all. NLL in nats, CRPS and RMSE in units of the target. QCE is the mean distance of
+the share of labels below a quantile from its level, ECE that of the share of correct classes from the confidence, in 15
+bins. Figures are means over the splits, on test rows."""
 _LEGEND = """\
 Before → after recalibration; for numbers after variance scaling / isotonic recalibration of quantiles and, where it is
 coverage, / conformal intervals; for classes after temperature scaling, which leaves the accuracy as it is. The best
@@ -185,21 +185,20 @@ class CalibrationTable:
 
     def terminal(self, cells: Cells) -> list[TerminalTable]:
         """The means for a terminal, a table a data set with a row a method and a way of recalibration."""
-        panels = []
+        panels: list[TerminalTable] = []
         for row in (row for row in self.rows if row in cells):
             metrics = _COLUMNS[self.tasks[row]]
             ways = dict.fromkeys(key.partition(" after ")[2] for metric in metrics for key in self.keys(row, metric))
             lines = []
             for method in cells[row]:
-                texts = [self._texts(cells, row, method, metric) for metric in metrics]
+                texts: dict[str, str] = {}
+                for metric in metrics:
+                    texts |= self._texts(cells, row, method, metric)
                 for way in ways:
-                    own = [
-                        found.get(f"{metric} after {way}" if way else metric, "")
-                        for metric, found in zip(metrics, texts)
-                    ]
-                    lines.append(["" if way else LABELS[method], _NAMES[way], *own])
-            headings = ["method", "recalibration", *(find_metric(metric).label for metric in metrics)]
-            panels.append(Table(headings, lines, f"{row}: means of test rows", num_names=2).terminal())
+                    own = [texts.get(f"{metric} after {way}" if way else metric, "") for metric in metrics]
+                    lines.append(["" if way else LABELS[method], way or "none", *own])
+            headings = ["method", "after", *(find_metric(metric.partition("@")[0]).label for metric in metrics)]
+            panels += Table(headings, lines, f"{row}: means of test rows", num_names=2).terminal()
         return panels
 
     def table(self, cells: Cells) -> Table:
