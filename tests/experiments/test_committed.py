@@ -11,14 +11,17 @@ import pytest
 
 from pyro_probmix.experiments import (
     ABLATIONS,
+    CALIBRATION,
     TABLES,
     TUNED_TABLES,
     ExperimentSettings,
     ablate,
     paper_settings,
+    recalibrate,
     reproduce,
     select_table,
 )
+from pyro_probmix.experiments.calibration.table import calibration_settings
 from pyro_probmix.experiments.paper.ablations import ABLATION_SETTINGS
 from pyro_probmix.experiments.paper.protocols import stock_settings, tuned_settings
 
@@ -26,6 +29,7 @@ FOLDER = Path(__file__).resolve().parents[2] / "tutorials" / "results"
 SETTINGS = {
     "uci_paper": paper_settings,
     "uci_tuned": tuned_settings,
+    "calibration": calibration_settings,
     "stocks": lambda row: stock_settings(row.split()[0]),
     **dict.fromkeys(ABLATIONS, ABLATION_SETTINGS.__getitem__),
 }
@@ -55,6 +59,16 @@ def test_a_committed_ablation_is_rendered_byte_for_byte(name, tmp_path):
     numbers = committed(name, tmp_path)
     assert ablate(name, out=tmp_path, progress=False) == (ABLATIONS[name], numbers)
     for file in (f"{name}.md", f"{name}.json"):
+        assert (tmp_path / file).read_bytes() == (FOLDER / file).read_bytes()
+
+
+def test_the_committed_calibration_is_rendered_byte_for_byte(data_dir, tmp_path):
+    numbers, lines = committed("calibration", tmp_path), []
+    options = {"datasets": CALIBRATION.rows[-1:], "out": tmp_path, "progress": False, "report": lines.append}
+    assert recalibrate(data_dir, **options) == (CALIBRATION, numbers)
+    assert len(lines) == len(CALIBRATION.columns)
+    assert all(line.endswith("(kept)") for line in lines)
+    for file in ("calibration.md", "calibration.json"):
         assert (tmp_path / file).read_bytes() == (FOLDER / file).read_bytes()
 
 
