@@ -94,7 +94,9 @@ def compare(
     task: Annotated[
         str | None, typer.Option(help="regression or classification, for a CSV file; default: by its target.")
     ] = None,
-    methods: Annotated[str, typer.Option(help="Comma-separated methods.")] = ",".join(METHODS),
+    methods: Annotated[
+        str, typer.Option(show_default=False, help=f"Comma-separated methods; default all: {', '.join(METHODS)}.")
+    ] = ",".join(METHODS),
     splits: Annotated[int | None, typer.Option(help="Train/test splits; default 20 for UCI, else 5.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs; default by data set.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,

@@ -53,8 +53,10 @@ def as_labels(p: Any, y: Any) -> tuple[Tensor, Tensor]:
         y = _as_tensor(y, p)
     check_tensor("y", y, p.batch_shape + p.event_shape)
     seen = seen_labels(p)
-    if y.numel() == 0 or not bool(seen.any()):
+    if y.numel() == 0:
         raise ValueError("y: expected at least one label, got none")
+    if not bool(seen.any()):
+        raise ValueError("y: expected at least one label, got none that p does not mask")
     y = y.detach()
     if is_binary(p.support) and not y.is_floating_point():
         y = y.to(p.mean.dtype)  # PyTorch's Bernoulli takes no integers
@@ -71,7 +73,8 @@ def _as_tensor(y: Any, p: Any) -> Tensor:
     except (TypeError, ValueError) as error:  # lists of unequal lengths
         raise TypeError(f"y: expected a tensor or an array of numbers, got {type(y).__name__} ({error})") from error
     if array.dtype.kind not in "biuf":
-        raise TypeError(f"y: expected a tensor or an array of numbers, got {type(y).__name__} of {array.dtype}")
+        hint = "; a class is its position, in an estimator's classes_" if array.dtype.kind in "OSTU" else ""
+        raise TypeError(f"y: expected a tensor or an array of numbers, got {type(y).__name__} of {array.dtype}{hint}")
     return torch.as_tensor(np.require(array, requirements=["C", "W"]), device=reference_tensor([p]).device)
 
 

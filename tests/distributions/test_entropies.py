@@ -19,6 +19,7 @@ from torch.distributions.transforms import AffineTransform, ExpTransform, Sigmoi
 import pyro_probmix as pm
 from pyro_probmix import entropy
 from pyro_probmix.distributions.corrected import corrected
+from pyro_probmix.distributions.recalibrated import RecalibratedDistribution
 from tests.cases import CASES, NAMES
 
 # Of two dimensions, or to be summed over grids that do not reach far enough for the logarithm of their density.
@@ -113,6 +114,12 @@ def test_scalars_against_another_quadrature(name: str) -> None:
     found = float(entropy(make(parameters)))
     assert found == pytest.approx(by_scipy(make(parameters), low, high, points), abs=1e-7)
     assert float(entropy(make(parameters), "quadrature")) == pytest.approx(found, abs=1e-7)
+
+
+def test_as_many_pieces_as_panels() -> None:
+    shares = torch.linspace(0.0, 1.0, 1101, dtype=torch.float64)
+    base = dist.Normal(2.0, 3.0)
+    assert float(entropy(RecalibratedDistribution(base, shares, shares))) == pytest.approx(float(base.entropy()))
 
 
 @pytest.mark.parametrize("name", SCALARS)

@@ -349,6 +349,19 @@ def test_pools_answer_as_methods() -> None:
         pm.LogLinearPool([dist.MultivariateNormal(torch.zeros(2), torch.eye(2))], [1.0]).cdf(torch.zeros(2))
 
 
+@pytest.mark.parametrize("name", ["linear", "log-linear", "counts", "numerical"])
+def test_what_is_no_share_has_no_value(name: str) -> None:
+    """As PyTorch's own ``icdf``, and not the end of the support."""
+    normal, student, counts = dist.Normal(0.0, 1.0), dist.StudentT(3.0, 0.0, 1.0), dist.Poisson(2.0)
+    pool = {
+        "linear": pm.LinearPool([normal, student]),
+        "log-linear": pm.LogLinearPool([normal, normal], [0.5, 0.5]),
+        "counts": pm.LinearPool([counts, counts]),
+        "numerical": pm.NumericalPool([normal, student], [0.5, 0.5]),
+    }[name]
+    assert pool.icdf(torch.tensor([-0.1, 0.5, 1.5, math.nan])).isnan().tolist() == [True, False, True, True]
+
+
 def test_draws_have_the_quantiles_of_their_steps() -> None:
     p = dist.Empirical(torch.tensor([3.0, 1.0, 2.0]), torch.tensor([0.2, 0.5, 0.3]).log())
     assert pm.quantile(p, torch.tensor([0.0, 0.49, 0.51, 0.79, 0.81, 1.0])).tolist() == [1, 1, 2, 2, 3, 3]

@@ -245,7 +245,7 @@ def test_masked_labels_are_left_out() -> None:
     mask, y = torch.tensor([True, True, False, False]), torch.tensor([0.5, -1.0, 50.0, math.nan])
     p = dist.Normal(torch.zeros(4), 1.0)
     assert pm.evaluate(p.mask(mask), y) == pm.evaluate(dist.Normal(torch.zeros(2), 1.0), y[:2])
-    with pytest.raises(ValueError, match="y: expected at least one label, got none"):
+    with pytest.raises(ValueError, match="y: expected at least one label, got none that p does not mask"):
         pm.evaluate(p.mask(False), y)
 
 
@@ -336,7 +336,7 @@ def test_no_gradient_is_kept() -> None:
             dist.Normal(torch.zeros(3), 1.0),
             ["0"] * 3,
             TypeError,
-            "y: expected a tensor or an array of numbers, got list",
+            "y: expected a tensor or an array of numbers, got list of <U1; a class is its position",
         ),
         (dist.Normal(torch.zeros(2), 1.0), [[0], [0, 0]], TypeError, "y: expected a tensor or an array of numbers"),
         (dist.Normal(torch.zeros(2), 1.0), [0.0, math.nan], ValueError, r"y: expected finite values, .* \(row 1\)"),

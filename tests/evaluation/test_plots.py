@@ -213,10 +213,24 @@ def test_the_lines_are_the_edges_of_the_graph() -> None:
     assert everything == {frozenset((i, j)) for i in range(6) for j in range(i)}
 
 
+def test_no_edge_is_too_dark_by_rounding() -> None:
+    """0.1 and 26 times 0.9 / 26 are 1 + 2e-16, which Matplotlib refuses."""
+    shades = plots.sampling_graph(nearest(), X, num_batches=13).collections[0].get_alpha()
+    assert shades.max() == 1
+
+
+def test_a_graph_of_which_no_pair_is_drawn_has_its_points() -> None:
+    ax = plots.sampling_graph(pm.CompleteGraph(2), X[:2], num_batches=1)
+    assert [len(drawn.get_offsets()) for drawn in ax.collections] == [2]
+
+
 def test_an_edge_is_the_darker_the_oftener_it_is_drawn() -> None:
     graph = pm.WeightedGraph(torch.tensor([[0, 1], [2, 3]]), torch.tensor([9.0, 1.0]), 6)
     before = torch.get_rng_state()
-    often, seldom = plots.sampling_graph(graph, X, CLASSES).collections[0].get_alpha()
+    ax = plots.sampling_graph(graph, X, CLASSES)
+    often, seldom = ax.collections[0].get_alpha()
+    keys = dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
+    assert keys["pair that is mixed"].get_alpha() is None  # seen in the legend, however faint the lines
     assert torch.equal(torch.get_rng_state(), before)
     assert often > 3 * seldom
 

@@ -110,14 +110,14 @@ class Law(ABC):
         return self._guarded(self.above, y, 1.0, 0.0, finite)
 
     def icdf(self, q: Tensor) -> Tensor:
-        """The least value whose F is q or more: the ends of the support at 0 and 1."""
+        """The least value whose F is q or more: the ends of the support at 0 and 1, NaN beyond."""
         low, high = self.bounds()
         end = (q <= 0) | (q >= 1)
         y = self.at(q.masked_fill(end, 0.5))
         y = torch.where(end, torch.where(q <= 0, low, high), y + 0 * q.detach())  # NaN stays
         with torch.no_grad():
             unknown = self.below(_inside(low, high, self.integers)).isnan()
-        return torch.where(unknown, math.nan, y)
+        return torch.where(unknown | (q < 0) | (q > 1), math.nan, y)
 
     def _guarded(
         self, hook: Callable[[Tensor], Tensor], y: Tensor, before: float, after: float, finite: bool

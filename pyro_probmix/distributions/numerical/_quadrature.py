@@ -35,7 +35,7 @@ EXTRAPOLATED = [math.prod((-1 - u) / (t - u) for u in POINTS if u != t) for t in
 NEAREST = 1e-9  # how near to its ends a panel is looked at, in units of half of it
 
 MAX_ROUNDS = 40
-MAX_PANELS = 1000  # of a function
+MAX_PANELS = 1000  # of a function, beside those that it starts from
 SPLIT_INTO = 4
 # Of a fixed rule: how often how many panels are split, and into how many parts.
 FIXED_ROUNDS, FIXED_SPLITS, FIXED_PARTS = 6, 2, 4
@@ -207,7 +207,7 @@ def adapted_grid(log_f: LogFunction, panels: Panels, accuracy: float, steps: boo
         count = cells.row.bincount(minlength=size)
         sizes[rows] = _sum(error, cells.row, size)[rows]
         converged[rows] = ((sizes <= accuracy) & (_sum(hidden.double(), cells.row, size) == 0))[rows]
-        active = (~converged & (count < MAX_PANELS))[cells.row]
+        active = (~converged & (count < MAX_PANELS + len(panels.start)))[cells.row]
         finished.append(cells.select(~active))
         split = active & (hidden | (error > accuracy / count[cells.row]))
         if not bool(split.any()):

@@ -299,7 +299,8 @@ class NumericalDistribution(WeightedPool):
         return torch.where(known, share, math.nan)
 
     def icdf(self, value: Tensor) -> Tensor:
-        """The least values whose cdf reaches these shares."""
+        """The least values whose cdf reaches these shares; NaN of what is no share."""
+        value = torch.where((value >= 0) & (value <= 1), value, math.nan)
         if isinstance(self._measure, Counting):
             value = within_rounding(value.double(), self._reference.dtype, value.dtype)
         return self._of_each(self._measure.icdf, value)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pyro_probmix._checks import check_finite
 from pyro_probmix._random import seeded
 from pyro_probmix.distributions import LinearPool
 from pyro_probmix.distributions.held_tensors import reference_tensor
@@ -49,6 +50,8 @@ def predictions(model: Any, x: Any, y: Any, num_samples: int, seed: int) -> tupl
     labels = table("y", y)
     if labels.values.shape != shape:
         raise ValueError(f"y: expected shape {tuple(shape)}, got {labels.values.shape}")
+    if labels.values.dtype.kind == "f":
+        check_finite("y", torch.tensor(labels.values))
     if len(shape) == 2:
         coords["y_dim_0"] = labels.columns
     observed = whole("y", labels.values) if is_discrete(p) and classes is None else labels.values

@@ -117,8 +117,10 @@ def sampling_graph(
 
     darkest = min(1.0, 8 * len(points) / max(1, len(pairs)))
     lines: Any = list(points[pairs])
-    shades = darkest * (0.1 + 0.9 * counts / counts.max(initial=1))
-    ax.add_collection(LineCollection(lines, colors=BLUE, alpha=shades, linewidths=1.0, label="pair that is mixed"))
+    shades = np.minimum(darkest * (0.1 + 0.9 * counts / counts.max(initial=1)), 1.0)  # above it by rounding
+    if lines:
+        ax.add_collection(LineCollection(lines, colors=BLUE, alpha=shades, linewidths=1.0))
+    ax.plot([], [], color=BLUE, linewidth=1.0, label="pair that is mixed")
     across, up = points.T
     if names and labels is not None:
         draw_points(ax, points, labels, names)

@@ -89,6 +89,8 @@ def test_global_random_state_is_left_alone_and_the_seed_decides(make: Any) -> No
 def test_what_another_shape_has_or_is_no_model_is_refused() -> None:
     with pytest.raises(ValueError, match=r"y: expected shape \(6,\), got \(6, 1\)"):
         pm.to_inference_data(plain(), X, Y.unsqueeze(-1))
+    with pytest.raises(ValueError, match=r"y: expected finite values, got NaN or inf in 1 of 6 rows \(row 2\)"):
+        pm.to_inference_data(plain(), X, Y.where(torch.arange(6) != 2, torch.nan))
     with pytest.raises(TypeError, match=r"model: expected a ready model, replicas, an estimator or an MCMC, .* Linear"):
         pm.to_inference_data(nn.Linear(2, 2), X, Y)
     with pytest.raises(ValueError, match="guide: expected a trained guide beside args, got None"):
