@@ -21,7 +21,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, c
 from torch import Tensor
 
 from pyro_probmix._checks import check_device, check_integer, check_number
-from pyro_probmix.distributions import class_log_probabilities, linear_pool
+from pyro_probmix.distributions import LinearPool, class_log_probabilities, linear_pool
 from pyro_probmix.mixing import NearestNeighborGraph
 from pyro_probmix.models import DensityModel, assemble
 from pyro_probmix.nn import MLP, CategoricalLikelihood, Likelihood, NormalLikelihood
@@ -81,8 +81,8 @@ class _ProbMixEstimator(BaseEstimator):
             X: features, of shape ``(n, d)``.
 
         Returns:
-            A Pyro distribution of batch shape ``(n,)``: of y in its units, or of the position of a class in
-            ``classes_``.
+            A :class:`LinearPool` of batch shape ``(n,)``: of y in its units, or of the position of a class in
+            ``classes_``. Rows of it are ``p[i:j]``.
         """
         return self._predictive(self._features(X))
 
@@ -159,7 +159,7 @@ class _ProbMixEstimator(BaseEstimator):
     @torch.no_grad()
     def _predictive(self, x: Tensor) -> Any:
         members = [model.predictive(x, self.num_samples, noise=self._noise(model, x)) for model in self.models_]
-        return members[0] if len(members) == 1 else linear_pool(members)
+        return members[0] if len(members) == 1 and isinstance(members[0], LinearPool) else linear_pool(members)
 
     def _noise(self, model: DensityModel, x: Tensor) -> Tensor | None:
         """The same for each row: what is predicted of one does not depend on the others."""

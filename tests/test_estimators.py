@@ -73,6 +73,15 @@ def test_a_prediction_is_the_equal_mixture_of_members_and_samples(method: str, d
     assert model.log_likelihood(X, y) == pytest.approx(float(log_prob.mean()))
 
 
+@pytest.mark.parametrize("method", ["erm", "manifold_probmix"])
+def test_a_density_has_rows_and_quantiles_whatever_the_method(method: str, diabetes: Any) -> None:
+    X, y = diabetes
+    p = pm.ProbMixRegressor(method, **SMALL).fit(X, y).predict_distribution(X[:9])
+    torch.testing.assert_close(p[2:5].log_prob(torch.as_tensor(y[2:5])), p.log_prob(torch.as_tensor(y[:9]))[2:5])
+    torch.testing.assert_close(p.cdf(p.icdf(torch.full((9,), 0.9))), torch.full((9,), 0.9, dtype=torch.float64))
+    assert p.entropy().shape == (9,)
+
+
 @pytest.mark.parametrize("kind", [pm.ProbMixRegressor, pm.ProbMixClassifier])
 def test_rows_do_not_depend_on_others_nor_on_blocks(kind: Any, iris: Any, monkeypatch: Any) -> None:
     X, y = iris
