@@ -31,15 +31,15 @@ def known_mode(p: Any) -> Tensor | None:
     if law is None or not (issubclass(law, own) or own.__module__.startswith(OURS)):
         return None
     found = RULES[law](p)
-    return torch.where(_unknown(p), torch.nan, found) if found.is_floating_point() else found
+    return torch.where(_unknown(p, found), torch.nan, found) if found.is_floating_point() else found
 
 
-def _unknown(p: Any) -> Tensor:
+def _unknown(p: Any, like: Tensor) -> Tensor:
     """Where a parameter is NaN, of a shape that broadcasts with the values of ``p``."""
-    rows, unknown = len(p.batch_shape), torch.zeros((), dtype=torch.bool)
+    rows, unknown = len(p.batch_shape), like.new_zeros((), dtype=torch.bool)
     for value in held_tensors(p):
         if value.shape[:rows] == p.batch_shape:
-            unknown = unknown.to(value.device) | value.isnan().unsqueeze(-1).flatten(rows).any(-1)
+            unknown = unknown | value.isnan().unsqueeze(-1).flatten(rows).any(-1)
     return unsqueeze_right(unknown, len(p.event_shape))
 
 
