@@ -85,7 +85,7 @@ CASES = {
         lambda e: probmix(pm.nn.DistributionLikelihood(dist.Gamma), vicinity=e.gamma_vicinity.GammaVicinity(0.02)),
         positive,
     ),
-    "metric": Case(lambda _: named("probmix"), lambda x: x[:, 0], score="mae"),
+    "metric": Case(lambda _: named("probmix"), lambda x: x[:, 0], score="mean_error"),
     "likelihood": Case(
         lambda e: probmix(e.ordered_logistic.OrderedLogisticLikelihood(4)),
         lambda x: (x[:, 0] > -1).long() + (x[:, 0] > 0).long() + (x[:, 0] > 1).long(),

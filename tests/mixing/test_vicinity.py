@@ -489,8 +489,8 @@ ACCEPTED = {
     "one of the two": set(NAMES),
     "normal": QUADRATIC | ON_THE_LINE,
     "normals": QUADRATIC | ON_THE_LINE | {"VonMises"},
-    "classes": COUNTS | {"Binomial", "Categorical"},
-    "classes, log-linear": COUNTS | {"Binomial", "Categorical"},
+    "classes": COUNTS | {"Binomial", "Categorical", "ExtendedBinomial"},
+    "classes, log-linear": COUNTS | {"Binomial", "Categorical", "ExtendedBinomial"},
 }
 
 

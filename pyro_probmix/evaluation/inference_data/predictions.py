@@ -51,7 +51,7 @@ def predictions(model: Any, x: Any, y: Any, num_samples: int, seed: int) -> tupl
     if labels.values.shape != shape:
         raise ValueError(f"y: expected shape {tuple(shape)}, got {labels.values.shape}")
     if labels.values.dtype.kind == "f":
-        check_finite("y", torch.as_tensor(labels.values, device="cpu"))
+        check_finite("y", torch.tensor(labels.values, device="cpu"))
     if len(shape) == 2:
         coords["y_dim_0"] = labels.columns
     observed = whole("y", labels.values) if is_discrete(p) and classes is None else labels.values
