@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pyro_probmix.experiments.calibration.table import CALIBRATION, CalibrationTable
+from pyro_probmix.experiments.calibration import CALIBRATION, CalibrationTable, recalibrate
 from pyro_probmix.experiments.compare import FIGURE, RESULTS, compare
 from pyro_probmix.experiments.methods import METHODS, Method, select_methods
 from pyro_probmix.experiments.paper.ablations import ABLATIONS, Ablation
@@ -13,7 +13,6 @@ from pyro_probmix.experiments.paper.reproduce import (
     TUNED_TABLES,
     ablate,
     draw_picture,
-    recalibrate,
     reproduce,
     select_datasets,
     select_table,

@@ -15,7 +15,7 @@ from pyro_probmix.mixing import CompleteGraph, NearestNeighborGraph, SamplingGra
 from pyro_probmix.models import DensityModel, assemble
 from pyro_probmix.nn import CategoricalLikelihood, Likelihood, NormalLikelihood
 
-__all__ = ["METHODS", "Method", "select", "select_methods"]
+__all__ = ["ENSEMBLES", "METHODS", "Method", "select", "select_methods"]
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,9 @@ class _Columns(dict[str, Method]):
         registered = models.METHODS[name.removeprefix("local_")]
         return Method(registered.label, registered.fuses, registered.model, name.startswith("local_"))
 
+
+ENSEMBLES = {"ensemble": "manifold_probmix", "local_ensemble": "local_manifold_probmix", "erm_ensemble": "erm"}
+"""The ensembles by name, and the method of their members."""
 
 METHODS = _Columns()
 """The methods by name, in the order of the paper's tables."""

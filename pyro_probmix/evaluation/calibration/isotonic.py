@@ -39,6 +39,10 @@ class IsotonicRecalibration(Calibration):
         levels: R there, of the same shape.
         num_rows: number of rows that it was fitted on.
 
+    Raises:
+        TypeError: by ``fit``, if p is no distribution, or of classes, counts or angles.
+        ValueError: by ``fit``, if shapes do not match, or a label is NaN, outside the support, or missing.
+
     Source: Kuleshov, Fenner and Ermon, "Accurate Uncertainties for Deep Learning Using Calibrated Regression" (2018).
 
     Example:

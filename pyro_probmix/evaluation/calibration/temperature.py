@@ -36,6 +36,10 @@ class TemperatureScaling(Calibration):
         temperature: T; above 1 where p is too sure.
         num_rows: number of rows that it was fitted on.
 
+    Raises:
+        TypeError: by ``fit``, if p is no distribution, or of numbers.
+        ValueError: by ``fit``, if shapes do not match, or a label is NaN, outside the support, or missing.
+
     Source: Guo et al., "On Calibration of Modern Neural Networks" (2017); Platt, "Probabilistic Outputs for Support
     Vector Machines" (1999), for targets that are not quite 0 and 1.
 

@@ -35,6 +35,12 @@ class VarianceScaling(Calibration):
         scale: s, of shape ``event_shape`` and in float64; above 1 where p is too sure.
         num_rows: number of rows that it was fitted on.
 
+    Raises:
+        TypeError: by ``fit``, if p is no distribution, or of classes, counts or angles.
+        ValueError: by ``fit``, if shapes do not match, or a label is NaN, outside the support, or missing.
+
+    Source: Laves et al., "Well-Calibrated Regression Uncertainty in Medical Imaging with Deep Learning" (2020).
+
     Example:
         >>> p = dist.Normal(torch.zeros(4), 1.0)
         >>> scaling = pm.VarianceScaling().fit(p, torch.tensor([-2.0, 2.0, -2.0, 2.0]))

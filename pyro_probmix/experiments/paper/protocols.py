@@ -11,10 +11,7 @@ from pyro_probmix.datasets import STOCKS, UCI, Dataset, Splitting, load_stock, l
 from pyro_probmix.experiments.methods import METHODS
 from pyro_probmix.experiments.settings import LARGE, Candidate, ExperimentSettings
 
-__all__ = ["ENSEMBLES", "PROTOCOLS", "TUNED", "Protocol", "paper_settings", "stock_settings", "tuned_settings"]
-
-ENSEMBLES = {"ensemble": "manifold_probmix", "local_ensemble": "local_manifold_probmix", "erm_ensemble": "erm"}
-"""The ensembles by name, and the method of their members."""
+__all__ = ["PROTOCOLS", "TUNED", "Protocol", "paper_settings", "stock_settings", "tuned_settings"]
 
 TUNED = {
     **{name: METHODS[name].label for name in ("erm", "mixup", "manifold_probmix", "local_manifold_probmix")},

@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import numpy as np
-from tqdm.auto import tqdm
-
-from pyro_probmix._checks import check_choice, check_integer
+from pyro_probmix._checks import check_choice
 from pyro_probmix.datasets import load
-from pyro_probmix.experiments.calibration.figure import draw_calibration
-from pyro_probmix.experiments.calibration.table import CALIBRATION, CalibrationTable
 from pyro_probmix.experiments.compare import compare
+from pyro_probmix.experiments.computing import compute_cells
 from pyro_probmix.experiments.figures import draw, draw_densities
-from pyro_probmix.experiments.files import check_writable, write_bytes
-from pyro_probmix.experiments.methods import METHODS, select, select_methods
+from pyro_probmix.experiments.files import check_writable
+from pyro_probmix.experiments.methods import select, select_methods
 from pyro_probmix.experiments.paper.ablations import ABLATION_SETTINGS, ABLATIONS, COLUMNS, Ablation
 from pyro_probmix.experiments.paper.figures import draw_ablation, draw_table
-from pyro_probmix.experiments.paper.protocols import ENSEMBLES
 from pyro_probmix.experiments.paper.tables import PaperTable, TunedTable
 from pyro_probmix.experiments.results import Comparison
-from pyro_probmix.experiments.runner import Cell, Runner
+from pyro_probmix.experiments.runner import Runner
 from pyro_probmix.experiments.settings import Candidate
-from pyro_probmix.experiments.store import Cells, CellStore
+from pyro_probmix.experiments.store import Cells
 
 __all__ = [
     "PICTURES",
@@ -34,13 +28,10 @@ __all__ = [
     "TUNED_TABLES",
     "ablate",
     "draw_picture",
-    "recalibrate",
     "reproduce",
     "select_datasets",
     "select_table",
 ]
-
-AnyTable = TypeVar("AnyTable", PaperTable, Ablation, CalibrationTable)
 
 _SCALES = {"kin8nm": 100.0, "naval-propulsion-plant": 100.0}
 
@@ -156,7 +147,7 @@ def reproduce(
     shown = select_datasets(",".join(table.paper if datasets is None else datasets), name)
     columns = select_methods(",".join(table.columns if methods is None else methods), table.columns)
     runner = Runner(device, jobs, compile, progress)
-    return table, _compute(table, draw_table, Path(out), shown, columns, runner, seed, report, changes, data_dir)
+    return table, compute_cells(table, draw_table, Path(out), shown, columns, runner, seed, report, changes, data_dir)
 
 
 def draw_picture(name: str, *, out: str | Path, seed: int = 0, progress: bool = True, **changes: Any) -> Path:
@@ -218,102 +209,6 @@ def ablate(
     check_choice("name", name, ABLATIONS)
     ablation, columns = ABLATIONS[name], select_methods(",".join(methods), COLUMNS)
     runner = Runner(device, jobs, compile, progress)
-    return ablation, _compute(ablation, draw_ablation, Path(out), ablation.rows, columns, runner, seed, report, changes)
-
-
-def recalibrate(
-    data_dir: str | Path | None = None,
-    *,
-    out: str | Path,
-    datasets: Sequence[str] = CALIBRATION.rows,
-    methods: Sequence[str] = CALIBRATION.columns,
-    seed: int = 0,
-    device: str = "cpu",
-    jobs: int = 1,
-    compile: bool = False,
-    report: Callable[[str], None] | None = None,
-    progress: bool = True,
-    **changes: Any,
-) -> tuple[CalibrationTable, Cells]:
-    """Compute scores and calibration errors of methods and ensembles, before and after recalibration.
-
-    Cells are kept as by :func:`reproduce`, whose arguments these are too. Writes ``calibration.json``,
-    ``calibration.md`` and ``calibration.png``.
-
-    Returns:
-        The table and all finished cells in the folder.
-
-    Raises:
-        ValueError: as by :func:`reproduce`, or if no rows are to be set aside for recalibration.
-        FileNotFoundError: as by :func:`reproduce`.
-    """
-    if changes.get("calibration_fraction") == 0:
-        raise ValueError("calibration_fraction: expected a number in (0, 1), got 0")
-    shown = select("datasets", ",".join(datasets), CALIBRATION.rows)
-    columns = select("methods", ",".join(methods), CALIBRATION.columns)
-    runner = Runner(device, jobs, compile, progress)
-    cells = _compute(CALIBRATION, draw_calibration, Path(out), shown, columns, runner, seed, report, changes, data_dir)
-    return CALIBRATION, cells
-
-
-def _compute(
-    table: AnyTable,
-    draw: Callable[[AnyTable, Cells, Path], None],
-    out: Path,
-    shown: Sequence[str],
-    methods: Sequence[str],
-    runner: Runner,
-    seed: int,
-    report: Callable[[str], None] | None,
-    changes: Mapping[str, Any],
-    data_dir: str | Path | None = None,
-) -> Cells:
-    """Compute what is not there yet, and write the page and the figure of a table or an ablation."""
-    check_integer("seed", seed, minimum=0)
-    protocol = table.protocol
-    settings = {row: replace(protocol.settings(row), **changes) for row in table.rows}
-    data = {row: protocol.load(row, data_dir) for row in shown}
-    sources = {row: protocol.data(row) for row in table.rows}
-    run = {"device": runner.device, "compile": runner.compile}
-    store = CellStore(out, table.results, protocol.name, tuple(protocol.labels), settings, sources, seed, run)
-
-    def tell(row: str, method: str, metrics: dict[str, list[float]], how: str) -> None:
-        figures = {metric: values for metric, values in metrics.items() if isinstance(values[0], float)}
-        means = ", ".join(f"{metric} {np.mean(values):.3f}" for metric, values in figures.items())
-        if report is not None:
-            with tqdm.external_write_mode(file=sys.stderr):
-                report(f"{row}, {protocol.labels[method]}: {means} ({how})")
-
-    finished = store.load()
-    check_writable(out)
-    missing = []
-    for row in shown:
-        for method in methods:
-            if method in finished.get(row, {}):
-                tell(row, method, finished[row][method], "kept")
-            else:
-                missing.append((row, method))
-    # An ensemble has what is chosen for its single model, which is trained first.
-    for wave in ([key for key in missing if key[1] not in ENSEMBLES], [key for key in missing if key[1] in ENSEMBLES]):
-        finished, cells = store.load(), []
-        for row, method in wave:
-            base = ENSEMBLES.get(method, method)
-            chosen = finished.get(row, {}).get(base, {}).get("candidate")
-            if base != method and not settings[row].candidates:
-                chosen = [0] * settings[row].splits  # of one candidate there is no choice
-            elif base != method and chosen is None:
-                raise ValueError(f"methods: expected {base} with or before {method}, got none of it on {row}")
-            cells.append(Cell(row, method, data[row], METHODS[base], settings[row], seed, chosen))
-        for cell, result in runner.run(cells):
-            store.save(cell.row, cell.column, result.metrics, result.seconds)
-            tell(cell.row, cell.column, result.metrics, f"{result.seconds:.0f} s")
-    out.mkdir(parents=True, exist_ok=True)
-    differs = {**changes, "seed": seed} if seed else changes
-    changed = ", ".join(f"{setting} = {value}" for setting, value in differs.items())
-    notes = f"{protocol.notes} This run differs: {changed}." if changed else protocol.notes
-
-    def write(cells: Cells) -> None:
-        write_bytes(out / f"{table.name}.md", table.markdown(cells, notes).encode())
-        draw(table, cells, out / f"{table.name}.png")
-
-    return store.collect(write)
+    return ablation, compute_cells(
+        ablation, draw_ablation, Path(out), ablation.rows, columns, runner, seed, report, changes
+    )
