@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from abc import abstractmethod
 
 import torch
 from pyro import distributions as dist
@@ -192,13 +193,13 @@ class UniformLaw(Law):
 class _ByHazard(Law):
     """A law whose logarithm of 1 − F is known."""
 
+    @abstractmethod
     def hazard(self, y: Tensor) -> Tensor:
         """−log(1 − F(y))."""
-        raise NotImplementedError
 
+    @abstractmethod
     def from_hazard(self, h: Tensor) -> Tensor:
         """The inverse of :meth:`hazard`."""
-        raise NotImplementedError
 
     def below(self, y: Tensor) -> Tensor:
         return -torch.expm1(-self.hazard(y))
