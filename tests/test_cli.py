@@ -272,4 +272,4 @@ def test_an_end_before_its_time_keeps_finished_cells_and_leaves_no_process(comma
     if signal_sent is signal.SIGINT:
         assert process.returncode == 130
         assert "stopped; finished cells are kept" in errors
-        assert not any(word in errors for word in ("Traceback", "Warning"))
+        assert not any(word in errors for word in ("Traceback", "Warning")), errors

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 from pyro_probmix._checks import check_integer
@@ -75,10 +76,11 @@ def compare(
         folder.mkdir(parents=True, exist_ok=True)
     pictured = data.splitting == "drawn"
     cells = [Cell(data.name, name, data, METHODS[name], settings, seed, pictured=pictured) for name in methods]
-    for cell, result in runner.run(cells):
-        comparison.results[cell.column] = result
-        if folder:
-            comparison.save(folder / RESULTS)
+    with closing(runner.run(cells)) as results:
+        for cell, result in results:
+            comparison.results[cell.column] = result
+            if folder:
+                comparison.save(folder / RESULTS)
     if folder:
         draw(comparison, folder / FIGURE)
     return comparison

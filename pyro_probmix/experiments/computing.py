@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -84,9 +85,10 @@ def compute_cells(
             elif base != method and chosen is None:
                 raise ValueError(f"methods: expected {base} with or before {method}, got none of it on {row}")
             cells.append(Cell(row, method, data[row], METHODS[base], settings[row], seed, chosen))
-        for cell, result in runner.run(cells):
-            store.save(cell.row, cell.column, result.metrics, result.seconds)
-            tell(cell.row, cell.column, result.metrics, f"{result.seconds:.0f} s")
+        with closing(runner.run(cells)) as results:
+            for cell, result in results:
+                store.save(cell.row, cell.column, result.metrics, result.seconds)
+                tell(cell.row, cell.column, result.metrics, f"{result.seconds:.0f} s")
     out.mkdir(parents=True, exist_ok=True)
     differs = {**changes, "seed": seed} if seed else changes
     changed = ", ".join(f"{setting} = {value}" for setting, value in differs.items())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
@@ -79,8 +79,11 @@ class Runner:
         if self.compile and torch.device(self.device).type == "cpu":
             check_compiler()
 
-    def run(self, cells: Sequence[Cell]) -> Iterator[tuple[Cell, Result]]:
-        """The results of cells, in the order in which they are finished; an error names the cell, and its splits."""
+    def run(self, cells: Sequence[Cell]) -> Generator[tuple[Cell, Result], None, None]:
+        """The results of cells, in the order in which they are finished; an error names the cell, and its splits.
+
+        Who may leave off before the end closes it, which ends the processes at work.
+        """
         shared = self.jobs > 1 and len(cells) >= min([self.jobs, *(cell.settings.splits for cell in cells)])
         alone = replace(self, jobs=1, progress=False) if shared else self
         # Metrics that have been registered are handed over, for a process may not know them.

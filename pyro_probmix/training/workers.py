@@ -62,6 +62,11 @@ def in_workers(
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of what an early end leaves
                 results.close()
+        if left:
+            # Where this process ends next, a queue's thread must have given its semaphores back.
+            for thread in threading.enumerate():
+                if thread.name == "QueueFeederThread":
+                    thread.join(timeout=1)
 
 
 def _work(parent: int, function: Callable[[Item], Result], number: int, item: Item) -> tuple[int, Result]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -37,6 +38,19 @@ def test_an_ablation_end_to_end(name, metric, tmp_path):
     lines = []
     assert ablate(name, out=tmp_path, methods=["probmix"], report=lines.append, **QUICK)[1] == cells
     assert all(line.endswith("(kept)") for line in lines)
+
+
+@pytest.mark.slow
+def test_where_results_are_read_no_longer_no_worker_is_left(tmp_path):
+    """While the error is held, with all that was in use: what they own is released before the process ends."""
+
+    def stop(line):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as held:
+        ablate("ablation-regression", out=tmp_path, report=stop, **QUICK | {"jobs": 2})
+    left = {"ExecutorManagerThread", "QueueFeederThread"} & {thread.name for thread in threading.enumerate()}
+    assert not left, held
 
 
 def test_the_settings_are_the_papers():
