@@ -28,7 +28,7 @@ BEYOND = 1e-14  # share of the mass that is not looked at
 TIE = 1e-9
 
 
-def interval(p: Any, level: float | Tensor, kind: str = "central") -> tuple[Tensor, Tensor]:
+def interval(p: Any, level: Any, kind: str = "central") -> tuple[Tensor, Tensor]:
     r"""The interval of each entry of any distribution that has a given share of the mass.
 
     ``"central"`` leaves the same share on both sides, :math:`[Q(\tfrac{1-l}2), Q(\tfrac{1+l}2)]`; ``"hdi"`` is the
@@ -38,7 +38,7 @@ def interval(p: Any, level: float | Tensor, kind: str = "central") -> tuple[Tens
 
     Args:
         p: as for :func:`~pyro_probmix.distributions.quantile`.
-        level: l, a number or a tensor of any shape, in (0, 1).
+        level: l, a number, or a tensor, an array or a list of numbers, of any shape, in (0, 1).
         kind: ``"central"`` or ``"hdi"``.
 
     Returns:

@@ -22,7 +22,7 @@ def ordered_marginals(p: Any) -> Any:
     return marginals(p)
 
 
-def cdf(p: Any, y: float | Tensor) -> Tensor:
+def cdf(p: Any, y: Any) -> Tensor:
     r"""The distribution function :math:`F(y) = P(Y \le y)` of each entry of any distribution.
 
     Exact where PyTorch has the special function that it takes, else by quadrature or summation in double precision
@@ -31,7 +31,7 @@ def cdf(p: Any, y: float | Tensor) -> Tensor:
     Args:
         p: a distribution, of batch shape ``(...)``; of vectors, one whose
             :func:`~pyro_probmix.distributions.marginals` are known. Masks do not count.
-        y: a number, or a tensor that broadcasts with ``batch_shape + event_shape``.
+        y: a number, or a tensor, an array or a list of numbers that broadcasts with ``batch_shape + event_shape``.
 
     Returns:
         Shares from 0 to 1, in the dtype of ``p``; differentiable in the parameters of ``p`` and, of a density, in y.
@@ -56,26 +56,26 @@ def cdf(p: Any, y: float | Tensor) -> Tensor:
     return scalar_cdf(each, y)
 
 
-def quantile(p: Any, q: float | Tensor) -> Tensor:
+def quantile(p: Any, q: Any) -> Tensor:
     r"""Quantiles of each entry of any distribution: the least value y with :math:`F(y) \ge q`.
 
     Exact where there is a formula, else by bracketed root search in double precision. Of counts it is an integer.
 
     Args:
         p: as for :func:`cdf`.
-        q: a number or a tensor of any shape, from 0 to 1.
+        q: a number, or a tensor, an array or a list of numbers, of any shape, from 0 to 1.
 
     Returns:
         Values of shape ``q.shape + batch_shape + event_shape``, in the dtype of ``p``; at 0 and 1 the ends of the
         support. Of densities they are differentiable in q and in the parameters of ``p``.
 
     Raises:
-        TypeError: as :func:`cdf`, or if q is neither a number nor a tensor.
+        TypeError: as :func:`cdf`, or if q is no numbers.
         ValueError: if an entry of q is outside of [0, 1], or NaN.
 
     Example:
         >>> p = pm.LinearPool([dist.Normal(0.0, 1.0), dist.Normal(4.0, 1.0)])
-        >>> quantile(p, torch.tensor([0.05, 0.5, 0.95]))
+        >>> quantile(p, [0.05, 0.5, 0.95])
         tensor([-1.2816,  2.0000,  5.2816])
         >>> quantile(dist.Poisson(torch.tensor([1.0, 10.0])), 0.9)
         tensor([ 2., 14.])
@@ -115,8 +115,16 @@ def as_shares(name: str, value: Any, p: Any, inside: bool = False) -> Tensor:
 
 
 def _as_tensor(name: str, value: Any, p: Any) -> Tensor:
-    if isinstance(value, bool) or not isinstance(value, (Real, Tensor)):
-        raise TypeError(f"{name}: expected a number or a tensor, got {type(value).__name__}")
     if isinstance(value, Tensor):
         return value if value.is_floating_point() else value.double()
-    return torch.full((), float(value), dtype=torch.float64, device=reference_tensor([p]).device)
+    device = reference_tensor([p]).device
+    if isinstance(value, Real) and not isinstance(value, bool):
+        return torch.full((), float(value), dtype=torch.float64, device=device)
+    try:
+        if isinstance(value, bool | str):
+            raise TypeError
+        return torch.as_tensor(value, dtype=torch.float64, device=device)
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(
+            f"{name}: expected a number, or numbers as a tensor, an array or a list, got {value!r}"
+        ) from None

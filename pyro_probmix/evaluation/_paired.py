@@ -37,6 +37,9 @@ def paired_scores(scores: Mapping[str, Any], test_fraction: float | None) -> dic
 
 def _read(name: str, values: Any) -> Array | list[Array]:
     """One array of scores, or one for each split."""
+    if isinstance(values, Mapping):
+        metrics = ", ".join(map(repr, values))
+        raise TypeError(f"{name}: expected the scores of one metric, got those of {metrics}; take one of them by name")
     if isinstance(values, (list, tuple)) and of_splits(values):
         found = [_numbers(f"{name}[{k}]", part) for k, part in enumerate(values)]
         for k, rows in enumerate(found):

@@ -208,9 +208,15 @@ def test_levels_outside_are_refused(level: Any, kind: str) -> None:
         pm.interval(dist.Normal(0.0, 1.0), level, kind)
 
 
+@pytest.mark.parametrize("kind", [list, tuple, np.asarray])
+def test_levels_may_be_any_numbers(kind: Any) -> None:
+    p, levels = dist.Normal(torch.zeros(3, dtype=torch.double), 1.0), [[0.1, 0.5], [0.9, 0.95]]
+    torch.testing.assert_close(pm.quantile(p, kind(levels)), pm.quantile(p, torch.tensor(levels, dtype=torch.double)))
+
+
 def test_what_is_no_share_is_refused() -> None:
     for q in ("0.5", True, None):
-        with pytest.raises(TypeError, match="q: expected a number or a tensor"):
+        with pytest.raises(TypeError, match="q: expected a number, or numbers"):
             pm.quantile(dist.Normal(0.0, 1.0), q)
     with pytest.raises(ValueError, match='kind: expected one of "central", "hdi"'):
         pm.interval(dist.Normal(0.0, 1.0), 0.5, "shortest")

@@ -142,7 +142,7 @@ HALF = [[1.0, 2.0], [3.0, 4.0]]
 REFUSED = {
     "no mapping": ([A, B], {}, TypeError, "scores: expected a mapping of names to scores, got list"),
     "one method": ({"a": A}, {}, ValueError, "scores: expected at least two methods, got 1"),
-    "no array": ({"a": {"nll": A}, "b": B}, {}, TypeError, r"scores\['a'\]: expected an array of numbers, got dict"),
+    "no array": ({"a": {"nll": A}, "b": B}, {}, TypeError, r"scores\['a'\]: .* one metric, got those of 'nll'"),
     "texts": ({"a": ["1", "2"], "b": [1, 2]}, {}, TypeError, r"scores\['a'\]: expected an array of numbers"),
     "one number": ({"a": 1.0, "b": 2.0}, {}, ValueError, r"scores\['a'\]: expected shape \(n,\) or.*got \(\)"),
     "no rows": ({"a": [], "b": []}, {}, ValueError, r"scores\['a'\]: expected shape .* got \(0,\)"),
