@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -75,10 +76,9 @@ def _item(name: str, item: Any) -> Any:
     expected = f"{name}: expected integers, slices, masks or sequences of these, got "
     if isinstance(item, bool):
         raise TypeError(f"{expected}{item}")
-    try:
-        return operator.index(item)
-    except TypeError:
-        pass
+    if not (isinstance(item, Tensor) and item.dim()):  # of one integer in a row, PyTorch makes that integer
+        with contextlib.suppress(TypeError):
+            return operator.index(item)
     try:
         tensor = item if isinstance(item, Tensor) else torch.as_tensor(item, device="cpu")
     except (TypeError, ValueError, RuntimeError):

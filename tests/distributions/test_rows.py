@@ -46,6 +46,8 @@ INDICES: dict[str, Any] = {
     "a mask of both": torch.tensor([[True, False], [False, True], [True, True]]),
     "a list": [2, 0, 0],
     "an array": np.array([1, -1]),
+    "a row of one": torch.tensor([2]),
+    "a row of one, last column": (torch.tensor([2]), -1),
     "a table": torch.tensor([[0, 1], [2, 2]]),
     "pairs": ([0, 2], [1, 0]),
     "pairs that broadcast": (torch.tensor([[0], [2]]), torch.tensor([1, 0])),
