@@ -13,7 +13,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from pyro_probmix._checks import check_integer
-from pyro_probmix.experiments.files import check_writable, write_bytes
+from pyro_probmix._files import check_writable, write_bytes
 from pyro_probmix.experiments.methods import ENSEMBLES, METHODS
 from pyro_probmix.experiments.runner import Cell, Runner
 from pyro_probmix.experiments.store import Cells, CellStore

@@ -13,10 +13,10 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from pyro_probmix._drawing import GREY, ORANGE, VERMILION
+from pyro_probmix._files import write_bytes
 from pyro_probmix.datasets import TOY_REGIONS
 from pyro_probmix.evaluation.plots import box_plots, density_bands
 from pyro_probmix.evaluation.plots.planes import draw_classes, draw_key, draw_points
-from pyro_probmix.experiments.files import write_bytes
 from pyro_probmix.experiments.methods import METHODS
 from pyro_probmix.experiments.pictures import SIDE, Picture
 from pyro_probmix.experiments.results import Comparison

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table as TerminalTable
 
+from pyro_probmix._files import versions, write_json
 from pyro_probmix.datasets import Dataset
 from pyro_probmix.evaluation import METRICS
-from pyro_probmix.experiments.files import versions, write_json
 from pyro_probmix.experiments.methods import METHODS
 from pyro_probmix.experiments.paired import MAIN, PAIRED, Pair, pair_table, pair_with_best
 from pyro_probmix.experiments.pictures import Picture

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pyro_probmix.experiments.files import versions, write_json
+from pyro_probmix._files import versions, write_json
 from pyro_probmix.experiments.settings import ExperimentSettings
 
 __all__ = ["CellStore", "Cells"]

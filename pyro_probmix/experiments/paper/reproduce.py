@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from pyro_probmix._checks import check_choice
+from pyro_probmix._files import check_writable
 from pyro_probmix.datasets import load
 from pyro_probmix.experiments.compare import compare
 from pyro_probmix.experiments.computing import compute_cells
 from pyro_probmix.experiments.figures import draw, draw_densities
-from pyro_probmix.experiments.files import check_writable
 from pyro_probmix.experiments.methods import select, select_methods
 from pyro_probmix.experiments.paper.ablations import ABLATION_SETTINGS, ABLATIONS, COLUMNS, Ablation
 from pyro_probmix.experiments.paper.figures import draw_ablation, draw_table
