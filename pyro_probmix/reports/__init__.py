@@ -1,0 +1,9 @@
+"""Reports: one page of HTML that shows data, settings, scores and predictions, and needs nothing beside it."""
+
+from __future__ import annotations
+
+from pyro_probmix.reports.evaluation import evaluation_report
+from pyro_probmix.reports.page import REPORT
+from pyro_probmix.reports.predictions import Predictions
+
+__all__ = ["REPORT", "Predictions", "evaluation_report"]
