@@ -28,6 +28,7 @@ FLOORS = (
     "models",
     "training",
     "evaluation",
+    "tables",
     "estimators",
     "datasets",
     "reports",

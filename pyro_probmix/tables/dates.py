@@ -1,0 +1,100 @@
+"""Dates as people write them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["parse_dates"]
+
+_DAYS = (
+    "%Y/%m/%d",
+    "%d.%m.%Y",
+    "%d/%m/%Y",
+    "%m/%d/%Y",
+    "%d-%m-%Y",
+    "%m-%d-%Y",
+    "%d.%m.%y",
+    "%d/%m/%y",
+    "%m/%d/%y",
+    "%d-%b-%Y",
+    "%d-%b-%y",
+    "%d %b %Y",
+    "%d %B %Y",
+    "%b %d, %Y",
+    "%B %d, %Y",
+    "%b %d %Y",
+)
+_TIMES = ("", " %H:%M", " %H:%M:%S")
+_ISO = "ISO8601"
+_TRIED = 200
+
+
+def parse_dates(text: Any, form: str | None = None) -> tuple[NDArray[Any], NDArray[np.bool_], str | None, bool]:
+    """The dates of a Series of text.
+
+    Args:
+        text: a Series of n cells that are not missing.
+        form: how they are written, ``"ISO8601"`` or a format of ``strptime``; by default the one that reads most.
+
+    Returns:
+        Dates, of dtype datetime64[us]; which cells are none; the form, None where no form reads more than half of
+        them; and whether day and month could be the other way round.
+
+    Example:
+        >>> import pandas as pd
+        >>> parse_dates(pd.Series(["31.12.2019", "1.1.2020"]))[2]
+        '%d.%m.%Y'
+    """
+    ambiguous = False
+    if form is None:
+        form, ambiguous = _form(text)
+    if form is None:
+        return np.full(len(text), np.datetime64("NaT"), "M8[us]"), np.ones(len(text), bool), None, False
+    dates = _read(text, form)
+    bad = np.isnat(dates)
+    if bad.any() and form != _ISO:
+        dates[bad] = _read(text[bad], _ISO)
+        bad = np.isnat(dates)
+    return dates, bad, form, ambiguous
+
+
+def _form(text: Any) -> tuple[str | None, bool]:
+    head = text.iloc[:_TRIED]
+    if not head.str.contains(r"\d\D+\d", regex=True).mean() > 0.5:
+        return None, False
+    shares = {form: float((~np.isnat(_read(head, form))).mean()) for form in (_ISO, *_forms())}
+    best = max(shares.values())
+    if best <= 0.5:
+        return None, False
+    likely = [form for form, share in shares.items() if share == best]
+    if len(likely) == 1 or likely[0] == _ISO:
+        return likely[0], False
+    read = {form: _read(text, form) for form in likely}
+    most = max(int((~np.isnat(dates)).sum()) for dates in read.values())
+    likely = [form for form in likely if (~np.isnat(read[form])).sum() == most]
+    ordered = [form for form in likely if _is_ordered(read[form])]
+    if len(ordered) == 1 or len(likely) == 1:
+        return (ordered or likely)[0], False
+    return likely[0], len({read[form].tobytes() for form in likely}) > 1
+
+
+def _forms() -> list[str]:
+    return [day + time for day in _DAYS for time in _TIMES]
+
+
+def _is_ordered(dates: NDArray[Any]) -> bool:
+    steps = np.diff(dates[~np.isnat(dates)]).astype(np.int64)
+    return bool((steps >= 0).all() or (steps <= 0).all())
+
+
+def _read(text: Any, form: str) -> NDArray[Any]:
+    import pandas as pd
+
+    text = text.str.strip()
+    if form == _ISO:  # pandas reads "2019" and "201901" as dates, too
+        text = text.where(text.str.match(r"\d{4}-\d{1,2}-\d{1,2}"))
+    found = pd.to_datetime(text, format=form, errors="coerce", utc=True)
+    return found.dt.tz_localize(None).to_numpy("M8[us]").copy()
