@@ -50,6 +50,7 @@ from pyro_probmix.mixing import (
     WeightedGraph,
 )
 from pyro_probmix.models import ERM, ManifoldMixup, ManifoldProbMix, Mixup, ProbMix, mix, rescaled
+from pyro_probmix.persistence import load, save
 from pyro_probmix.training import History, Replicas, fit, fit_replicas
 
 __all__ = [
@@ -99,6 +100,7 @@ __all__ = [
     "interval",
     "kl_divergence",
     "linear_pool",
+    "load",
     "log_likelihood_scorer",
     "log_linear_pool",
     "median",
@@ -112,6 +114,7 @@ __all__ = [
     "renyi_divergence",
     "rescaled",
     "rows",
+    "save",
     "to_inference_data",
     "training",
 ]

@@ -31,6 +31,7 @@ FLOORS = (
     "tables",
     "estimators",
     "datasets",
+    "persistence",
     "reports",
     "experiments",
     "cli",

@@ -105,6 +105,7 @@ class NormalEmbedding(Embedding):
         self.embedding_dim = self.event_shape[-1]
         self.min_scale = check_number("min_scale", min_scale)
         self.scale = None if scale is None else check_number("scale", scale)
+        self.initial_scale = initial_scale
         if scale is not None and variance_network is not None:
             raise ValueError("scale: expected None beside a variance_network, got a fixed scale")
         raw_start = 0.0 if scale is not None else _raw_scale("initial_scale", initial_scale, self.min_scale)
@@ -181,6 +182,7 @@ class LowRankNormalEmbedding(Embedding):
         if self.rank > self.embedding_dim:
             raise ValueError(f"rank: expected at most embedding_dim = {self.embedding_dim}, got {rank}")
         self.min_scale = check_number("min_scale", min_scale)
+        self.initial_scale = initial_scale
         root = math.sqrt(0.5) * check_number("initial_scale", initial_scale)
         raw_start = _raw_scale("initial_scale / sqrt(2)", root, self.min_scale)
         factor = root * F.normalize(torch.randn(self.embedding_dim, self.rank), dim=-1)

@@ -242,6 +242,7 @@ class DistributionLikelihood(Likelihood):
         sizes = [parameter.raw_shape.numel() for parameter in predicted]
         super().__init__(sum(sizes), size, constraints.real)
         self.distribution_class, self.parameter_names = family, names
+        self.floor, self.num_classes = floor, num_classes
         self._predicted, self._sizes = predicted, sizes
         self._num_independent = len(layout.batch)
         self._constants = {name: value for name, value in fixed.items() if not isinstance(value, Tensor)}
@@ -251,6 +252,12 @@ class DistributionLikelihood(Likelihood):
                 raise ValueError(f"{name}: expected a fixed tensor, got one that requires a gradient")
             self.register_buffer(buffer_name, fixed[name].clone())
         self.support = self._find_support()
+
+    @property
+    def fixed(self) -> dict[str, Any]:
+        """The distribution's other arguments by name, tensors being the buffers of the module."""
+        buffers = {name: getattr(self, buffer_name) for name, buffer_name in self._buffer_names.items()}
+        return {**self._constants, **buffers}
 
     def distribution(self, raw: Tensor) -> dist.TorchDistribution:
         return self._build(raw, self._constants)
