@@ -92,6 +92,10 @@ def describe(module: nn.Module, name: str = "") -> dict[str, Any]:
     return {"type": kind, **{key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}}
 
 
+class _Refused(ValueError):
+    """What cannot be made, by the name of the innermost part."""
+
+
 def _join(name: str, key: str) -> str:
     return f"{name}.{key}" if name else key
 
@@ -113,23 +117,25 @@ class Builder:
         Raises:
             ValueError: if the architecture is unknown, or no such network can be made.
         """
-        name = name.removeprefix(".")
+        name = name.removeprefix(".")  # of a network alone
         if spec is None:
             return None
-        if not isinstance(spec, dict) or not isinstance(spec.get("type"), str):
-            raise ValueError(f"{name or 'architecture'}: expected one with a type, got {spec!r:.80}")
-        arguments = dict(spec)
-        kind = arguments.pop("type")
-        if kind not in ("Sequential", *LIBRARY, *LAYERS):
-            known = ", ".join(["Sequential", *LIBRARY, *LAYERS])
-            raise ValueError(f"{name or 'architecture'}: expected one of {known}, got {kind!r:.80}")
-        if self._depth == _DEEPEST:
-            raise ValueError(f"{name}: expected at most {_DEEPEST} architectures inside one another, got more")
         self._depth += 1
         try:
+            if self._depth > _DEEPEST:
+                raise ValueError(f"expected at most {_DEEPEST} architectures inside one another, got more")
+            if not isinstance(spec, dict) or not isinstance(spec.get("type"), str):
+                raise ValueError(f"expected an architecture with a type, got {spec!r:.80}")
+            arguments = dict(spec)
+            kind = arguments.pop("type")
+            if kind not in ("Sequential", *LIBRARY, *LAYERS):
+                known = ", ".join(["Sequential", *LIBRARY, *LAYERS])
+                raise ValueError(f"expected one of {known}, got {kind!r:.80}")
             return self._made(kind, arguments, name)
-        except (KeyError, TypeError, AttributeError, RuntimeError, OverflowError) as error:
-            raise ValueError(f"{name or 'architecture'}: expected what a {kind} is made of: {error!r:.200}") from error
+        except _Refused:
+            raise
+        except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            raise _Refused(f"{name or 'the network'}: cannot be made of its settings: {error}") from error
         finally:
             self._depth -= 1
 
@@ -141,10 +147,11 @@ class Builder:
         if kind == "Sequential":
             layers = arguments["layers"].items()
             return nn.Sequential(OrderedDict((key, self.part(layer, _join(name, key))) for key, layer in layers))
+        names = LIBRARY[kind].names if kind in LIBRARY else LAYERS[kind]
+        if set(arguments) != set(names):
+            raise TypeError(f"expected {', '.join(names) or 'no arguments'}, got {', '.join(arguments)}")
         if kind in LIBRARY:
             return LIBRARY[kind].build(self, arguments, name)
-        if set(arguments) != set(LAYERS[kind]):
-            raise TypeError(f"expected {', '.join(LAYERS[kind]) or 'no arguments'}, got {', '.join(arguments)}")
         values = {key: tuple(value) if isinstance(value, list) else value for key, value in arguments.items()}
         with torch.device("meta"):
             return getattr(nn, kind)(**values)

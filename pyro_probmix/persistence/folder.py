@@ -18,7 +18,16 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-__all__ = ["FORMAT", "SETTINGS", "WEIGHTS", "Weights", "check_destination", "read_folder", "write_folder"]
+__all__ = [
+    "FORMAT",
+    "SETTINGS",
+    "WEIGHTS",
+    "Weights",
+    "check_destination",
+    "read_folder",
+    "read_settings",
+    "write_folder",
+]
 
 FORMAT = 1
 """Version of the folder's layout; a folder of every older one is still read."""
@@ -91,6 +100,7 @@ def write_folder(
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
+        shutil.copymode(temporary / SETTINGS, weights)  # the library writes for the owner alone
         _sync(temporary)
         _put(temporary, path)
     except BaseException:
@@ -180,15 +190,9 @@ def read_folder(path: str | os.PathLike) -> tuple[dict[str, Any], Weights]:
         FileNotFoundError: if there is no such folder, or one of the two files is not in it.
         ValueError: if a file is damaged, cut off, too large, no regular file of the folder, or of a newer format.
     """
-    folder = _existing(Path(os.path.realpath(path)))
-    if folder is None:
-        raise FileNotFoundError(f"{path}: expected the folder of a model, got none")
-    if not folder.is_dir():
-        raise ValueError(f"{path}: expected the folder of a model, got a file")
-    sizes = {name: _size(Path(path) / name, folder / name) for name in (SETTINGS, WEIGHTS)}
-    settings = _read_settings(Path(path) / SETTINGS, folder / SETTINGS, sizes[SETTINGS])
-    shown, weights = Path(path) / WEIGHTS, folder / WEIGHTS
-    about, size = settings["weights"], sizes[WEIGHTS]
+    settings = read_settings(path)
+    shown, weights = Path(path) / WEIGHTS, _folder(path) / WEIGHTS
+    about, size = settings["weights"], _size(shown, weights)
     if size != about["bytes"]:
         raise ValueError(f"{shown}: expected {about['bytes']} bytes, got {size}: the file is cut off or another's")
     if size > _memory():
@@ -204,6 +208,42 @@ def read_folder(path: str | os.PathLike) -> tuple[dict[str, Any], Weights]:
         raise ValueError(f"{shown}: expected a file of safetensors, got another or a damaged one: {error}") from error
 
 
+def read_settings(path: str | os.PathLike) -> dict[str, Any]:
+    """What the folder of a model says of it, without its weights.
+
+    Args:
+        path: the folder.
+
+    Raises:
+        FileNotFoundError: if there is no such folder, or no settings are in it.
+        ValueError: as of :func:`read_folder`.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     pm.save(torch.nn.Linear(3, 1), f"{folder}/model", about={"target": "price"})
+        ...     read_settings(f"{folder}/model")["about"]
+        {'target': 'price'}
+    """
+    shown, file = Path(path) / SETTINGS, _folder(path) / SETTINGS
+    size = _size(shown, file)
+    if size > _LARGEST_TEXT:
+        raise ValueError(f"{shown}: expected at most {_LARGEST_TEXT} bytes, got {size}")
+    try:
+        return _checked(shown, _parsed(shown, file.read_bytes()))
+    except RecursionError:
+        raise ValueError(f"{shown}: expected settings, got lists in lists: the file is damaged") from None
+
+
+def _folder(path: str | os.PathLike) -> Path:
+    folder = _existing(Path(os.path.realpath(path)))
+    if folder is None:
+        raise FileNotFoundError(f"{path}: expected the folder of a model, got none")
+    if not folder.is_dir():
+        raise ValueError(f"{path}: expected the folder of a model, got a file")
+    return folder
+
+
 def _size(shown: Path, file: Path) -> int:
     """Bytes of a file that is one of the folder itself: a pipe would never end, and a link may point anywhere."""
     try:
@@ -214,15 +254,6 @@ def _size(shown: Path, file: Path) -> int:
         kind = "a symbolic link" if stat.S_ISLNK(found.st_mode) else "something else"
         raise ValueError(f"{shown}: expected a regular file, got {kind}")
     return found.st_size
-
-
-def _read_settings(shown: Path, file: Path, size: int) -> dict[str, Any]:
-    if size > _LARGEST_TEXT:
-        raise ValueError(f"{shown}: expected at most {_LARGEST_TEXT} bytes, got {size}")
-    try:
-        return _checked(shown, _parsed(shown, file.read_bytes()))
-    except RecursionError:
-        raise ValueError(f"{shown}: expected settings, got lists in lists: the file is damaged") from None
 
 
 def _checked(shown: Path, settings: dict[str, Any]) -> dict[str, Any]:

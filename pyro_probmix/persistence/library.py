@@ -84,11 +84,13 @@ class Listed:
 
     Args:
         kind: the class.
+        names: of its settings.
         settings: of a module of it, modules among them.
         build: a module, by what makes its parts, of its settings, with its name in the model.
     """
 
     kind: type[nn.Module]
+    names: tuple[str, ...]
     settings: Callable[[Any], dict[str, Any]]
     build: Callable[[Any, dict[str, Any], str], nn.Module]
 
@@ -248,26 +250,33 @@ def _attributes(*names: str) -> Callable[[Any], dict[str, Any]]:
 
 
 def _normal_embedding(embedding: NormalEmbedding) -> dict[str, Any]:
-    names = ("encoder", "variance_network", "initial_scale", "scale", "min_scale")
-    return {"embedding_dim": list(embedding.event_shape), **_attributes(*names)(embedding)}
+    return {"embedding_dim": list(embedding.event_shape), **_attributes(*_NORMAL[1:])(embedding)}
 
 
 def _low_rank_embedding(embedding: LowRankNormalEmbedding) -> dict[str, Any]:
-    names = ("encoder", "rank", "initial_scale", "min_scale")
-    return {"embedding_dim": list(embedding.event_shape), **_attributes(*names)(embedding)}
+    return {"embedding_dim": list(embedding.event_shape), **_attributes(*_LOW_RANK[1:])(embedding)}
 
+
+_FAMILY = ("distribution", "event_shape", "parameters", "num_classes", "floor", "numbers", "tensors")
+_LOW_RANK = ("embedding_dim", "encoder", "rank", "initial_scale", "min_scale")
+_LSTM = ("in_features", "hidden_size", "num_layers", "sequence")
+_MLP = ("in_features", "hidden_features", "out_features", "activation", "output_activation")
+_NORMAL = ("embedding_dim", "encoder", "variance_network", "initial_scale", "scale", "min_scale")
+_OF_NUMBERS = ("event_shape", "homoscedastic", "scale", "min_scale")
+_TRANSFORMER = (*_LSTM, "num_heads", "feedforward_size", "dropout", "causal")
+_NETWORKS = ("encoder", "variance_network")
 
 _ALL = (
-    Listed(CategoricalLikelihood, _attributes("num_classes"), _build_categorical_likelihood),
-    Listed(DistributionEmbedding, _distribution_embedding, _build_distribution_embedding),
-    Listed(DistributionLikelihood, _distribution, _build_distribution),
-    Listed(LSTMBackbone, _lstm, _of_layers(LSTMBackbone)),
-    Listed(LowRankNormalEmbedding, _low_rank_embedding, _make(LowRankNormalEmbedding, "encoder")),
-    Listed(MLP, _mlp, _build_mlp),
-    Listed(NormalEmbedding, _normal_embedding, _make(NormalEmbedding, "encoder", "variance_network")),
-    Listed(NormalLikelihood, _normal_likelihood, _build_normal_likelihood),
-    Listed(RescaledNetwork, _attributes("network", "theta"), _rescaled),
-    Listed(TransformerBackbone, _transformer, _of_layers(TransformerBackbone)),
+    Listed(CategoricalLikelihood, ("num_classes",), _attributes("num_classes"), _build_categorical_likelihood),
+    Listed(DistributionEmbedding, ("encoder", "family"), _distribution_embedding, _build_distribution_embedding),
+    Listed(DistributionLikelihood, _FAMILY, _distribution, _build_distribution),
+    Listed(LSTMBackbone, _LSTM, _lstm, _of_layers(LSTMBackbone)),
+    Listed(LowRankNormalEmbedding, _LOW_RANK, _low_rank_embedding, _make(LowRankNormalEmbedding, "encoder")),
+    Listed(MLP, _MLP, _mlp, _build_mlp),
+    Listed(NormalEmbedding, _NORMAL, _normal_embedding, _make(NormalEmbedding, *_NETWORKS)),
+    Listed(NormalLikelihood, _OF_NUMBERS, _normal_likelihood, _build_normal_likelihood),
+    Listed(RescaledNetwork, ("network", "theta"), _attributes("network", "theta"), _rescaled),
+    Listed(TransformerBackbone, _TRANSFORMER, _transformer, _of_layers(TransformerBackbone)),
 )
 
 LIBRARY: dict[str, Listed] = {listed.kind.__name__: listed for listed in _ALL}

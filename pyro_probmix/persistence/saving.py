@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from pyro_probmix._checks import check_choice, check_device
+from pyro_probmix._files import versions
 from pyro_probmix._random import seeded
 from pyro_probmix.estimators import ProbMixClassifier, ProbMixRegressor
 from pyro_probmix.models.density_model import DensityModel
@@ -29,7 +31,9 @@ _ESTIMATORS: dict[str, Any] = {kind.__name__: kind for kind in (ProbMixClassifie
 _KINDS = ("estimator", "model", "network", "weights")
 
 
-def save(model: Any, path: str | os.PathLike, *, overwrite: bool = False) -> None:
+def save(
+    model: Any, path: str | os.PathLike, *, overwrite: bool = False, about: Mapping[str, Any] | None = None
+) -> None:
     """Saves a model as a folder that runs no code when it is loaded.
 
     ``settings.json`` says what the model is: its class, architecture, likelihood, law of λ and vicinity by name, or the
@@ -44,6 +48,8 @@ def save(model: Any, path: str | os.PathLike, *, overwrite: bool = False) -> Non
             saved, for ``load(path, into=model)``.
         path: the folder; missing ones above it are made.
         overwrite: whether a model that is there is replaced. If the process stops, there is the old one or the new.
+        about: what else is to be kept with it, such as the name of the target, in types that JSON has;
+            :func:`~pyro_probmix.persistence.read_settings` gives it back as ``"about"``.
 
     Raises:
         TypeError: if ``model`` is neither an estimator nor a module.
@@ -62,7 +68,11 @@ def save(model: Any, path: str | os.PathLike, *, overwrite: bool = False) -> Non
         True
     """
     settings, tensors = _contents(model)
-    write_folder(path, settings, tensors, overwrite)
+    write_folder(path, {"versions": _versions(), "about": dict(about or {}), **settings}, tensors, overwrite)
+
+
+def _versions() -> dict[str, str]:
+    return {**versions(), "safetensors": version("safetensors")}
 
 
 def load(path: str | os.PathLike, *, into: nn.Module | None = None, device: Any = "cpu") -> Any:

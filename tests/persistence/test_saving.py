@@ -261,3 +261,8 @@ def test_what_is_there_is_kept(tmp_path):
     assert (tmp_path / "mine" / "notes.txt").read_text() == (tmp_path / "file").read_text() == "mine"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["empty", "file", "mine"]
     assert sorted(p.name for p in (tmp_path / "empty").iterdir()) == [SETTINGS, "weights.safetensors"]
+
+
+def test_who_may_read_settings_may_read_weights(tmp_path):
+    pm.save(MODELS["ERM"](), tmp_path / "model")
+    assert len({path.stat().st_mode for path in (tmp_path / "model").iterdir()}) == 1
