@@ -38,9 +38,10 @@ try:
     )
     from pyro_probmix.experiments import compare as run_comparison
     from pyro_probmix.experiments import reproduce as run_reproduction
+    from pyro_probmix.reports import REPORT
 except ModuleNotFoundError as error:
     missing = (error.name or "").partition(".")[0]
-    if missing not in {"matplotlib", "rich", "typer"}:
+    if missing not in {"jinja2", "matplotlib", "rich", "typer"}:
         raise
     print(f'error: the command needs {missing}: pip install "pyro-probmix[experiments]"', file=sys.stderr)
     raise SystemExit(2) from None
@@ -109,7 +110,7 @@ def compare(
     num_neighbors: Annotated[int | None, typer.Option(help="Neighbours a row in local methods.")] = None,
     plugin: Plugins = None,
 ) -> None:
-    """Train methods on the splits of a data set; print a table, write results.json and figure.png."""
+    """Train methods on the splits of a data set; print a table, write results.json, figure.png and report.html."""
     changes = _settings(locals())
     with _plain_errors():
         import_plugins(plugin or ())
@@ -126,7 +127,7 @@ def compare(
         Console().print(panel)
     for note in comparison.notes():
         Console().print(note, markup=False, highlight=False)
-    typer.echo(f"results: {folder / RESULTS}\nfigure:  {folder / FIGURE}")
+    typer.echo(f"results: {folder / RESULTS}\nfigure:  {folder / FIGURE}\nreport:  {folder / REPORT}")
 
 
 @app.command()

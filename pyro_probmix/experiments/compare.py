@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -10,10 +10,12 @@ from pyro_probmix._checks import check_integer
 from pyro_probmix.datasets import Dataset
 from pyro_probmix.experiments.figures import draw
 from pyro_probmix.experiments.methods import METHODS, select_methods
+from pyro_probmix.experiments.report import write_report
 from pyro_probmix.experiments.results import Comparison
 from pyro_probmix.experiments.runner import Cell, Runner
 from pyro_probmix.experiments.settings import ExperimentSettings, settings_for
 from pyro_probmix.experiments.splits import make_split
+from pyro_probmix.reports import REPORT
 
 __all__ = ["FIGURE", "RESULTS", "compare"]
 
@@ -33,6 +35,9 @@ def compare(
     jobs: int = 1,
     out: str | Path | None = None,
     progress: bool = True,
+    columns: Mapping[str, str] | None = None,
+    data_notes: Sequence[str] = (),
+    warnings: Sequence[str] = (),
 ) -> Comparison:
     """Train and test methods on the splits of a data set, under one protocol.
 
@@ -46,9 +51,12 @@ def compare(
         settings: how to train; by default :func:`~pyro_probmix.experiments.settings_for` the data.
         seed: seed of everything random.
         jobs: processes that share the methods; 1 trains in this one.
-        out: folder for ``results.json``, which is rewritten after every method, and ``figure.png``; ``None``
-            writes nothing.
+        out: folder for ``results.json``, which is rewritten after every method, ``figure.png`` and
+            ``report.html``; ``None`` writes nothing.
         progress: show a progress bar on standard error.
+        columns: how each column of the data was read, by its name, for the report; default: by their values.
+        data_notes: what was noticed when the data were read, a sentence each, for the report.
+        warnings: what was warned of, a sentence each, for the report.
 
     Raises:
         RuntimeError: if a process ends by itself.
@@ -74,8 +82,11 @@ def compare(
     folder = None if out is None else Path(out)
     if folder:
         folder.mkdir(parents=True, exist_ok=True)
-    pictured = data.splitting == "drawn"
-    cells = [Cell(data.name, name, data, METHODS[name], settings, seed, pictured=pictured) for name in methods]
+    pictured, reported = data.splitting == "drawn", folder is not None
+    cells = [
+        Cell(data.name, name, data, METHODS[name], settings, seed, pictured=pictured, reported=reported)
+        for name in methods
+    ]
     with closing(runner.run(cells)) as results:
         for cell, result in results:
             comparison.results[cell.column] = result
@@ -83,4 +94,5 @@ def compare(
                 comparison.save(folder / RESULTS)
     if folder:
         draw(comparison, folder / FIGURE)
+        write_report(comparison, folder / REPORT, columns, data_notes, warnings)
     return comparison

@@ -155,5 +155,6 @@ def _split_figure(comparison: Comparison) -> Figure:
         scores = {METHODS[method].label: comparison.values(method, metric) for method in comparison.methods}
         box_plots(scores, metric, ax=axis)
     what = BOX.format("split")
-    figure.suptitle(f"{comparison.data.name}: test set, {comparison.settings.splits} splits\n{what}", fontsize=11)
+    title = f"{comparison.data.name}: test set, {comparison.settings.splits} splits\n{what}"
+    figure.suptitle(title, fontsize=11, parse_math=False)  # the name of a file may have any $
     return figure

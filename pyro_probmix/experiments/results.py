@@ -87,24 +87,31 @@ class Comparison:
         They are means ± sample standard deviations over the splits, or, where few splits decide the means (see
         :func:`~pyro_probmix.experiments.table.heavy_tailed`), medians and quartiles; the best is bold.
         """
-        title = f"{self.data.name}: test set" + f", {self._over}" * (self.settings.splits > 1)
+        title = f"{self.data.name}: test set" + f", {self.over}" * (self.settings.splits > 1)
+        scores, pairs = self.score_table(title), self.pair_table()
+        return scores.terminal() if pairs is None else [*scores.terminal(), *pairs.terminal()]
+
+    def score_table(self, title: str = "") -> Table:
+        """The metrics of the methods."""
         labels = [METHODS[key].label for key in self.methods]
-        headings = [METRICS[metric].heading + ", median" * self.heavy_tailed(metric) for metric in self._shown]
-        rows = list(zip(labels, *map(self._column, self._shown), strict=True))
-        tables = Table(["method", *headings], rows, title).terminal()
-        pairs = pair_table({METRICS[metric].heading: self.pair(metric) for metric in self._shown}, "metric")
-        return tables if pairs is None else [*tables, *pairs.terminal()]
+        headings = [METRICS[metric].heading + ", median" * self.heavy_tailed(metric) for metric in self.shown]
+        rows = list(zip(labels, *map(self._column, self.shown), strict=True))
+        return Table(["method", *headings], rows, title)
+
+    def pair_table(self) -> Table | None:
+        """The main method against the best of the others, by metric; None without others, or of one split."""
+        return pair_table({METRICS[metric].heading: self.pair(metric) for metric in self.shown}, "metric")
 
     def notes(self) -> list[str]:
         """What is to be known of the tables, a sentence each."""
         notes = []
-        heavy = [METRICS[metric].heading for metric in self._shown if self.heavy_tailed(metric)]
+        heavy = [METRICS[metric].heading for metric in self.shown if self.heavy_tailed(metric)]
         if self.settings.splits > 1:
             median = f"; of {' and '.join(heavy)} the median [quartiles], for few numbers decide the means"
-            notes.append(f"Mean ± standard deviation over {self._over}{median if heavy else ''}.")
+            notes.append(f"Mean ± standard deviation over {self.over}{median if heavy else ''}.")
         if any(METHODS[key].local for key in self.methods):
             notes.append(f"Local methods mix a row with one of its {self.settings.num_neighbors} nearest.")
-        return [*notes, PAIRED.replace("\n", " ")] if any(self.pair(metric) for metric in self._shown) else notes
+        return [*notes, PAIRED.replace("\n", " ")] if any(self.pair(metric) for metric in self.shown) else notes
 
     def heavy_tailed(self, metric: str) -> bool:
         """Whether few splits decide the means of a metric, so that its medians are shown."""
@@ -112,17 +119,18 @@ class Comparison:
 
     def pair(self, metric: str) -> Pair | None:
         """The main method, or else the one that is best in the first metric, against the best of the others."""
-        method = MAIN if MAIN in self.methods else self.best(self._shown[0])
+        method = MAIN if MAIN in self.methods else self.best(self.shown[0])
         values = {key: self.values(key, metric) for key in self.methods}
         return pair_with_best(values, metric, self.data.splitting, method)
 
     @property
-    def _over(self) -> str:
+    def over(self) -> str:
+        """How many splits, draws or seeds."""
         return f"{self.settings.splits} {REPETITIONS[self.data.splitting].unit}"
 
     @property
-    def _shown(self) -> list[str]:
-        """The metrics in the tables: of a mean square and its root one."""
+    def shown(self) -> list[str]:
+        """Names of the metrics in the tables: of a mean square and its root one."""
         return [metric for metric in self.metrics if metric != "rmse" or "mse" not in self.metrics]
 
     def _column(self, metric: str) -> list[str]:

@@ -22,11 +22,12 @@ from pyro_probmix.experiments.methods import Method
 from pyro_probmix.experiments.pictures import Picture, take_picture
 from pyro_probmix.experiments.settings import ExperimentSettings
 from pyro_probmix.experiments.splits import Split, make_split
-from pyro_probmix.training import Replicas, fit_replicas
+from pyro_probmix.reports import Predictions
+from pyro_probmix.training import History, Replicas, fit_replicas
 from pyro_probmix.training.compiled import check_compiler
 from pyro_probmix.training.workers import in_workers, one_thread
 
-__all__ = ["Cell", "Result", "Runner", "metrics_for", "score"]
+__all__ = ["Cell", "Result", "Runner", "keep_predictions", "metrics_for", "score"]
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ class Cell:
     """The candidate of each split, for an ensemble; for a single model it is chosen."""
     pictured: bool = False
     """Whether the model of the first split is pictured."""
+    reported: bool = False
+    """Whether the predictions and the training of the first split are kept, for a report."""
 
     def __str__(self) -> str:
         return f"{self.column} on {self.row}"
@@ -58,6 +61,10 @@ class Result:
     metrics: dict[str, list[float]]
     seconds: float = 0.0
     picture: Picture | None = None
+    predictions: Predictions | None = None
+    """Those of the test rows of the first split, in the units of the data, of a cell that is reported."""
+    history: History | None = None
+    """Of the training of the first split, of a cell that is reported."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +124,7 @@ class Runner:
             _refuse(cell, trained)
             if settings.refit:
                 whole = [self._split(cell, k // size, None) for k in range(len(trained))]
-                chosen, epochs = [fit.candidate for fit in trained], [fit.epochs for fit in trained]
+                chosen, epochs = [fit.candidate for fit in trained], [fit.history.best_epoch + 1 for fit in trained]
                 trained = self._fit(cell, whole, chosen, key=2 + size, epochs=epochs)
                 _refuse(cell, trained)
             with torch.no_grad():
@@ -129,10 +136,12 @@ class Runner:
                 else:
                     found = [score(*pair, settings.num_samples, metrics) for pair in pairs]
                 picture = take_picture(members[0][0], splits[0], settings, cell.data) if cell.pictured else None
+                kept = keep_predictions(*pairs[0], settings.num_samples) if cell.reported else None
         values: dict[str, list[float]] = {name: [own[name] for own in found] for name in found[0]}
         if settings.candidates:
             values["candidate"] = [fit.candidate for fit in trained[::size]]
-        return Result(values, time.perf_counter() - start, picture)
+        history = trained[0].history if cell.reported else None
+        return Result(values, time.perf_counter() - start, picture, kept, history)
 
     def _split(self, cell: Cell, index: int, fold: int | None = 0) -> Split:
         """A split that holds back a part of the training rows, or none."""
@@ -163,7 +172,7 @@ class Runner:
             for r, (k, model, history) in enumerate(zip(rows, replicas.models, replicas.histories, strict=True)):
                 loss = float(np.nanmin(history.validation_loss)) if history.validation_loss else 0.0
                 failed = replicas.failed.get(r)
-                fits[k] = _Fit(model, index, history.best_epoch + 1, loss if failed is None else math.inf, failed)
+                fits[k] = _Fit(model, index, history, loss if failed is None else math.inf, failed)
         return [fits[k] for k in range(len(splits))]
 
     def _replicas(
@@ -194,11 +203,11 @@ class Runner:
 
 @dataclass(frozen=True)
 class _Fit:
-    """A trained model, its candidate, the epochs that it was trained, its validation loss, and where it failed."""
+    """A trained model, its candidate, how it was trained, its validation loss, and where it failed."""
 
     model: Any
     candidate: int
-    epochs: int
+    history: History
     loss: float
     failed: int | None
 
@@ -222,3 +231,9 @@ def score(models: Sequence[Any], split: Split, num_samples: int, metrics: Sequen
     x, y = split.test
     found = evaluate(predictive(models, x, num_samples), y, metrics)
     return {m.name: m.rescaled(found[m.name], split.y_scale) for m in metrics if m.name in found}
+
+
+def keep_predictions(models: Sequence[Any], split: Split, num_samples: int) -> Predictions:
+    """What a report needs of the equal mixture of trained models on the test rows, in the units of the data."""
+    x, y = split.test
+    return Predictions.of(predictive(models, x, num_samples), y, shift=split.y_shift, scale=split.y_scale)

@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table as TerminalTable
 
 from pyro_probmix.evaluation import METRICS
+from pyro_probmix.reports import Table as ReportTable
 
 __all__ = ["Table", "best", "bold", "centre", "deviation", "heavy_tailed", "mean_texts", "page"]
 
@@ -43,6 +44,12 @@ class Table:
         lines = ("".join(f"| {text} " if text else "| " for text in row) + "|" for row in (self.headings, *self.rows))
         heading, *rows = lines
         return "\n".join([heading, rule, *rows])
+
+    def report(self, caption: str) -> ReportTable:
+        """The table for a report."""
+        rows = [[re.sub(_BOLD, r"\1", text) for text in row] for row in self.rows]
+        marked = [(i, j) for i, row in enumerate(self.rows) for j, text in enumerate(row) if re.search(_BOLD, text)]
+        return ReportTable(caption, self.headings, rows, frozenset(marked), frozenset(range(self.num_names)))
 
     def terminal(self, width: int = 80) -> list[TerminalTable]:
         """The table for a terminal, as several side by side under the same names where it is wider."""

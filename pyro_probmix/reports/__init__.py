@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from pyro_probmix.reports.comparison import comparison_report
 from pyro_probmix.reports.evaluation import evaluation_report
-from pyro_probmix.reports.page import REPORT
+from pyro_probmix.reports.page import REPORT, Table
 from pyro_probmix.reports.predictions import Predictions
 
-__all__ = ["REPORT", "Predictions", "evaluation_report"]
+__all__ = ["REPORT", "Predictions", "Table", "comparison_report", "evaluation_report"]

@@ -35,6 +35,9 @@ _INCH = 96
 _SHARPNESS = 1.5
 """Pixels of a picture per CSS pixel."""
 
+_COLORS = 48
+"""Of a picture, which makes it a third as large as all colours would."""
+
 _BINS = 10
 
 
@@ -59,16 +62,15 @@ def calibration_figures(kept: Predictions, name: str = "") -> list[Figure]:
         below = ", ".join(f"{share:.0%} below the {level:.0%} quantile" for level, share in shares.items())
         return [
             _figure(
-                lambda ax: plots.pit_histogram(uniform, u, bins=_BINS, ax=ax),
+                lambda ax: _draw_transforms(ax, uniform, u),
                 f"{before}Histogram of {len(u)} probability integral transforms in {_BINS} bins. From 0 to 1 the bins "
                 f"have {', '.join(map(str, counts))} labels; {len(u) / _BINS:.4g} are expected in each.",
-                f"{before}transforms of the labels. A U is densities too narrow, a hill densities too wide, a slope "
-                "densities that are shifted.",
+                f"{before}transforms of the labels",
             ),
             _figure(
                 lambda ax: plots.quantile_calibration(uniform, u, ax=ax),
                 f"{before}Share of labels below each predicted quantile, against its level: {below}.",
-                f"{before}quantiles. On the diagonal they are right.",
+                f"{before}labels below predicted quantiles",
             ),
         ]
     if kept.probabilities is not None:
@@ -79,7 +81,7 @@ def calibration_figures(kept: Predictions, name: str = "") -> list[Figure]:
                 lambda ax: plots.reliability_diagram(_classes(probabilities), labels, bins=_BINS, ax=ax),
                 f"{before}How often the most probable class came, against its probability, of {len(labels)} rows. On "
                 f"average its probability is {confidence:.0%}, and it came in {accuracy:.0%} of the rows.",
-                f"{before}reliability. Points below the diagonal are too sure, points above it not sure enough.",
+                f"{before}reliability of the most probable class",
             )
         ]
     return []
@@ -94,8 +96,7 @@ def densities_figure(kept: Predictions, name: str = "", target: str = "y") -> Fi
     return _figure(
         lambda ax: _draw_densities(ax, kept),
         f"{before}Predictive densities of {target} in {len(told)} rows. {'; '.join(told)}.",
-        f"{before}densities of {target} in {len(told)} rows, which are counted from 0, each as high as the others; the "
-        "darker part is the central 90 %.",
+        f"{before}predictive densities of {target}",
         height=0.9 + 0.42 * len(told),
     )
 
@@ -124,19 +125,29 @@ def scores_figure(scores: Mapping[str, NDArray[np.float64]], metric: str) -> Fig
     return _figure(
         lambda ax: plots.box_plots(scores, metric, ax=ax),
         f"Box plots of the {heading} of {len(scores)} methods. Medians: {told}.",
-        f"{heading} over splits: median, quartiles, and the numbers themselves.",
+        f"{heading} over splits",
         height=1.1 + 0.3 * len(scores),
     )
 
 
 def _figure(draw: Callable[[Axes], Any], alt: str, caption: str, height: float = 3.1, width: float = 4.4) -> Figure:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure as Drawing
+    from PIL import Image  # which Matplotlib needs itself
 
-    drawing, content = Drawing(figsize=(width, height), layout="constrained"), io.BytesIO()
+    drawing = Drawing(figsize=(width, height), dpi=_INCH * _SHARPNESS, layout="constrained")
+    canvas, content = FigureCanvasAgg(drawing), io.BytesIO()
     draw(drawing.subplots())
-    drawing.savefig(content, format="png", dpi=_INCH * _SHARPNESS, metadata={"Software": None})
+    canvas.draw()
+    pixels = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    pixels.quantize(_COLORS).save(content, "png", optimize=True)
     source = "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()
     return Figure(source, alt, caption[0].upper() + caption[1:], round(width * _INCH), round(height * _INCH))
+
+
+def _draw_transforms(ax: Axes, uniform: Any, u: torch.Tensor) -> None:
+    plots.pit_histogram(uniform, u, bins=_BINS, ax=ax)
+    ax.set_ylim(top=1.25 * ax.get_ylim()[1])  # room for the legend, in a picture as small as this
 
 
 def _draw_densities(ax: Axes, kept: Predictions) -> None:

@@ -29,6 +29,7 @@ from pyro_probmix.experiments import (
 )
 from pyro_probmix.experiments.runner import Result, metrics_for, score
 from pyro_probmix.experiments.splits import make_split
+from pyro_probmix.reports import REPORT
 
 THREE = ("erm", "local_mixup", "manifold_probmix")
 SMALL = {"splits": 2, "epochs": 2, "num_samples": 3, "hidden_features": (8, 4)}
@@ -72,7 +73,7 @@ def test_splits_and_methods_have_their_own_random_numbers():
 def test_files_of_a_comparison(name, metrics, tmp_path):
     comparison = small(name, out=tmp_path / "new" / "folder")
     folder = tmp_path / "new" / "folder"
-    assert sorted(path.name for path in folder.iterdir()) == [FIGURE, RESULTS]
+    assert sorted(path.name for path in folder.iterdir()) == [FIGURE, REPORT, RESULTS]
     found = json.loads((folder / RESULTS).read_text())
     assert list(found) == ["dataset", "settings", "methods"]
     assert found["dataset"] == name
@@ -169,7 +170,7 @@ def test_saving_is_atomic(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="disk full"):
         comparison.save(tmp_path / RESULTS)
     assert (tmp_path / RESULTS).read_bytes() == before
-    assert sorted(path.name for path in tmp_path.iterdir()) == [FIGURE, RESULTS]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [FIGURE, REPORT, RESULTS]
 
 
 def filled(name: str, values: dict[str, dict[str, list[float]]]) -> Comparison:
