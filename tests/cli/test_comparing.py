@@ -20,7 +20,7 @@ from pyro_probmix.cli import REPRODUCTIONS, app
 from pyro_probmix.datasets import DATA_VARIABLE, NAMES, UCI
 from pyro_probmix.experiments import METHODS
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 QUICK = ["--splits", "2", "--epochs", "2", "--methods", "erm,local_probmix,manifold_probmix", "--jobs", "1"]
 
 
@@ -214,12 +214,12 @@ def test_a_process_of_its_own_with_two_workers_finds_the_same_numbers(tmp_path):
 @pytest.mark.parametrize("package", ["typer", "rich", "matplotlib"])
 def test_a_missing_extra_is_named(package, monkeypatch, capsys):
     for name in list(sys.modules):
-        if name.startswith("pyro_probmix.experiments"):
+        if name.startswith(("pyro_probmix.experiments", "pyro_probmix.cli")):
             monkeypatch.delitem(sys.modules, name)
         if name.partition(".")[0] == package:
             monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(SystemExit) as caught:
-        runpy.run_path(str(ROOT / "pyro_probmix" / "cli.py"))
+        runpy.run_module("pyro_probmix.cli", run_name="__main__")
     assert caught.value.code == 2
     expected = f'error: the command needs {package}: pip install "pyro-probmix[experiments]"\n'
     assert capsys.readouterr().err == expected

@@ -1,0 +1,43 @@
+"""The ``pyro-probmix`` command."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+try:
+    import typer
+
+    from pyro_probmix._version import __version__
+    from pyro_probmix.cli.compare import compare as _compare
+    from pyro_probmix.cli.reproduce import REPRODUCTIONS
+    from pyro_probmix.cli.reproduce import reproduce as _reproduce
+except ModuleNotFoundError as error:
+    missing = (error.name or "").partition(".")[0]
+    if missing not in {"jinja2", "matplotlib", "rich", "typer"}:
+        raise
+    print(f'error: the command needs {missing}: pip install "pyro-probmix[experiments]"', file=sys.stderr)
+    raise SystemExit(2) from None
+
+__all__ = ["REPRODUCTIONS", "app", "main"]
+
+app = typer.Typer(name="pyro-probmix", add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+
+
+@app.callback(invoke_without_command=True)
+def pyro_probmix(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
+) -> None:
+    """Mixup on statistical manifolds, compared on real data."""
+    if version:
+        typer.echo(f"pyro-probmix {__version__}")
+        raise typer.Exit
+
+
+for _command in (_compare, _reproduce):
+    app.command()(_command)
+
+
+def main() -> None:
+    """Run the command."""
+    app()
