@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Literal, overload
 
+import numpy as np
 import torch
 from pyro.distributions import MaskedDistribution
 from torch import Tensor
+from torch.distributions import Distribution
 
 from pyro_probmix._checks import check_choice
 from pyro_probmix.evaluation import calibration_errors, classes, scores
@@ -84,7 +86,8 @@ def evaluate(p: Any, y: Any, metrics: Names = None, reduction: str = "mean") -> 
     ==================  =================================================================================  ========
 
     Args:
-        p: predictive distribution, of batch shape ``(N,)`` mostly; several outputs are event dimensions.
+        p: predictive distribution, of batch shape ``(N,)`` mostly; several outputs are event dimensions. Or those of
+            slices of the rows, one after another, of which one is in memory at a time.
         y: labels, of shape ``p.batch_shape + p.event_shape``, one-hot where ``p`` is: a tensor, or anything NumPy takes
             for an array. Those that are masked may be NaN.
         metrics: names of :data:`METRICS`, a level in (0, 1) behind an @ where a metric has one; or metrics themselves,
@@ -98,7 +101,7 @@ def evaluate(p: Any, y: Any, metrics: Names = None, reduction: str = "mean") -> 
         Numbers by name, in the order asked for; or tensors of ``p.batch_shape``, in double precision on the CPU.
 
     Raises:
-        TypeError: if ``p`` is not a distribution, or ``y`` holds no numbers.
+        TypeError: if ``p`` is neither a distribution nor several, or ``y`` holds no numbers.
         ValueError: if the shapes do not match, no label is seen, one is not finite or outside the support of ``p``, a
             metric is unknown or has no such level, or one asked for does not fit ``p``, or has no rows.
 
@@ -118,45 +121,90 @@ def evaluate(p: Any, y: Any, metrics: Names = None, reduction: str = "mean") -> 
         raise TypeError(f"metrics: expected names of metrics, got {metrics!r}")
     wanted = list(metrics)
     chosen = [find_metric(metric, "metrics") for metric in wanted]
+    found = [_Found(metric, isinstance(given, str)) for metric, given in zip(chosen, wanted, strict=True)]
+    by_row = reduction == "none"
     with torch.no_grad():
-        y, seen = as_labels(p, y)
-        while isinstance(p, MaskedDistribution):
-            p = p.base_dist
-        scores: dict[str, Any] = {}
-        for metric, given in zip(chosen, wanted, strict=True):
-            try:
-                with without_autocast(y):
-                    scores[metric.name] = _score(metric, p, y, seen, reduction == "none")
-            except (NotImplementedError, TypeError) as error:
-                if isinstance(error, TypeError) and not str(error).startswith("p: "):
-                    raise
-                if isinstance(given, str):
-                    why = str(error).removeprefix("p: ") or f"it is not known of {type(p).__name__}"
-                    raise ValueError(f'metrics: expected ones that fit p, got "{metric.name}": {why}') from error
-    return scores
+        if isinstance(p, (Distribution, Tensor)) or not isinstance(p, Iterable):
+            _look(found, p, y, by_row)
+        else:
+            first, labels = 0, y if isinstance(y, (Tensor, np.ndarray)) else np.asarray(y)
+            for one in p:
+                if not isinstance(one, Distribution):
+                    raise TypeError(f"p: expected distributions of slices of the rows, got {type(one).__name__}")
+                last = first + int(one.batch_shape[0])
+                _look(found, one, labels[first:last], by_row)
+                first = last
+            if first != len(labels):
+                raise ValueError(f"y: expected the {first} labels of the slices of p, got {len(labels)}")
+        return {one.metric.name: one.result(by_row) for one in found if one.parts}
 
 
-def _score(metric: Metric, p: Any, y: Tensor, seen: Tensor, by_row: bool) -> Any:
-    """The metric over what is seen, or of each row; ``NotImplementedError`` with the reason where it has no meaning."""
-    if by_row and (metric.root or metric.summary):
-        raise NotImplementedError("it is no average of values of single rows")
-    found = metric.values(p, y)
-    if found is None:
-        raise NotImplementedError(f"it has no meaning for {type(p).__name__}")
-    values, rows = torch.as_tensor(found, device="cpu").double(), len(p.batch_shape)
-    if values.shape[: seen.dim()] != seen.shape:
-        if values.shape[:rows] != p.batch_shape:
-            if by_row:
-                raise NotImplementedError("it is one number for all rows")
-            if not bool(seen.all()):
-                raise NotImplementedError("it is one number for all rows, of which some labels are masked")
-            return float(values.mean()) ** (0.5 if metric.root else 1)
-        seen = seen.any(dim=tuple(range(rows, seen.dim())))
-    if by_row:
-        seen = unsqueeze_right(seen, values.dim() - seen.dim()).expand(values.shape)
-        return _sum_after(values.where(seen, 0), rows) / _sum_after(seen, rows)
-    picked = values[seen]
-    return float(picked.mean() if metric.summary is None else metric.summary(picked)) ** (0.5 if metric.root else 1)
+class _Found:
+    """A metric, and what it has been of the slices so far.
+
+    Args:
+        metric: the metric.
+        is_asked: whether it has to fit, having been asked for by name.
+    """
+
+    def __init__(self, metric: Metric, is_asked: bool) -> None:
+        self.metric, self.is_asked, self.whole = metric, is_asked, False
+        self.parts: list[Tensor] = []
+
+    def look(self, p: Any, y: Tensor, seen: Tensor, by_row: bool) -> None:
+        """Takes its values of a slice; ``NotImplementedError`` with the reason where it has no meaning."""
+        metric = self.metric
+        if by_row and (metric.root or metric.summary):
+            raise NotImplementedError("it is no average of values of single rows")
+        if self.whole:
+            raise NotImplementedError("it is one number for all rows, which come in slices")
+        values = metric.values(p, y)
+        if values is None:
+            raise NotImplementedError(f"it has no meaning for {type(p).__name__}")
+        values, rows = torch.as_tensor(values, device="cpu").double(), len(p.batch_shape)
+        if values.shape[: seen.dim()] != seen.shape:
+            if values.shape[:rows] != p.batch_shape:
+                if by_row:
+                    raise NotImplementedError("it is one number for all rows")
+                if not bool(seen.all()):
+                    raise NotImplementedError("it is one number for all rows, of which some labels are masked")
+                if self.parts:
+                    raise NotImplementedError("it is one number for all rows, which come in slices")
+                self.whole = True
+                self.parts.append(values)
+                return
+            seen = seen.any(dim=tuple(range(rows, seen.dim())))
+        if by_row:
+            seen = unsqueeze_right(seen, values.dim() - seen.dim()).expand(values.shape)
+            self.parts.append(_sum_after(values.where(seen, 0), rows) / _sum_after(seen, rows))
+        else:
+            self.parts.append(values[seen])
+
+    def result(self, by_row: bool) -> Any:
+        """One number of all slices, or one a row."""
+        values = self.parts[0] if len(self.parts) == 1 else torch.cat(self.parts)
+        if by_row:
+            return values
+        summary = None if self.whole else self.metric.summary
+        return float(values.mean() if summary is None else summary(values)) ** (0.5 if self.metric.root else 1)
+
+
+def _look(found: list[_Found], p: Any, y: Any, by_row: bool) -> None:
+    """Takes the values of a slice of all metrics that fit it."""
+    y, seen = as_labels(p, y)
+    while isinstance(p, MaskedDistribution):
+        p = p.base_dist
+    for one in list(found):
+        try:
+            with without_autocast(y):
+                one.look(p, y, seen, by_row)
+        except (NotImplementedError, TypeError) as error:
+            if isinstance(error, TypeError) and not str(error).startswith("p: "):
+                raise
+            if one.is_asked:
+                why = str(error).removeprefix("p: ") or f"it is not known of {type(p).__name__}"
+                raise ValueError(f'metrics: expected ones that fit p, got "{one.metric.name}": {why}') from error
+            found.remove(one)
 
 
 def _sum_after(values: Tensor, dims: int) -> Tensor:

@@ -498,3 +498,31 @@ def test_what_cannot_be_registered_is_refused() -> None:
 def test_what_is_no_name_of_a_metric_is_refused() -> None:
     with pytest.raises(TypeError, match="metrics: expected names of metrics, got 3"):
         pm.evaluate(dist.Normal(torch.zeros(2), 1.0), torch.ones(2), 3)  # type: ignore[call-overload]
+
+
+SLICES: dict[str, tuple[Any, Tensor]] = {
+    "numbers": (dist.Normal(torch.linspace(-1, 1, 12), 1.0), torch.linspace(-2, 3, 12)),
+    "several": (dist.Normal(torch.linspace(-1, 1, 24).reshape(12, 2), 1.0).to_event(1), torch.ones(12, 2)),
+    "classes": (dist.Categorical(logits=torch.linspace(-1, 1, 36).reshape(12, 3)), torch.arange(12) % 3),
+}
+
+
+@pytest.mark.parametrize("name", SLICES)
+def test_slices_of_the_rows_have_the_scores_of_all(name: str) -> None:
+    p, y = SLICES[name]
+    metrics = [metric for metric in METRICS.values() if metric.name != "energy_score"]  # which is drawn
+    slices = [(0, 5), (5, 11), (11, 12)]
+    found = pm.evaluate((pm.rows(p, slice(*ends)) for ends in slices), y, metrics)
+    assert found == pytest.approx(pm.evaluate(p, y, metrics), rel=1e-6)
+    by_row = pm.evaluate([pm.rows(p, slice(*ends)) for ends in slices], y, "nll", reduction="none")["nll"]
+    assert torch.allclose(by_row, pm.evaluate(p, y, "nll", reduction="none")["nll"])
+
+
+def test_slices_that_do_not_fit_are_refused() -> None:
+    p = dist.Normal(torch.zeros(3), 1.0)
+    with pytest.raises(ValueError, match="y: expected the 3 labels of the slices of p, got 4"):
+        pm.evaluate([p], torch.zeros(4))
+    with pytest.raises(ValueError, match="y: expected shape"):
+        pm.evaluate([p, p], torch.zeros(4))
+    with pytest.raises(TypeError, match="p: expected distributions of slices of the rows, got float"):
+        pm.evaluate([1.0], torch.zeros(4))
