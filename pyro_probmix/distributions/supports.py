@@ -26,6 +26,7 @@ __all__ = [
     "is_counts",
     "is_inside",
     "is_one_hot",
+    "is_real",
     "num_classes",
     "same_constraint",
     "some_value",
@@ -47,14 +48,24 @@ def elementwise(support: Any) -> Any:
     return support
 
 
+def _alike(support: Any, constraint: Any) -> bool:
+    """Whether a support is this constraint, which has no bounds, or a copy of it, as of a copied module."""
+    return type(support) is type(constraint)
+
+
+def is_real(support: Any) -> bool:
+    """Whether an entry is any number."""
+    return _alike(elementwise(support), constraints.real)
+
+
 def is_binary(support: Any) -> bool:
     """Whether values are 0 and 1."""
-    return elementwise(support) is constraints.boolean
+    return _alike(elementwise(support), constraints.boolean)
 
 
 def is_one_hot(support: Any) -> bool:
     """Whether values are classes, as unit vectors."""
-    return elementwise(support) is constraints.one_hot
+    return _alike(elementwise(support), constraints.one_hot)
 
 
 def is_counts(support: Any) -> bool:
@@ -86,10 +97,10 @@ def bounds(support: Any) -> tuple[Any, Any] | None:
         ((0.0, inf), (0, 1), None)
     """
     support = elementwise(support)
-    if support is constraints.boolean:
+    if _alike(support, constraints.boolean):
         return 0, 1
     low, high = getattr(support, "lower_bound", None), getattr(support, "upper_bound", None)
-    whole = support is constraints.real or support is pyro_constraints.integer
+    whole = is_real(support) or _alike(support, pyro_constraints.integer)
     if is_counts(support) or (low is None and high is None and not whole):
         return None
     return -math.inf if low is None else low, math.inf if high is None else high
@@ -106,7 +117,7 @@ def is_circular(p: Any) -> bool:
 
 def is_convex(p: Any) -> bool:
     """Whether what lies between two values is a value, and near both: not so on a circle, whose angles are numbers."""
-    curved = elementwise(p.support) in (constraints.corr_cholesky, pyro_constraints.sphere)
+    curved = any(_alike(elementwise(p.support), c) for c in (constraints.corr_cholesky, pyro_constraints.sphere))
     return not (p.support.is_discrete or curved or is_circular(p))
 
 
@@ -143,7 +154,7 @@ def is_inside(inner: Any, outer: Any) -> bool:
     if inner.event_dim != outer.event_dim:
         return False
     inner, outer = elementwise(inner), elementwise(outer)
-    if outer is constraints.real or same_constraint(inner, outer):
+    if is_real(outer) or same_constraint(inner, outer):
         return True
     ours, theirs = bounds(inner), bounds(outer)
     if ours is None or theirs is None or (outer.is_discrete and not inner.is_discrete):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,7 +12,16 @@ from pyro_probmix._checks import check_finite, check_integer, check_tensor
 from pyro_probmix.mixing.batches import PairBatch, check_mask, fill_missing
 from pyro_probmix.mixing.graphs import SamplingGraph
 
-__all__ = ["PairLoader"]
+__all__ = ["PairLoader", "check_weight"]
+
+
+def check_weight(name: str, weight: Any, size: int) -> Tensor:
+    """The weights of so many rows: refused if they are no tensor of that length, negative, not finite or all 0."""
+    check_tensor(name, weight, (size,))
+    check_finite(name, weight)
+    if bool((weight < 0).any()) or not bool((weight > 0).any()):
+        raise ValueError(f"{name}: expected numbers of at least 0 that are not all 0")
+    return weight
 
 
 class PairLoader:
@@ -73,10 +83,7 @@ class PairLoader:
             y = fill_missing(y, mask)
         graph.check_data(x, y)
         if weight is not None:
-            check_tensor("weight", weight, (len(x),))
-            check_finite("weight", weight)
-            if bool((weight < 0).any()) or not bool((weight > 0).any()):
-                raise ValueError("weight: expected numbers of at least 0 that are not all 0")
+            check_weight("weight", weight, len(x))
             weight = weight / weight.to(torch.promote_types(weight.dtype, torch.float32)).mean()
         if batch_size is not None:
             batch_size = check_integer("batch_size", batch_size)

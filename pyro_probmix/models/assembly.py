@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar, get_args
 
 from torch import nn
 
-from pyro_probmix._checks import check_choice, check_free
-from pyro_probmix.mixing import LabelVicinity, NormalVicinity, Vicinity
+from pyro_probmix._checks import check_choice, check_free, check_number
+from pyro_probmix.distributions.supports import is_real, num_classes
+from pyro_probmix.mixing import DiracVicinity, LabelVicinity, NormalVicinity, Vicinity
 from pyro_probmix.models.density_model import DensityModel
-from pyro_probmix.nn import CategoricalLikelihood
+from pyro_probmix.models.mixing import Fusion
 
 __all__ = ["METHODS", "RegisteredMethod", "assemble", "register_method"]
 
@@ -42,8 +43,9 @@ def register_method(name: str, *, label: str | None = None, fuses: str = "") -> 
     """Class decorator: :func:`assemble`, the estimators, the experiments and the command know the method by this name.
 
     The class says by ``from_network(network, likelihood, **options)`` how its model is made from the layers of one
-    network. The options are ``coefficient``, the law of λ; ``vicinity``, of β; ``embedding_dim`` and
-    ``separate_variance``, as for :func:`assemble`. A method names those that it uses, and takes the others as ``**_``.
+    network. The options are ``coefficient``, the law of λ; ``vicinity``, of β, None for the default; ``embedding_dim``,
+    ``separate_variance`` and ``fusion``, as for :func:`assemble`. A method names those that it uses, and takes the
+    others as ``**_``.
 
     Args:
         name: an identifier. A name that begins with ``local_`` means the method on the nearest-neighbour graph.
@@ -85,6 +87,7 @@ def assemble(
     coefficient: Any,
     beta: float,
     separate_variance: bool = False,
+    fusion: Fusion = "log-linear",
 ) -> DensityModel:
     """The model of a method, made of one network.
 
@@ -98,17 +101,21 @@ def assemble(
         network: an :class:`~pyro_probmix.nn.MLP`, with a hidden layer for a manifold method; or other layers, an
             encoder and its activation first.
         embedding_dim: width of the first layer.
-        likelihood: from the network's output to a distribution over y, real or of classes.
+        likelihood: from the network's output to a distribution over y.
         coefficient: distribution of λ; not used by ``"erm"``.
-        beta: β ≥ 0 of the labels' vicinity in the two probabilistic methods: its variance about a real label, or what
-            is added to the probability of each class of a :class:`~pyro_probmix.nn.CategoricalLikelihood`, whose
-            labels are pooled log-linearly for β > 0 and linearly for β = 0. The other methods have the limit at β = 0.
+        beta: β ≥ 0 of the labels' vicinity in the two probabilistic methods: its variance about a real label, which is
+            drawn where its expected log-likelihood is not known; or what is added to the probability of each class,
+            labels being pooled log-linearly for β > 0 and linearly for β = 0. Other labels, such as counts, and the
+            other methods have the limit at β = 0.
         separate_variance: the variance of a Normal embedding has a layer of its own (M-ProbMix* of Table 1), instead
             of one behind its mean; the first layer is a ``Linear`` then. For ``"manifold_probmix"`` alone.
+        fusion: of densities, ``"log-linear"``, ``"linear"`` or ``"numerical"``, as for
+            :class:`~pyro_probmix.ProbMix` and :class:`~pyro_probmix.ManifoldProbMix`.
 
     Raises:
-        ValueError: if the method is unknown or has no variance to separate, a manifold method's network has no hidden
-            layer, ``embedding_dim`` is not the width of a ``Linear`` first layer, or ``beta`` is out of range.
+        ValueError: if the method is unknown, has no variance to separate or no densities to fuse, a manifold method's
+            network has no hidden layer, ``embedding_dim`` is not the width of a ``Linear`` first layer, ``beta`` is out
+            of range, or the likelihood is not closed under the fusion.
 
     Source: El-Laham et al. (2025), section 6.2.
 
@@ -120,24 +127,47 @@ def assemble(
         torch.Size([128])
     """
     model: Any = method
+    check_choice("fusion", fusion, get_args(Fusion))
     if not isinstance(method, type):
         check_choice("method", method, METHODS)
         model = METHODS[method].model
-    if separate_variance and "separate_variance" not in inspect.signature(model.from_network).parameters:
+    known = inspect.signature(model.from_network).parameters
+    if separate_variance and "separate_variance" not in known:
         raise ValueError(
             f"separate_variance: expected False for {model.__name__}, whose embedding has no variance, got True"
         )
-    return model.from_network(
-        network,
-        likelihood,
-        coefficient=coefficient,
-        vicinity=_vicinity(beta, likelihood),
-        embedding_dim=embedding_dim,
-        separate_variance=separate_variance,
-    )
+    if fusion != "log-linear" and "fusion" not in known:
+        raise ValueError(f'fusion: expected "log-linear" for {model.__name__}, which fuses no density, got "{fusion}"')
+
+    def build(vicinity: Vicinity | None) -> DensityModel:
+        return model.from_network(
+            network,
+            likelihood,
+            coefficient=coefficient,
+            vicinity=vicinity,
+            embedding_dim=embedding_dim,
+            separate_variance=separate_variance,
+            fusion=fusion,
+        )
+
+    vicinity = _vicinity(beta, likelihood)
+    try:
+        return build(vicinity)
+    except ValueError as error:
+        if vicinity is None or not str(error).startswith("labels: "):
+            raise
+    # An expectation that is not known: labels are drawn.
+    assembled = build(DiracVicinity(vicinity.fusion))
+    assembled.mixing = replace(assembled.mixing, vicinity=vicinity, labels="sample")
+    return assembled
 
 
-def _vicinity(beta: float, likelihood: nn.Module) -> Vicinity:
-    if isinstance(likelihood, CategoricalLikelihood):
-        return LabelVicinity(beta, likelihood.num_classes, fusion="log-linear" if beta > 0 else "linear")
-    return NormalVicinity(beta)
+def _vicinity(beta: float, likelihood: Any) -> Vicinity | None:
+    """That of the labels of a likelihood, of variance or weight β; None where it is the limit at β = 0."""
+    check_number("beta", beta, "[0, inf)")
+    if not hasattr(likelihood, "support"):
+        return NormalVicinity(beta)
+    classes = num_classes(likelihood)
+    if classes is not None and classes > 1:
+        return LabelVicinity(beta, classes, fusion="log-linear" if beta > 0 else "linear")
+    return NormalVicinity(beta) if is_real(likelihood.support) else None

@@ -182,9 +182,16 @@ class ProbMix(DensityModel):
 
     @classmethod
     def from_network(
-        cls, network: nn.Sequential, likelihood: nn.Module, *, coefficient: Any, vicinity: Vicinity, **_: Any
+        cls,
+        network: nn.Sequential,
+        likelihood: nn.Module,
+        *,
+        coefficient: Any,
+        vicinity: Vicinity | None,
+        fusion: Fusion = "log-linear",
+        **_: Any,
     ) -> ProbMix:
-        return cls(network, likelihood, coefficient=coefficient, vicinity=vicinity)
+        return cls(network, likelihood, coefficient=coefficient, vicinity=vicinity, fusion=fusion)
 
 
 @register_method("manifold_probmix", label="Manifold ProbMix", fuses="q(z|x)")
@@ -243,16 +250,17 @@ class ManifoldProbMix(DensityModel):
         likelihood: nn.Module,
         *,
         coefficient: Any,
-        vicinity: Vicinity,
+        vicinity: Vicinity | None,
         embedding_dim: int,
         separate_variance: bool = False,
+        fusion: Fusion = "log-linear",
         **_: Any,
     ) -> ManifoldProbMix:
         _check_layers(cls, network, embedding_dim)
         first: Any = network[0]
         variance_network = nn.Linear(first.in_features, embedding_dim) if separate_variance else None
         embedding = NormalEmbedding(network[:1], embedding_dim, variance_network)
-        return cls(embedding, network[1:], likelihood, coefficient=coefficient, vicinity=vicinity)
+        return cls(embedding, network[1:], likelihood, coefficient=coefficient, vicinity=vicinity, fusion=fusion)
 
 
 def _check_layers(method: type, network: nn.Sequential, embedding_dim: int) -> None:

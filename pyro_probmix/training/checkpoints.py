@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from pyro_probmix._random import set_random_state
 from pyro_probmix.mixing import EmbeddingGraph, PairLoader, as_coefficient
 from pyro_probmix.models import DensityModel
+from pyro_probmix.training.data import HeldOut
 from pyro_probmix.training.settings import Settings
 
 __all__ = ["SCHEMA", "Checkpoint", "describe", "describe_training", "load_checkpoint", "save_checkpoint"]
@@ -239,7 +240,7 @@ def _plain(value: Any, name: str) -> Any:
 def describe_training(
     model: DensityModel,
     loader: PairLoader,
-    validation: tuple[Tensor, Tensor] | None,
+    validation: HeldOut | None,
     settings: Settings,
     seed: int,
     optimizer: Mapping[str, Any],
@@ -269,7 +270,7 @@ def describe_training(
         **{name: describe(own) for name, own in rows.items() if own is not None},
         "x": describe(loader.x),
         "y": describe(loader.y),
-        "validation": describe(validation),
+        "validation": describe(validation and [own for own in validation if own is not None]),
         "device": next(model.parameters()).device.type,
         "model": re.sub(r" at 0x[0-9a-f]+", "", repr(model)),  # its layers and what they are made with
         "scheduler": optimizer["scheduler"],

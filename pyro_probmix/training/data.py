@@ -14,10 +14,13 @@ from pyro_probmix._checks import check_finite, check_tensor
 from pyro_probmix._random import seeded
 from pyro_probmix.distributions.supports import check_support, is_binary
 from pyro_probmix.mixing import CompleteGraph, PairLoader, SamplingGraph
+from pyro_probmix.mixing.loaders import check_weight
 from pyro_probmix.models import DensityModel
 
 __all__ = [
     "Data",
+    "HeldOut",
+    "Validation",
     "check_labels",
     "check_model",
     "check_pair",
@@ -28,17 +31,21 @@ __all__ = [
 ]
 
 Data = tuple[Tensor, Tensor]
+HeldOut = tuple[Tensor, Tensor, Tensor | None]
+"""Inputs, labels and the share of each row in the loss, None where all have the same."""
+Validation = Data | tuple[Tensor, Tensor, Tensor]
+"""Inputs, labels and, where rows do not count the same, their weights."""
 
 
 def prepare(
     model: DensityModel,
     data: Data,
     graph: Any,
-    validation: Data | None,
+    validation: Validation | None,
     batch_size: int | None,
     seed: int,
     **rows: Tensor | None,
-) -> tuple[PairLoader, Data | None]:
+) -> tuple[PairLoader, HeldOut | None]:
     """The batches of a training and its validation data, where the model is; lazy layers are made from ``seed``.
 
     Data that are elsewhere go to the model's device at once if they take no more than half of its free memory. The
@@ -60,11 +67,21 @@ def prepare(
     with pyro.get_param_store().scope():
         if any(is_lazy(tensor) for tensor in (*model.parameters(), *model.buffers())):
             check_rows("x", x, model, seed)
-        if validation is not None:
-            held_out = check_validation(validation, model)
-            validation = (held_out[0].to(device), held_out[1].to(device))
-            check_rows("validation x", validation[0], model)
-    return loader, validation
+        held_out = None if validation is None else _held_out(validation, model, device)
+    return loader, held_out
+
+
+def _held_out(validation: Validation, model: DensityModel, device: torch.device) -> HeldOut:
+    """Validation data on the device, checked, the weights adding up to one."""
+    pair, share = validation, None
+    if isinstance(validation, (tuple, list)) and len(validation) == 3:
+        pair, share = validation[:2], validation[2]
+    x, y = (own.to(device) for own in check_validation(pair, model))
+    if share is not None:
+        share = check_weight("validation weight", share, len(x)).to(device)
+        share = share / share.sum()
+    check_rows("validation x", x, model)
+    return x, y, share
 
 
 def check_model(name: str, model: Any) -> None:

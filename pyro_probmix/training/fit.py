@@ -18,7 +18,7 @@ from pyro_probmix.models import DensityModel
 from pyro_probmix.models.objectives import Objective
 from pyro_probmix.models.priors import refuse_priors
 from pyro_probmix.training.checkpoints import describe_training
-from pyro_probmix.training.data import check_model, check_rows, prepare, without_validation
+from pyro_probmix.training.data import Validation, check_model, check_rows, prepare, without_validation
 from pyro_probmix.training.history import History
 from pyro_probmix.training.loop import Loop
 from pyro_probmix.training.settings import Settings
@@ -32,7 +32,7 @@ def fit(
     data: tuple[Tensor, Tensor],
     *,
     graph: SamplingGraph | None = None,
-    validation: tuple[Tensor, Tensor] | None = None,
+    validation: Validation | None = None,
     weight: Tensor | None = None,
     mask: Tensor | None = None,
     epochs: int = 1000,
@@ -70,8 +70,9 @@ def fit(
         model: any ready model, such as :class:`~pyro_probmix.ProbMix`; trained in place.
         data: training inputs of shape ``(N, ...)`` and labels of shape ``(N,) + event_shape``.
         graph: which pairs are mixed; default: :class:`~pyro_probmix.CompleteGraph`.
-        validation: inputs and labels that choose the epoch; default: the last epoch is kept. Their loss is computed
-            in full precision and without compilation, whatever ``precision`` and ``compile`` say.
+        validation: inputs and labels that choose the epoch, and where rows do not count the same their weights;
+            default: the last epoch is kept. Their loss is computed in full precision and without compilation,
+            whatever ``precision`` and ``compile`` say.
         weight: how much each row counts, of shape ``(N,)``, as for :class:`~pyro_probmix.PairLoader`; default: equally.
         mask: which labels are observed, boolean, of shape ``(N,)`` or that of y, as for
             :class:`~pyro_probmix.PairLoader`; default: all.
@@ -130,10 +131,10 @@ def fit(
     check_number("learning_rate", learning_rate)
     settings = Settings.among(locals())
     path = settings.path("checkpoint.pt")
-    loader, validation = prepare(model, data, graph, validation, batch_size, seed, weight=weight, mask=mask)
+    loader, held_out = prepare(model, data, graph, validation, batch_size, seed, weight=weight, mask=mask)
     with without_validation():  # which the first torch.compile of a process would end
-        step = SingleStep(model, loader, validation, settings, optimizer, scheduler, learning_rate)
-    described = describe_training(model, loader, validation, settings, seed, step.described) if path else {}
+        step = SingleStep(model, loader, held_out, settings, optimizer, scheduler, learning_rate)
+    described = describe_training(model, loader, held_out, settings, seed, step.described) if path else {}
     bar = tqdm(total=epochs, desc=type(model).__name__, unit="epoch", disable=not progress, leave=False)
     # The data have been looked at: no step needs to wait for the device to look again.
     with seeded(seed, step.device), without_validation(), pyro.get_param_store().scope(), bar:

@@ -24,7 +24,15 @@ from pyro_probmix.models.objectives import Objective
 from pyro_probmix.models.priors import refuse_priors
 from pyro_probmix.training.chunks import Chunk, divide, train_apart
 from pyro_probmix.training.compiled import check_compiler
-from pyro_probmix.training.data import Data, check_model, check_pair, check_rows, prepare, without_validation
+from pyro_probmix.training.data import (
+    Data,
+    Validation,
+    check_model,
+    check_pair,
+    check_rows,
+    prepare,
+    without_validation,
+)
 from pyro_probmix.training.history import History
 from pyro_probmix.training.loop import Result
 from pyro_probmix.training.settings import Settings
@@ -92,7 +100,7 @@ def fit_replicas(
     data: Sequence[Data],
     *,
     graph: Graphs | None = None,
-    validation: Sequence[Data] | None = None,
+    validation: Sequence[Validation] | None = None,
     weight: Sequence[Tensor | None] | None = None,
     mask: Sequence[Tensor | None] | None = None,
     epochs: int | Sequence[int] = 1000,

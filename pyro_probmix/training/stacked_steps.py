@@ -20,7 +20,7 @@ from pyro_probmix.models import DensityModel
 from pyro_probmix.models.objectives import weighted_mean
 from pyro_probmix.training.checkpoints import Checkpoint
 from pyro_probmix.training.compiled import Compiled
-from pyro_probmix.training.data import Data
+from pyro_probmix.training.data import HeldOut
 from pyro_probmix.training.history import VALIDATION_SAMPLES
 from pyro_probmix.training.loop import Taken
 from pyro_probmix.training.settings import Settings
@@ -40,7 +40,7 @@ class Replica:
     number: int
     model: DensityModel
     loader: PairLoader
-    validation: Data | None
+    validation: HeldOut | None
     epochs: int
     learning_rate: float
     seed: int
@@ -333,20 +333,25 @@ def _held_out(replicas: Sequence[Replica]) -> list[dict[str, Tensor]]:
     """
     data = [replica.validation for replica in replicas if replica.validation is not None]
     device, model = replicas[0].device, replicas[0].model
-    sizes = torch.tensor([len(x) for x, _ in data], device=device)
-    longest, row_bytes = max(len(x) for x, _ in data), len(data) * _row_bytes(model, *data[0])
+    sizes = torch.tensor([len(x) for x, *_ in data], device=device)
+    longest, row_bytes = max(len(x) for x, *_ in data), len(data) * _row_bytes(model, *data[0][:2])
     num_blocks = -(-longest // max(1, VALIDATED_AT_ONCE[device.type == "cuda"] // row_bytes))
     length = -(-longest // num_blocks)  # of each, for one shape is compiled
-    x, y = (pad(tensors, size=length * num_blocks) for tensors in zip(*data, strict=True))
-    arguments = {"x": x, "y": y, "share": _row_weight(sizes, x) / sizes.unsqueeze(1)}
+    x = pad([own for own, _, _ in data], size=length * num_blocks)
+    y = pad([own for _, own, _ in data], size=length * num_blocks)
+    share = _row_weight(sizes, x) / sizes.unsqueeze(1)
+    for row, (own, _, given) in zip(share, data, strict=True):
+        if given is not None:
+            row[: len(own)] = given
+    arguments = {"x": x, "y": y, "share": share}
     drawn: dict[int, Tensor] = {}
-    for own, _ in data:
+    for own, *_ in data:
         with seeded(0, device):
             noise = model.draw_noise(own, (VALIDATION_SAMPLES, len(own)))
         if noise is not None:
             drawn.setdefault(len(own), noise)
     if drawn:
-        arguments["noise"] = pad([drawn[len(own)] for own, _ in data], dim=1, size=length * num_blocks)
+        arguments["noise"] = pad([drawn[len(own)] for own, *_ in data], dim=1, size=length * num_blocks)
     # Of shape (R, N, ...), and the noise (R, S, N, ...).
     cut = {name: tensor.split(length, dim=2 if name == "noise" else 1) for name, tensor in arguments.items()}
     return [{name: _dense(pieces[number]) for name, pieces in cut.items()} for number in range(num_blocks)]

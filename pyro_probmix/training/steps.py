@@ -15,8 +15,9 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from pyro_probmix._random import random_state
 from pyro_probmix.mixing import EmbeddingGraph, PairBatch, PairLoader
 from pyro_probmix.models import DensityModel
+from pyro_probmix.models.objectives import weighted_mean
 from pyro_probmix.training.checkpoints import Checkpoint, describe
-from pyro_probmix.training.data import Data
+from pyro_probmix.training.data import HeldOut
 from pyro_probmix.training.history import VALIDATION_SAMPLES
 from pyro_probmix.training.loop import Taken
 from pyro_probmix.training.settings import Settings
@@ -35,7 +36,7 @@ class SingleStep:
         self,
         model: DensityModel,
         loader: PairLoader,
-        validation: Data | None,
+        validation: HeldOut | None,
         settings: Settings,
         optimizer: Callable[[list[Tensor]], torch.optim.Optimizer] | None = None,
         scheduler: Callable[[torch.optim.Optimizer], Any] | None = None,
@@ -117,8 +118,8 @@ class SingleStep:
 
     def validate(self) -> Tensor:
         assert self.validation is not None
-        x, y = self.validation
-        return -self.model.eval().predictive(x, num_samples=VALIDATION_SAMPLES).log_prob(y).mean()
+        x, y, share = self.validation
+        return -weighted_mean(self.model.eval().predictive(x, num_samples=VALIDATION_SAMPLES).log_prob(y), share)
 
     def schedule(self, loss: Tensor | None) -> None:
         if not isinstance(self.scheduler, ReduceLROnPlateau):
