@@ -7,7 +7,7 @@ from pyro_probmix.datasets.catalog import NAMES, TOYS, load
 from pyro_probmix.datasets.dataset import Dataset, Splitting, Task
 from pyro_probmix.datasets.published import DATA_VARIABLE
 from pyro_probmix.datasets.stocks import HORIZON, STOCKS, WINDOW, load_stock, stock_split
-from pyro_probmix.datasets.tabular import load_csv
+from pyro_probmix.datasets.table import MAX_CLASSES, Table, load_table
 from pyro_probmix.datasets.toy import TOY_RADII, TOY_REGIONS, toy_classification, toy_regression
 from pyro_probmix.datasets.uci import UCI, load_uci, uci_splits, uci_url
 
@@ -15,6 +15,7 @@ __all__ = [
     "BUNDLED",
     "DATA_VARIABLE",
     "HORIZON",
+    "MAX_CLASSES",
     "NAMES",
     "STOCKS",
     "TOYS",
@@ -24,11 +25,12 @@ __all__ = [
     "WINDOW",
     "Dataset",
     "Splitting",
+    "Table",
     "Task",
     "load",
     "load_bundled",
-    "load_csv",
     "load_stock",
+    "load_table",
     "load_uci",
     "stock_split",
     "toy_classification",

@@ -1,5 +1,6 @@
 """Tables: from a file or a frame to cells, from cells to columns, from columns to features."""
 
+from pyro_probmix.tables.cells import SUFFIXES, Cells, read_cells
 from pyro_probmix.tables.columns import (
     BooleanColumn,
     CategoryColumn,
@@ -10,16 +11,21 @@ from pyro_probmix.tables.columns import (
 )
 from pyro_probmix.tables.kinds import KINDS, Kind, TableWarning
 from pyro_probmix.tables.preparation import Preparation
+from pyro_probmix.tables.reading import Reading
 
 __all__ = [
     "KINDS",
+    "SUFFIXES",
     "BooleanColumn",
     "CategoryColumn",
+    "Cells",
     "Column",
     "DateColumn",
     "Kind",
     "NumberColumn",
     "OrderedColumn",
     "Preparation",
+    "Reading",
     "TableWarning",
+    "read_cells",
 ]

@@ -10,7 +10,18 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["KINDS", "MISSING", "Kind", "TableWarning", "Values", "name_cells", "quoted", "resolve_kinds", "warn"]
+__all__ = [
+    "KINDS",
+    "MISSING",
+    "Kind",
+    "TableWarning",
+    "Values",
+    "clean_name",
+    "name_cells",
+    "quoted",
+    "resolve_kinds",
+    "warn",
+]
 
 Kind = Literal["number", "category", "ordered", "date", "boolean"]
 KINDS: tuple[str, ...] = get_args(Kind)
@@ -94,7 +105,7 @@ def resolve_kinds(
     """
     found: dict[str, tuple[Kind, tuple[str, ...] | None]] = {}
     for key, value in (kinds or {}).items():
-        name = names[key] if isinstance(key, int) and -len(names) <= key < len(names) else str(key)
+        name = names[key] if isinstance(key, int) and -len(names) <= key < len(names) else clean_name(key)
         if name not in names:
             raise ValueError(f"kinds: expected columns among {quoted(names)}, got {quoted([name])}")
         levels: tuple[str, ...] | None = None
@@ -110,6 +121,16 @@ def resolve_kinds(
     return found
 
 
+def clean_name(name: Any) -> str:
+    """The name of a column without blanks around it, and with one where it has many, or a newline.
+
+    Example:
+        >>> clean_name(" Cement\\n(kg)  ")
+        'Cement (kg)'
+    """
+    return " ".join(str(name).split())
+
+
 def quoted(names: Iterable[Any], limit: int = 20) -> str:
     """Names in quotation marks, the first of them where they are many.
 
@@ -118,5 +139,5 @@ def quoted(names: Iterable[Any], limit: int = 20) -> str:
         "x", "a name"
     """
     names = list(names)
-    shown = ", ".join(f'"{" ".join(str(name).split())}"' for name in names[:limit])
+    shown = ", ".join(f'"{clean_name(name)}"' for name in names[:limit])
     return shown + (f", ... ({len(names)} in all)" if len(names) > limit else "")

@@ -14,6 +14,7 @@ __all__ = ["missing_words", "parse_numbers", "zero_padded"]
 _BLANKS = "\u00a0\u2007\u2009\u202f\u3000\ufeff"
 _CURRENCIES = r"\$|€|£|¥|₹|₽|₩|₺|(?:USD|EUR|GBP|CHF|JPY|US\$)\b"
 _MINUS = str.maketrans({"\u2212": "-", "\u2012": "-", "\u2013": "-", **dict.fromkeys(_BLANKS, " ")})
+_EXACT = 2**53
 _DASHES = frozenset(["-", "--", "---", ".", "\u2013", "\u2014", "\u2212"])
 
 
@@ -56,6 +57,13 @@ def parse_numbers(column: Any, decimal: str = ".") -> tuple[NDArray[Any], NDArra
         first = column
     numbers = pd.to_numeric(first, errors="coerce").to_numpy()
     numbers = numbers.copy() if numbers.dtype.kind == "i" else numbers.astype(np.float64)
+    if numbers.dtype.kind == "f" and numbers.size and np.nanmax(np.abs(numbers), initial=0.0) >= _EXACT:
+        whole = pd.to_numeric(first[np.isfinite(numbers)]).to_numpy()
+        gone = missing | missing_words(first.astype("str").fillna(""), dashes=True)
+        if whole.dtype.kind == "i" and len(whole) + gone.sum() == len(numbers):  # all digits are kept
+            numbers = np.zeros(len(numbers), np.int64)
+            numbers[~gone] = whole
+            return numbers, gone, np.zeros(len(numbers), bool), ()
     rest = np.flatnonzero(~missing & np.isnan(numbers)) if numbers.dtype.kind == "f" else np.array([], int)
     faults = np.zeros(len(numbers), bool)
     if not rest.size:

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyro_probmix.tables.columns import Column, NumberColumn, column_from_dict, fit_column
-from pyro_probmix.tables.kinds import Kind, Values, name_cells, quoted, resolve_kinds, warn
+from pyro_probmix.tables.kinds import Kind, Values, clean_name, name_cells, quoted, resolve_kinds, warn
 from pyro_probmix.tables.values import array_values, check_values, convert, recognise
 
-__all__ = ["Preparation"]
+__all__ = ["Preparation", "drop_reason"]
 
 _VERSION = 1
 _NAMELESS = re.compile(r"unnamed.*|level_\d+|", re.IGNORECASE)
@@ -80,7 +80,7 @@ class Preparation:
             check_values(name, values, cells, kind, rows)
             notes += [f'"{name}": {note}' for note in values.notes]
             key = _content(kind, values)
-            reason = None if name in given else _useless(name, kind, values)
+            reason = None if name in given else drop_reason(name, kind, values)
             if reason is None and name not in given and key in seen:
                 reason = f'duplicate of "{seen[key]}"'
             if reason is not None:
@@ -222,7 +222,7 @@ def _as_array(X: Any) -> NDArray[Any]:
 
 
 def _names(X: Any) -> list[str]:
-    names = [str(name) for name in X.columns]
+    names = [clean_name(name) for name in X.columns]
     twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
     if twice:
         raise ValueError(f"X: expected columns of distinct names, got more than one {quoted(twice)}")
@@ -236,7 +236,7 @@ def _content(kind: Kind, values: Values) -> tuple[Any, ...]:
     return kind, data.tobytes(), values.missing.tobytes(), values.levels
 
 
-def _useless(name: str, kind: Kind, values: Values) -> str | None:
+def drop_reason(name: str, kind: Kind, values: Values) -> str | None:
     """Why a column tells nothing of a row, None where it may."""
     present = values.data[~values.missing]
     if not present.size:

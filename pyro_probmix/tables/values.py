@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyro_probmix.tables.dates import parse_dates
-from pyro_probmix.tables.kinds import MISSING, Kind, Values, name_cells
+from pyro_probmix.tables.kinds import MISSING, Kind, Values, name_cells, quoted
 from pyro_probmix.tables.numerals import missing_words, parse_numbers, zero_padded
 
 __all__ = ["array_values", "check_values", "convert", "days", "recognise"]
@@ -111,9 +111,12 @@ def check_values(name: str, values: Values, column: Any, kind: Kind, rows: Any =
     """
     title = " ".join(name.split())
     if values.faults.any():
+        cells = [column.iloc[i] if hasattr(column, "iloc") else column[i] for i in values.faults.nonzero()[0][:100]]
+        words = [str(word).strip() for word in dict.fromkeys(cells)]
         raise ValueError(
             f'"{title}": expected {_EXPECTED[kind]}, got {name_cells(values.faults, column, rows)}; correct them, '
-            f'call them missing (na=), or name the kind of the column (kinds={{"{title}": "category"}})'
+            f"call {quoted(words, 3)} missing (--na, na=), or take the column as names (--kind, "
+            f'kinds={{"{title}": "category"}})'
         )
     if kind == "number" and values.data.dtype.kind == "f":
         infinite = np.isinf(values.data)

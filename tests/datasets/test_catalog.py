@@ -48,7 +48,7 @@ REFUSED = {
     "unknown": (
         "bosten",
         {},
-        "name: expected one of " + ", ".join(NAMES) + ', or a path ending in .csv, got "bosten"',
+        "name: expected one of " + ", ".join(NAMES) + ', or a path ending in .csv, .tsv, .*, got "bosten"',
     ),
     "target of a named set": ("iris", {"target": "y"}, "target, task: expected none"),
     "task of a named set": ("yacht", {"task": "regression"}, "target, task: expected none"),

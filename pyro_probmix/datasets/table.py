@@ -1,0 +1,328 @@
+"""Anybody's table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyro_probmix._checks import check_choice
+from pyro_probmix.datasets.dataset import Dataset, Task
+from pyro_probmix.tables import Cells, Preparation, Reading, read_cells
+from pyro_probmix.tables.kinds import Kind, clean_name, name_cells, quoted, resolve_kinds, warn
+from pyro_probmix.tables.preparation import drop_reason
+from pyro_probmix.tables.suspicions import determination, sentinels
+from pyro_probmix.tables.typed import Typed, check_columns, check_last_row, says, type_column
+from pyro_probmix.tables.values import convert
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["MAX_CLASSES", "Table", "load_table"]
+
+MAX_CLASSES = 100
+"""Classes that a target may have; of few rows, half as many as these, and ten at least."""
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """A table whose columns are of one kind each, and its target.
+
+    Args:
+        name: of the file; ``"X"`` of a frame.
+        features: a DataFrame of typed columns. Its index has the rows of the file, from 1.
+        target: numbers of shape ``(n,)``, or ``(n, k)`` of several; or labels of shape ``(n,)``; None where no target
+            is asked for.
+        target_name: its name, or names.
+        task: ``"regression"``, ``"classification"``, or None.
+        ids: the columns that name rows, or None.
+        notes: what is to be said of the table.
+        reading: how it was read.
+        kinds: those that were given, by name.
+    """
+
+    name: str
+    features: pd.DataFrame
+    target: NDArray[Any] | None
+    target_name: str | tuple[str, ...] | None
+    task: Task | None
+    ids: pd.DataFrame | None
+    notes: tuple[str, ...]
+    reading: Reading
+    kinds: Mapping[str, Any]
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def dataset(self) -> Dataset:
+        """The table as numbers, for experiments; the columns are prepared by all rows, not those of training alone.
+
+        Raises:
+            ValueError: if there is not one target.
+        """
+        if self.target is None or self.target.ndim != 1:
+            raise ValueError(f"{self.name}: expected one target, got {self.target_name!r}")
+        preparation = Preparation.fit(self.features, self.kinds)
+        x, names = preparation.transform(self.features), preparation.feature_names
+        if self.task == "regression":
+            return Dataset(self.name, x, self.target.astype(np.float64), "regression", names)
+        classes, y = np.unique(self.target, return_inverse=True)
+        return Dataset(self.name, x, y.astype(np.int64), "classification", names, tuple(map(str, classes)))
+
+
+def load_table(
+    source: Any,
+    target: str | int | Sequence[str | int] | None = None,
+    *,
+    task: Task | None = None,
+    sep: str | None = None,
+    decimal: str | None = None,
+    encoding: str | None = None,
+    header: bool = True,
+    na: Sequence[str] = (),
+    drop: Sequence[str | int] = (),
+    ids: Sequence[str | int] = (),
+    kinds: Mapping[Any, Any] | None = None,
+    preparation: Preparation | None = None,
+) -> Table:
+    """A table from a file or a frame: one column or more is the target, the others are features.
+
+    A column that is mostly numbers is numbers: ``"1,923.45"``, ``"$100.00"`` and ``"12 %"`` are, a lone ``"-"`` is a
+    missing one, and a table with any other cell there is refused. Text, two integers or a boolean as the target are a
+    classification; other numbers are a regression. What is odd is said in a
+    :class:`~pyro_probmix.tables.TableWarning`: values such as -999, columns that tell the target, names that come
+    twice.
+
+    Args:
+        source: a DataFrame, or a path: .csv, .tsv, .txt (also .gz), .parquet or .xlsx.
+        target: name or position of the target, from the end if negative; several for a regression with several
+            outputs. Without a header, names are ``"column 1"``, ``"column 2"``, ….
+        task: ``"regression"`` or ``"classification"``; by default as above.
+        sep: what separates cells, see :class:`~pyro_probmix.tables.Reading`, as for the next four.
+        decimal: the decimal sign.
+        encoding: of the text.
+        header: whether the first row has the names.
+        na: cells that are missing; rows without a target are dropped where their cell is one of these.
+        drop: columns that are left out.
+        ids: columns that name rows, and are no features.
+        kinds: the kind of a column by name, where it is not to be guessed, see
+            :class:`~pyro_probmix.tables.Preparation`.
+        preparation: that of a model which new rows are for: columns and their kinds are those it expects.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if the table cannot be read rightly; file, row, column and cell are named.
+        ImportError: if a package is missing that reads it.
+
+    Example:
+        >>> import pandas as pd
+        >>> homes = pd.DataFrame({"area": [50, 70, 90], "town": ["Bonn", "Rome", "Bonn"], "price": [1.0, 3.0, 2.5]})
+        >>> table = load_table(homes, "price")
+        >>> table.target.tolist(), table.task, table.features["town"].dtype.name
+        ([1.0, 3.0, 2.5], 'regression', 'category')
+    """
+    if task is not None:
+        check_choice("task", task, get_args(Task))
+    cells = read_cells(source, Reading(sep, decimal, encoding, header, cast("tuple[str, ...]", na)))
+    names = list(cells.frame.columns)
+    targets = [] if target is None else _chosen("target", target, cells)
+    set_aside, left_out = _chosen("ids", ids, cells), _chosen("drop", drop, cells, preparation is None)
+    features = [name for name in names if name not in {*targets, *set_aside, *left_out}]
+    notes, warnings = list(cells.notes), list(cells.warnings)
+    expected = None if preparation is None else {column.name: column for column in preparation.columns}
+    if preparation is not None and expected is not None:
+        features = _expected(cells, features, list(expected), set(preparation.dropped), warnings)
+        kinds = preparation.kinds
+    if not features:
+        raise ValueError(f"{cells.name}: expected a column besides the target {quoted(targets)}, got none")
+    check_last_row(cells.name, cells.frame)
+    given = resolve_kinds(kinds, names) if expected is None else resolve_kinds(kinds, features)
+    read = cells.reading
+    typed = {
+        name: type_column(
+            cells.frame[name],
+            given.get(name),
+            decimal=read.decimal,
+            na=read.na,
+            form=getattr(expected[name], "form", None) if expected is not None else None,
+            known=expected is not None,
+        )
+        for name in features
+    }
+    chosen = {
+        name: type_column(cells.frame[name], given.get(name), decimal=read.decimal, na=read.na) for name in targets
+    }
+    warnings += check_columns(cells.name, {**typed, **chosen})
+    warnings += _odd_numbers({**typed, **chosen})
+    if expected is None:
+        warnings += _tell_tales(typed, chosen)
+    kept, note = _rows_with_target(cells, chosen)
+    warnings += [] if note is None else [note]
+    found, task = _target(cells, chosen, kept, task)
+    for note in warnings:
+        warn(note)
+    import pandas as pd
+
+    frame = pd.DataFrame({name: column.series() for name, column in typed.items()})[kept]
+    notes += [note for note in warnings if note not in notes]
+    notes += _copies(frame, found)
+    return Table(
+        cells.name,
+        frame,
+        found,
+        None if target is None else targets[0] if isinstance(target, (str, int)) else tuple(targets),
+        task,
+        cells.frame.loc[kept, set_aside] if set_aside else None,
+        tuple(notes),
+        read,
+        {name: levels or kind for name, (kind, levels) in given.items() if name in typed},
+    )
+
+
+def _chosen(argument: str, wanted: Any, cells: Cells, strict: bool = True) -> list[str]:
+    """The names of the columns that are asked for by name or position."""
+    names, found = list(cells.frame.columns), []
+    for one in [wanted] if isinstance(wanted, (str, int)) else list(wanted):
+        name = clean_name(one)
+        if isinstance(one, (int, np.integer)) and -len(names) <= one < len(names):
+            name = names[one]
+        if name not in names:
+            if not strict:
+                continue
+            raise ValueError(f"{argument}: expected a column of {cells.name} ({quoted(names)}), got {quoted([one])}")
+        twice = [other for other in names if other.rpartition(".")[0] == name and other not in found]
+        if argument == "target" and twice and any(f'named "{name}"' in note for note in cells.warnings):
+            raise ValueError(f"{argument}: expected a column whose name comes once, got {quoted([name])}; rename one")
+        found.append(name)
+    if len(set(found)) < len(found):
+        raise ValueError(f"{argument}: expected distinct columns, got {quoted(found)}")
+    return found
+
+
+def _expected(cells: Cells, names: list[str], wanted: list[str], dropped: set[str], warnings: list[str]) -> list[str]:
+    """The columns that a model expects, in its order."""
+    missing = [name for name in wanted if name not in names]
+    if missing:
+        raise ValueError(f"{cells.name}: expected the columns of training, got none named {quoted(missing)}")
+    extra = [name for name in names if name not in {*wanted, *dropped}]
+    if extra:
+        warnings.append(f"columns that training did not have are ignored: {quoted(extra)}")
+    return wanted
+
+
+def _odd_numbers(columns: Mapping[str, Typed]) -> list[str]:
+    return [
+        f"{quoted([name])}: {value:g} comes {count} {'time' if count == 1 else 'times'}, far from all other numbers; "
+        f'where it means a missing one, say so (--na "{value:g}", na=("{value:g}",))'
+        for name, column in columns.items()
+        if column.kind == "number"
+        for value, count in sentinels(column.values)
+    ]
+
+
+def _tell_tales(features: Mapping[str, Typed], targets: Mapping[str, Typed]) -> list[str]:
+    """The columns that tell the target, besides those that are of no use anyway."""
+    said = []
+    for target, column in targets.items():
+        kind: Kind = "number" if column.kind == "number" else "category"
+        values = column.values if column.kind == "number" else convert(column.cells, "category")
+        found = {
+            name: determination(values, kind, feature.values, feature.kind)
+            for name, feature in features.items()
+            if drop_reason(name, feature.kind, feature.values) is None
+        }
+        told = [f'"{name}" ({how})' for name, how in found.items() if how is not None]
+        if told:
+            said.append(
+                f'the target "{target}" is determined, or nearly so, by {", ".join(told)}; '
+                "leave out what is not known beforehand (--drop, drop=)"
+            )
+    return said
+
+
+def _rows_with_target(cells: Cells, targets: Mapping[str, Typed]) -> tuple[NDArray[np.bool_], str | None]:
+    """Which rows have each target, and what is said of the others."""
+    kept = np.ones(len(cells.frame), bool)
+    note = None
+    rows = cells.frame.index.to_numpy()
+    for name, column in targets.items():
+        missing = column.values.missing
+        unsaid = missing & ~says(column.cells, cells.reading.na)
+        if unsaid.any():
+            words = sorted({str(cell) for cell in column.cells[unsaid].head(100)})[0]
+            word = "" if words in ("nan", "None", "<NA>", "NaT") else words
+            raise ValueError(
+                f'{cells.name}: "{name}": expected a target in each row, got {name_cells(unsaid, column.cells, rows)}; '
+                f'drop these rows, or have it done (--na "{word}", na=("{word}",))'
+            )
+        kept &= ~missing
+        if missing.any():
+            note = f'"{name}": rows without a target are dropped: {name_cells(missing, column.cells, rows)}'
+    if not kept.any():
+        raise ValueError(f"{cells.name}: expected rows with a target, got none")
+    return kept, note
+
+
+def _target(
+    cells: Cells, targets: Mapping[str, Typed], kept: NDArray[np.bool_], task: Task | None
+) -> tuple[NDArray[Any] | None, Task | None]:
+    """The targets of rows, and the task that they ask for."""
+    if not targets:
+        return None, task
+    columns = list(targets.items())
+    if len(columns) > 1 or task == "regression":
+        if task == "classification":
+            raise ValueError(
+                f"task: expected a regression for several targets, got classification of {quoted(targets)}"
+            )
+        for name, column in columns:
+            if column.kind not in ("number", "boolean"):
+                text = name_cells(kept & ~column.values.missing, column.cells, cells.frame.index.to_numpy())
+                expected = "expected numbers, as the target of a regression"
+                raise ValueError(f'{cells.name}: "{name}": {expected}, got a {column.kind}: {text}')
+        found = np.stack([column.values.data[kept].astype(np.float64) for _, column in columns], axis=1)
+        return (found if len(columns) > 1 else found[:, 0]), "regression"
+    name, column = columns[0]
+    numbers = column.values.data[kept]
+    if column.kind == "date":
+        raise ValueError(f'{cells.name}: "{name}": expected numbers or classes as the target, got dates')
+    if task is None and column.kind == "number" and not (numbers.dtype.kind == "i" and len(np.unique(numbers)) == 2):
+        return numbers.astype(np.float64), "regression"
+    labels = _labels(column, kept)
+    classes = np.unique(labels)
+    limit = min(MAX_CLASSES, max(10, len(labels) // 2))
+    if not 2 <= len(classes) <= limit:
+        shown = quoted(classes, 5) or "no rows"
+        expected = f"expected two to {limit} classes of {len(labels)} rows"
+        raise ValueError(f'{cells.name}: "{name}": {expected}, got {len(classes)}: {shown}')
+    return labels, "classification"
+
+
+def _labels(column: Typed, kept: NDArray[np.bool_]) -> NDArray[Any]:
+    """Labels as they are written; numbers where all are."""
+    import pandas as pd
+
+    numbers = column.values.data[kept]
+    if column.kind == "number":
+        whole = numbers.dtype.kind == "f" and (numbers == np.floor(numbers)).all()
+        return numbers.astype(np.int64) if whole else numbers
+    if pd.api.types.is_bool_dtype(column.cells.dtype):
+        return numbers.astype(bool)
+    values = convert(column.cells[kept], "category")
+    return np.array(values.levels)[values.data]
+
+
+def _copies(features: pd.DataFrame, target: NDArray[Any] | None) -> list[str]:
+    """What is said of rows that come more than once."""
+    frame = features
+    if target is not None:
+        for i, column in enumerate(target.reshape(len(target), -1).T):
+            frame = frame.assign(**{f"target {i}": column})
+    again = frame.duplicated().to_numpy()
+    if not again.any():
+        return []
+    count = int(again.sum())
+    return [f"{count} {'row is a copy of an earlier one' if count == 1 else 'rows are copies of earlier ones'}, kept"]

@@ -1,0 +1,157 @@
+"""From cells of text to columns of their kinds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyro_probmix.tables.kinds import Kind, Values, clean_name, name_cells, quoted
+from pyro_probmix.tables.values import check_values, convert, recognise
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Typed", "check_columns", "check_last_row", "says", "type_column"]
+
+_TOTALS = {
+    "total",
+    "totals",
+    "grand total",
+    "sum",
+    "sums",
+    "subtotal",
+    "average",
+    "mean",
+    "summe",
+    "gesamt",
+    "insgesamt",
+}
+
+
+class Typed(NamedTuple):
+    """A column of one kind.
+
+    Args:
+        kind: what it is.
+        values: its values.
+        cells: the cells it had.
+        known: whether the kind was known before the cells were seen, so that faults are missing ones.
+    """
+
+    kind: Kind
+    values: Values
+    cells: pd.Series
+    known: bool = False
+
+    def series(self) -> pd.Series:
+        """The values as pandas has them."""
+        import pandas as pd
+
+        data, missing, index = self.values.data, self.values.missing, self.cells.index
+        if self.kind == "number":
+            if data.dtype.kind == "i":
+                whole = pd.array(data, dtype="Int64") if missing.any() else data
+                found = pd.Series(whole, index)
+                return found.mask(missing) if missing.any() else found
+            return pd.Series(np.where(missing, np.nan, data), index)
+        if self.kind == "date":
+            return pd.Series(data, index)
+        if self.kind == "boolean":
+            return pd.Series(pd.array(data.astype(bool), dtype="boolean"), index).mask(missing)
+        codes = np.where(missing, -1, data)
+        levels = pd.Index(self.values.levels, dtype="str")
+        return pd.Series(pd.Categorical.from_codes(codes, levels, ordered=self.kind == "ordered"), index)
+
+
+def says(column: pd.Series, words: Iterable[str]) -> NDArray[np.bool_]:
+    """Which cells are one of the words, or the number that a word is."""
+    import pandas as pd
+
+    words = set(words)
+    if not words:
+        return np.zeros(len(column), bool)
+    found = column.astype("str").str.strip().isin(words).to_numpy(bool)
+    if pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_bool_dtype(column.dtype):
+        numbers = pd.to_numeric(pd.Series(sorted(words), dtype="str"), errors="coerce").dropna()
+        found |= column.isin(numbers).fillna(False).to_numpy(bool)
+    if words & {"", "nan", "NaN", "NA", "None"}:
+        found |= column.isna().to_numpy(bool)
+    return found
+
+
+def type_column(
+    column: pd.Series,
+    given: tuple[Kind, tuple[str, ...] | None] | None = None,
+    *,
+    decimal: str | None = None,
+    na: tuple[str, ...] = (),
+    form: str | None = None,
+    known: bool = False,
+) -> Typed:
+    """The values of a column of a table.
+
+    Args:
+        column: its cells.
+        given: its kind and the order of its levels; by default the kind that most cells are of.
+        decimal: the decimal sign of text.
+        na: cells that are missing.
+        form: how dates are written.
+        known: whether cells of another kind are missing ones, to be said and not refused.
+    """
+    gone = says(column, na)
+    cells = column.mask(gone) if gone.any() else column
+    kind, levels = given or (recognise(cells, decimal or "."), None)
+    values = convert(cells, kind, decimal=decimal or ".", levels=levels, form=form)
+    return Typed(kind, values, column, known)
+
+
+def check_columns(name: str, columns: Mapping[str, Typed]) -> list[str]:
+    """Refuse a table with cells of another kind than most of their column, or say which became missing.
+
+    Raises:
+        ValueError: naming the table, column, cells and rows; or the row of units, if it is one.
+    """
+    said = []
+    faulty = {title: column for title, column in columns.items() if column.values.faults.any()}
+    rows = next(iter(columns.values())).cells.index.to_numpy() if columns else np.array([])
+    refused = {title: column for title, column in faulty.items() if not column.known}
+    if (
+        len(refused) > 1
+        and len(rows) > 1
+        and all(c.values.faults.nonzero()[0].tolist() == [0] for c in refused.values())
+    ):
+        units = [str(column.cells.iloc[0]) for column in refused.values()]
+        raise ValueError(
+            f"{name}: row {rows[0]}: expected cells like those below, got {quoted(units)} in the columns "
+            f"{quoted(refused)}; where these are units, remove the row"
+        )
+    for title, column in columns.items():
+        if not column.known or not column.values.faults.any():
+            try:
+                check_values(title, column.values, column.cells, column.kind, rows)
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from None
+            said += [f"{quoted([title])}: {note}" for note in column.values.notes]
+        else:
+            cells = name_cells(column.values.faults, column.cells, rows)
+            said.append(f"{quoted([title])}: taken as missing, as of no {column.kind}: {cells}")
+    return said
+
+
+def check_last_row(name: str, frame: pd.DataFrame) -> None:
+    """Refuse a last row that sums up the others.
+
+    Raises:
+        ValueError: naming the row and the cell.
+    """
+    for position, title in enumerate(frame.columns):
+        cell, column = frame.iloc[-1, position], frame.iloc[:, position]
+        is_total = isinstance(cell, str) and clean_name(cell).strip(" :.").lower() in _TOTALS
+        if is_total and (column == cell).sum() == 1:
+            raise ValueError(
+                f"{name}: row {frame.index[-1]}: expected a row like the others, got {quoted([cell])} in the "
+                f"column {quoted([title])}; remove the row"
+            )

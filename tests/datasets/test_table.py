@@ -1,0 +1,234 @@
+"""A user's table becomes features and a target by documented rules, or is refused by name, row and column."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pyro_probmix.datasets import Table, load_table
+from pyro_probmix.tables import Preparation, TableWarning
+
+said = pytest.mark.filterwarnings("ignore::pyro_probmix.tables.TableWarning")
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(text: str, name: str = "table.csv"):
+        path = tmp_path / name
+        path.write_text(text)
+        return path
+
+    return write
+
+
+HOMES = "size,new,town,price\n1.5,True,Rome,10\n2.5,False,Bonn,20.5\n3.5,True,Rome,30\n"
+
+
+def test_numbers_booleans_and_text_become_columns(write):
+    table = load_table(write(HOMES), "price")
+    assert table.name == "table.csv"
+    assert table.task == "regression"
+    assert table.target_name == "price"
+    assert table.features.dtypes.map(str).to_dict() == {"size": "float64", "new": "boolean", "town": "category"}
+    assert table.features.index.tolist() == [2, 3, 4]
+    np.testing.assert_array_equal(table.target, [10, 20.5, 30])
+    data = table.dataset()
+    assert data.feature_names == ("size", "new", "town=Bonn", "town=Rome")
+    np.testing.assert_array_equal(data.x[:, 1:], [[1, 0, 1], [0, 1, 0], [1, 0, 1]])
+    np.testing.assert_array_equal(data.y, [10, 20.5, 30])
+
+
+@pytest.mark.parametrize(
+    ("values", "task", "target", "y"),
+    [
+        (["0.5", "1", "2"], "regression", [0.5, 1, 2], [0.5, 1, 2]),
+        (["3", "1", "2"], "regression", [3, 1, 2], [3, 1, 2]),
+        (["1.0", "0.0", "1.0"], "regression", [1, 0, 1], [1, 0, 1]),
+        (["4", "2", "4"], "classification", [4, 2, 4], [1, 0, 1]),
+        (["no", "yes", "no"], "classification", ["no", "yes", "no"], [0, 1, 0]),
+        (["True", "False", "True"], "classification", ["True", "False", "True"], [1, 0, 1]),
+    ],
+)
+def test_rule_for_the_task(values, task, target, y, write):
+    table = load_table(write("\n".join(["x,t", *(f"{i},{value}" for i, value in enumerate(values))])), "t")
+    assert table.task == task
+    assert table.target.tolist() == target
+    data = table.dataset()
+    np.testing.assert_array_equal(data.y, y)
+    assert data.y.dtype == (np.float64 if task == "regression" else np.int64)
+
+
+def test_task_overrides_the_rule(write):
+    path = write("x,t\n0,10\n1,30\n2,20\n3,10\n")
+    data = load_table(path, "t", task="classification").dataset()
+    assert data.class_names == ("10", "20", "30")
+    np.testing.assert_array_equal(data.y, [0, 2, 1, 0])
+    assert load_table(write("x,t\n0,1\n1,0\n"), "t", task="regression").target.dtype == np.float64
+
+
+@pytest.mark.parametrize(
+    ("target", "name"), [(0, "a b"), (-1, "c"), ("a  b", "a b"), (" c", "c"), (["a b", "c"], ("a b", "c"))]
+)
+def test_a_target_is_found_by_name_or_position(target, name, write):
+    table = load_table(write("a b , x,c\n1,2,3\n4,0,7\n5,2,5\n"), target)
+    assert table.target_name == name
+    assert table.target.shape == ((3, 2) if isinstance(name, tuple) else (3,))
+
+
+def test_columns_left_out_and_those_that_name_rows_are_no_features(write):
+    table = load_table(write("who,x,z,y\np,1,5,3\nq,2,6,9\nr,3,9,4\n"), "y", ids=["who"], drop=[2])
+    assert list(table.features) == ["x"]
+    assert table.ids["who"].tolist() == ["p", "q", "r"]
+
+
+def test_kinds_that_are_given_hold(write):
+    kinds = {"zip": "category", "size": "S < M < L"}
+    table = load_table(write("zip,size,y\n10001,M,3\n10002,S,9\n10001,L,4\n"), "y", kinds=kinds)
+    assert table.dataset().feature_names == ("zip=10001", "zip=10002", "size")
+    np.testing.assert_allclose(table.dataset().x[:, 2], np.array([0, -1, 1]) / np.sqrt(2 / 3))
+
+
+def test_new_rows_are_read_as_those_of_training(write):
+    table = load_table(write("zip,when,x,y\n07030,1.2.2020,1,3\n10001,13.2.2020,2,9\n07030,5.3.2020,3,4\n"), "y")
+    preparation = Preparation.fit(table.features, table.kinds)
+    path = write("x,more,when,zip\n2,?,5.3.2020,10001\nmany,3,5.3.2020,1\n", "new.csv")
+    with pytest.warns(TableWarning) as found:
+        new = load_table(path, preparation=preparation)
+    assert new.target is None
+    with pytest.warns(TableWarning) as met:
+        x = preparation.transform(new.features)
+    assert [str(warning.message) for warning in (*found, *met)] == [
+        'columns that training did not have are ignored: "more"',
+        '"x": taken as missing, as of no number: 1 cell (row 3: "many")',
+        '"zip": levels that training did not have: 1 cell (row 3: "1")',
+        '"x": missing, though never in training: 1 cell (row 3: nan)',
+    ]
+    names = preparation.feature_names
+    assert x[0, [names.index("zip=07030"), names.index("zip=10001")]].tolist() == [0, 1]
+    np.testing.assert_allclose(x[:, names.index("when")], preparation.transform(table.features)[2, names.index("when")])
+    with pytest.raises(ValueError, match=r'table.csv: expected the columns of training, got none named "zip", "when"'):
+        load_table(write("x\n1\n"), preparation=preparation)
+
+
+def numbered(*cells: str) -> str:
+    return "".join(f"{i},{cell}\n" for i, cell in enumerate(cells))
+
+
+REFUSED = {
+    "unknown target": ("a,b\n1,2\n", "c", {}, r'target: expected a column of table.csv \("a", "b"\), got "c"'),
+    "nothing but the target": ("a\n1\n", "a", {}, 'expected a column besides the target "a", got none'),
+    "infinite values": ("a,b\n1,2\ninf,3\n", "b", {}, r'"a": expected finite numbers, got inf in 1 cell \(row 3'),
+    "text regression": ("a,b\n1,u\n2,v\n", "b", {"task": "regression"}, '"b": expected numbers.*row 2: "u"'),
+    "unknown task": ("a,b\n1,2\n", "b", {"task": "ranking"}, 'task: expected one of.*got "ranking"'),
+    "one class": ("a,b\n1,u\n2,u\n", "b", {}, '"b": expected two to 10 classes of 2 rows, got 1: "u"'),
+    "no rows": ("a,b\n", "b", {}, "expected rows below the header, got none"),
+    "empty file": ("", "b", {}, "expected a table with a header, got an empty file"),
+    "ragged": ("a,b\n1,2\n1,2,3,4\n", "b", {}, "row 3: expected 2 cells, as in the header, got 4"),
+    "torn": ("a,b,c\n1,2,3\n1,2\n4,5,6\n", "b", {}, "row 3: expected 3 cells, as in the header, got 2"),
+    "more fields than names": ("a,b,y\n9,1,2,3.5\n8,4,5,6\n", "y", {}, "row 2: expected 3 cells.*got 4"),
+    "a word among numbers": ("a,b\n1,2\n3,4\nx,5\n", "b", {}, r'table.csv: "a": expected numbers.*\(row 4: "x"\)'),
+    "odd cells of the target": (
+        "a,b\n" + numbered(*map(str, range(80)), "?"),
+        "b",
+        {},
+        r'"b": expected numbers.*\(row 82: "\?"\)',
+    ),
+    "many classes": (
+        "a,b\n" + numbered(*(f"c{i}" for i in range(30))),
+        "b",
+        {},
+        "two to 15 classes of 30 rows, got 30",
+    ),
+    "dates as a target": ("a,b\n1,2020-01-01\n2,2021-02-03\n", "b", {}, "numbers or classes as the target, got dates"),
+    "no target": ("a,b\n1,2\n2,\n3,9\n", "b", {}, r'"b": expected a target in each row, got 1 cell \(row 3: ""\)'),
+    "units": (
+        "a,b,c\nm,kg,K\n1,2,3\n2,3,9\n4,1,5\n",
+        "b",
+        {},
+        'row 2: expected cells like those below, got "m", "K", "kg"',
+    ),
+    "drop of another": ("a,b\n1,2\n", "b", {"drop": ["x"]}, 'drop: expected a column of.*got "x"'),
+    "kinds of another": ("a,b\n1,2\n", "b", {"kinds": {"x": "number"}}, 'kinds: expected columns among "a", "b"'),
+    "kind of another make": ("a,b\n1,2\n", "b", {"kinds": {"a": "text"}}, "expected one of \"number\".*got 'text'"),
+    "separator": ("a,b\n1,2\n", "b", {"sep": ";;"}, "sep: expected one character.*got ';;'"),
+    "encoding": ("a,b\n1,2\n", "b", {"encoding": "utf-99"}, 'encoding: expected one that is known.*got "utf-99"'),
+    "classes of two targets": ("a,b,c\n1,2,3\n", ["a", "b"], {"task": "classification"}, "expected a regression"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refused(case, write):
+    text, target, options, message = REFUSED[case]
+    path = write(text)
+    with pytest.raises(ValueError, match=message):
+        load_table(path, target, **options)
+    assert list(path.parent.iterdir()) == [path]
+
+
+@said
+def test_a_comma_at_the_end_of_a_row_is_no_field(write):
+    table = load_table(write("a,y\n9,1.5,\n8,4,\n"), "y")
+    np.testing.assert_array_equal(table.features["a"], [9, 8])
+    np.testing.assert_array_equal(table.target, [1.5, 4])
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.csv: expected a file, got none"):
+        load_table(tmp_path / "nowhere.csv", "y")
+
+
+@pytest.mark.parametrize(("package", "name"), [("pandas", "t.csv"), ("pyarrow", "t.parquet"), ("openpyxl", "t.xlsx")])
+def test_without_a_package_the_error_names_the_extra(package, name, write, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ImportError, match=rf'{name} needs {package}: pip install "pyro-probmix\[tables\]"'):
+        load_table(write("a,b\n1,2\n", name), "b")
+
+
+def test_a_column_of_numbers_and_words_is_refused_or_has_each_category_once(write):
+    """However long the file is."""
+    n, columns = 20_000, 64
+    front = ",".join("1" * (columns - 2))
+    rows = [f"{front},{i % 3},{i % 5}.5" for i in range(n - 1)] + [f"{front},x,0.5"]
+    path = write("\n".join([",".join([f"f{i}" for i in range(columns - 2)] + ["c", "y"]), *rows]) + "\n")
+    with pytest.raises(ValueError, match=r'"c": expected numbers.*got 1 cell \(row 20001: "x"\)'):
+        load_table(path, "y")
+    table = load_table(path, "y", kinds={"c": "category"})
+    with pytest.warns(TableWarning, match="columns dropped"):
+        assert table.dataset().feature_names == ("c=0", "c=1", "c=2", "c=x")
+
+
+TOLD = {
+    "equal": (lambda y: y, "equal"),
+    "a shift": (lambda y: 3 + 2 * y, "exactly"),
+    "ranks": (lambda y: np.exp(y), "exactly"),
+    "nearly": (lambda y: y + 0.1 * np.random.RandomState(1).normal(size=len(y)), "correlation 0.99"),
+}
+
+
+@pytest.mark.parametrize("case", TOLD)
+def test_a_column_that_tells_the_target_is_said(case):
+    make, how = TOLD[case]
+    rng = np.random.RandomState(0)
+    X = pd.DataFrame({"x": rng.normal(size=50), "y": rng.normal(size=50)})
+    assert load_table(X, "y").notes == ()
+    with pytest.warns(TableWarning, match=rf'the target "y" is determined, or nearly so, by "other" \({how}'):
+        load_table(X.assign(other=make(X["y"].to_numpy())), "y")
+
+
+@pytest.mark.parametrize("codes", [["a1", "a2", "b1"], [0.5, 0.7, 2.0]])
+def test_a_column_that_tells_the_class_is_said(codes):
+    rows = np.random.RandomState(0).randint(3, size=60)
+    X = pd.DataFrame({"code": np.array(codes)[rows], "x": rows % 2, "y": np.array(["a", "a", "b"])[rows]})
+    with pytest.warns(TableWarning, match=r'the target "y" is determined, or nearly so, by "code" \(exactly\); leave'):
+        load_table(X, "y")
+
+
+def test_labels_keep_their_type():
+    X = pd.DataFrame({"x": [1.0, 5.0, 2.0], "y": [True, False, True]})
+    assert load_table(X, "y").target.dtype == bool
+    table = load_table(X.assign(y=pd.Categorical(["u", "v", "u"])), "y")
+    assert isinstance(table, Table)
+    assert table.target.tolist() == ["u", "v", "u"]
