@@ -21,16 +21,16 @@ __all__ = ["compare"]
 
 
 def compare(
-    name: Annotated[str, typer.Argument(help=f"One of {', '.join(NAMES)}, or a file ending in .csv.")] = (
-        "toy-regression"
-    ),
+    name: Annotated[
+        str, typer.Argument(help=f"One of {', '.join(NAMES)}, or the path of a table (.csv, .parquet, .xlsx, …).")
+    ] = ("toy-regression"),
     data: Annotated[
         Path | None,
         typer.Option(help="Folder holding uci/NAME/data.txt; default $PYRO_PROBMIX_DATA, else downloaded."),
     ] = None,
-    target: Annotated[str | None, typer.Option(help="Target column of a CSV file.")] = None,
+    target: Annotated[str | None, typer.Option(help="Target column of a table.")] = None,
     task: Annotated[
-        str | None, typer.Option(help="regression or classification, for a CSV file; default: by its target.")
+        str | None, typer.Option(help="regression or classification, for a table; default: by its target.")
     ] = None,
     methods: Annotated[
         str, typer.Option(show_default=False, help=f"Comma-separated methods; default all: {', '.join(METHODS)}.")
