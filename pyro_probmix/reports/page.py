@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,12 @@ __all__ = ["REPORT", "Figure", "Section", "Table", "pairs_table", "shown", "writ
 
 REPORT = "report.html"
 """Name of a report in its folder."""
+
+_NOTES = 50
+"""Notes that are listed."""
+
+_LONGEST = 500
+"""Characters of a name, a value or a note."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +91,11 @@ def write_page(path: str | Path, title: str, lead: str, sections: Iterable[Secti
     environment = jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    filled = [part for part in sections if part.paragraphs or part.tables or part.notes or part.figures]
+    filled = [
+        replace(part, notes=_some(part.notes))
+        for part in sections
+        if part.paragraphs or part.tables or part.notes or part.figures
+    ]
     page = environment.get_template(REPORT).render(title=title, lead=lead, sections=filled)
     write_bytes(Path(path), page.encode("utf-8", "replace"))
     return Path(path)
@@ -93,7 +103,7 @@ def write_page(path: str | Path, title: str, lead: str, sections: Iterable[Secti
 
 def pairs_table(caption: str, names: tuple[str, str], values: Mapping[str, Any]) -> Table:
     """A table of names and values."""
-    rows = [[str(name), shown(value)] for name, value in values.items()]
+    rows = [[_short(str(name)), _short(shown(value))] for name, value in values.items()]
     return Table(caption, names, rows, words=frozenset({0, 1}))
 
 
@@ -114,3 +124,14 @@ def shown(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return ", ".join(map(shown, value)) or "none"
     return str(value)
+
+
+def _some(notes: Sequence[str]) -> list[str]:
+    """As many notes as are read, and how many more there are."""
+    more = len(notes) - _NOTES
+    return [*map(_short, notes[:_NOTES]), *([f"… and {more} more"] if more > 0 else [])]
+
+
+def _short(text: str) -> str:
+    """The beginning of a long text."""
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"

@@ -177,6 +177,28 @@ def test_what_is_kept_is_bounded_and_in_the_units_of_the_label():
     assert classes.probabilities.size <= 200_000
 
 
+def test_a_page_is_bounded_however_much_there_is_to_say(tmp_path):
+    p, y = numbers()
+    many = {f"column {k} {'x' * 2000}": "y" * 100_000 for k in range(1000)}
+    path = evaluation_report(
+        tmp_path / REPORT,
+        title="Much",
+        p=p,
+        y=y,
+        scores={},
+        settings={"widths": list(range(100_000))},
+        columns=many,
+        data_notes=list(many),
+        warnings=list(many.values()),
+        histories=[pm.History(list(np.linspace(2.0, 1.0, 100_000)), [], 99_999)] * 50,
+    )
+    page = check(path)
+    assert path.stat().st_size < 1_000_000
+    assert page.text.count("… and 950 more") == 2
+    for text in ("The 1000 columns, the first 200", "The first 12 of 50 are drawn."):
+        assert text in page.text
+
+
 def test_a_page_that_cannot_be_written_leaves_the_old_one(tmp_path):
     p, y = numbers()
     path = tmp_path / REPORT
