@@ -131,9 +131,12 @@ def scores_figure(scores: Mapping[str, NDArray[np.float64]], metric: str) -> Fig
 
 
 def _figure(draw: Callable[[Axes], Any], alt: str, caption: str, height: float = 3.1, width: float = 4.4) -> Figure:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure as Drawing
-    from PIL import Image  # which Matplotlib needs itself
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure as Drawing
+        from PIL import Image  # which Matplotlib needs itself
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError('a report needs matplotlib: pip install "pyro-probmix[tables]"') from error
 
     drawing = Drawing(figsize=(width, height), dpi=_INCH * _SHARPNESS, layout="constrained")
     canvas, content = FigureCanvasAgg(drawing), io.BytesIO()

@@ -209,9 +209,11 @@ def test_a_page_that_cannot_be_written_leaves_the_old_one(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == [REPORT]
 
 
-def test_what_is_missing_is_named(tmp_path, monkeypatch):
+@pytest.mark.parametrize("package", ["jinja2", "matplotlib"])
+def test_what_is_missing_is_named(package, tmp_path, monkeypatch):
     p, y = numbers()
-    monkeypatch.setitem(sys.modules, "jinja2", None)
-    with pytest.raises(ModuleNotFoundError, match=r'a report needs jinja2: pip install "pyro-probmix\[tables\]"'):
+    for name in [package, *(one for one in sys.modules if one.startswith(f"{package}."))]:
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ModuleNotFoundError, match=rf'a report needs {package}: pip install "pyro-probmix\[tables\]"'):
         evaluation_report(tmp_path / REPORT, title="New", p=p, y=y, scores={}, settings={})
     assert not list(tmp_path.iterdir())
