@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import date, timedelta
+from numbers import Number
 from typing import Any, cast
 
 import numpy as np
@@ -41,7 +43,7 @@ def recognise(column: Any, decimal: str = ".") -> Kind:
     if not _is_text(dtype):
         return "number"
     cells = column[~column.isna()]
-    inferred = pd.api.types.infer_dtype(cells, skipna=True)
+    inferred = _check_objects(cells)
     if inferred in ("boolean", "date", "datetime", "datetime64", "period"):
         return "boolean" if inferred == "boolean" else "date"
     if inferred in ("integer", "floating", "decimal", "mixed-integer-float"):
@@ -72,7 +74,12 @@ def convert(
         decimal: the decimal sign of text.
         levels: names of an ordered column in their order.
         form: how dates are written, see :func:`~pyro_probmix.tables.dates.parse_dates`.
+
+    Raises:
+        ValueError: if a cell is neither text nor a number nor a date, such as a list.
     """
+    if _is_text(column.dtype):
+        _check_objects(column)
     if kind == "number":
         return _numbers(column, decimal)
     if kind == "boolean":
@@ -138,6 +145,23 @@ def _is_text(dtype: Any) -> bool:
     import pandas as pd
 
     return bool(pd.api.types.is_object_dtype(dtype) or pd.api.types.is_string_dtype(dtype))
+
+
+def _check_objects(column: Any) -> str:
+    """What pandas infers of objects, among which no lists, bytes and the like may be."""
+    import pandas as pd
+
+    inferred = pd.api.types.infer_dtype(column, skipna=True)
+    if inferred in ("bytes", "mixed"):
+        plain = (str, Number, date, timedelta, np.generic)
+        odd = np.array([not (cell is None or isinstance(cell, plain)) for cell in column]) & ~column.isna().to_numpy(
+            bool
+        )
+        if odd.any():
+            cells = name_cells(odd, column, column.index.to_numpy())
+            made = type(column.iloc[int(odd.argmax())]).__name__
+            raise ValueError(f"{quoted([column.name])}: expected text, numbers or dates, got {made} in {cells}")
+    return str(inferred)
 
 
 def _number_share(cells: Any, decimal: str) -> float:

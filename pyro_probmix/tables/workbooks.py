@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 import zipfile
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,20 @@ __all__ = ["read_parquet", "read_workbook"]
 
 _MAX_UNPACKED = 1 << 30
 _NEEDS = 'needs {}: pip install "pyro-probmix[tables]"'
+
+
+_DAMAGES = (
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    OSError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    zipfile.BadZipFile,
+    zlib.error,
+)  # openpyxl checks little of what it reads
 
 
 def read_parquet(path: Path) -> pd.DataFrame:
@@ -60,7 +75,9 @@ def read_workbook(path: Path) -> tuple[list[tuple[int, tuple[Any, ...]]], list[s
             raise ValueError(f"{path}: expected a workbook of at most {_MAX_UNPACKED:,} bytes, got {unpacked:,}")
         values, notes = _sheet(openpyxl, path, data_only=True)
         formulas, _ = _sheet(openpyxl, path, data_only=False)
-    except (zipfile.BadZipFile, KeyError, OSError, SyntaxError, TypeError, AttributeError) as error:
+    except _DAMAGES as error:
+        if str(error).startswith(f"{path}: "):
+            raise
         raise ValueError(f"{path}: expected a whole Excel workbook, got another: {error}") from error
     for (number, row), (_, written) in zip(values, formulas):
         for column, (value, formula) in enumerate(zip(row, written)):
