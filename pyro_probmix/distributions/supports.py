@@ -194,5 +194,8 @@ def some_value(p: Any) -> Tensor | None:
     try:
         transform = transform_to(support)
     except NotImplementedError:
-        return None
+        try:
+            transform = transform_to(elementwise(support))  # of a mixture
+        except NotImplementedError:
+            return None
     return transform(reference.new_full(transform.inverse_shape(shape), 0.5))

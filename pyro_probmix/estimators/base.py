@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_array, check_random_state
-from sklearn.utils.validation import _check_sample_weight, check_consistent_length, check_is_fitted, validate_data
+from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 from torch import Tensor
 
-from pyro_probmix._checks import check_choice, check_device, check_integer, check_number
+from pyro_probmix._checks import check_choice, check_device, check_integer, check_number, name_rows
 from pyro_probmix.distributions import LinearPool, linear_pool
 from pyro_probmix.estimators.members import Members, Network, Rows, Schedule, in_few_threads, train
 from pyro_probmix.estimators.saved import as_settings, as_tensors, restored
@@ -23,7 +23,7 @@ from pyro_probmix.models import METHODS, DensityModel
 from pyro_probmix.nn import Likelihood
 from pyro_probmix.tables import Preparation
 
-__all__ = ["Prepared", "ProbMixEstimator", "is_frame"]
+__all__ = ["Prepared", "ProbMixEstimator", "as_weights", "is_frame"]
 
 _DTYPES = (np.float64, np.float32)
 _NUMBERS_AT_ONCE = 2**22
@@ -179,7 +179,7 @@ class ProbMixEstimator(BaseEstimator):
         values = np.concatenate(found)
         if sample_weight is None:
             return float(values.mean())
-        weight = _check_sample_weight(sample_weight, values, dtype=np.float64, ensure_non_negative=True)
+        weight = as_weights(sample_weight, len(values))
         return float(np.average(values[weight > 0], weights=weight[weight > 0]))
 
     # Features.
@@ -228,15 +228,6 @@ class ProbMixEstimator(BaseEstimator):
         check_number("beta", self.beta, "[0, inf)")
         check_number("validation_fraction", self.validation_fraction, "[0, 1)")
         check_device(self.device)
-
-    def _weights(self, sample_weight: Any, X: Any) -> NDArray[np.float64] | None:
-        """The weights of rows, None where there are none."""
-        if sample_weight is None:
-            return None
-        weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-        if not (weight > 0).any():
-            raise ValueError("sample_weight: expected numbers of at least 0 that are not all 0")
-        return weight
 
     def _draws(self, size: int) -> tuple[int, NDArray[np.int64]]:
         """The seed of a fit, and the order of its rows."""
@@ -349,6 +340,21 @@ class ProbMixEstimator(BaseEstimator):
 
 
 _ARRAYS: dict[str, Any] = {"dtype": _DTYPES, "ensure_all_finite": "allow-nan"}
+
+
+def as_weights(sample_weight: Any, size: int) -> NDArray[np.float64]:
+    """The weights of so many rows, refused where they are none."""
+    name = "sample_weight"
+    weight = check_array(sample_weight, ensure_2d=False, dtype=np.float64, input_name=name)
+    if weight.shape != (size,):
+        raise ValueError(f"{name}: expected shape ({size},), one a row, got {weight.shape}")
+    if (weight < 0).any():
+        raise ValueError(
+            f"{name}: expected numbers of at least 0, got others in {name_rows(torch.as_tensor(weight < 0))}"
+        )
+    if not weight.any():
+        raise ValueError(f"{name}: expected weights that are not all zero")
+    return weight
 
 
 def is_frame(X: Any) -> bool:

@@ -34,7 +34,7 @@ def best(
     for target in targets:
         try:
             members = trained(target)
-        except ValueError as error:
+        except (TypeError, ValueError) as error:
             errors.append(error)
             continue
         nll = held_out_nll(target, members, num_samples)

@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from pyro_probmix._checks import check_choice
 from pyro_probmix.distributions import class_log_probabilities
-from pyro_probmix.estimators.base import ProbMixEstimator
+from pyro_probmix.estimators.base import ProbMixEstimator, as_weights
 from pyro_probmix.estimators.labels import Labels
 from pyro_probmix.estimators.likelihoods import OrdinalLikelihood
 from pyro_probmix.estimators.saved import check_keys, labels_from_dict, labels_to_dict
@@ -135,12 +135,12 @@ class ProbMixClassifier(ClassifierMixin, ProbMixEstimator):
         check_consistent_length(X, labels.values)
         if labels.kind == "several" and self.likelihood == "ordinal":
             raise ValueError('likelihood: expected "categorical" for several labels a row, got "ordinal"')
-        weight = self._weights(sample_weight, X)
+        weight = None if sample_weight is None else as_weights(sample_weight, len(X))
         if weight is not None:
             X, labels, weight = X[weight > 0], labels.take(weight > 0), weight[weight > 0]
         num_classes = len(labels.classes)
         if num_classes < 2 and labels.kind != "several":
-            raise ValueError(f"y: expected at least two classes, got one class, {labels.classes[0]!r}")
+            raise ValueError(f"y: expected at least two classes, got one class, {labels.classes.tolist()[0]!r}")
         weight = labels.weighted(weight, self.class_weight)
         prepared = self._prepared(X, eval_set, dtype, soft=labels.kind == "soft")
         validation = None

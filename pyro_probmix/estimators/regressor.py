@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from pyro_probmix._checks import check_choice, check_number
 from pyro_probmix.distributions import interval, quantile
-from pyro_probmix.estimators.base import ProbMixEstimator
+from pyro_probmix.estimators.base import ProbMixEstimator, as_weights
 from pyro_probmix.estimators.choosing import best
 from pyro_probmix.estimators.members import Members
 from pyro_probmix.estimators.saved import check_keys
@@ -183,7 +183,7 @@ class ProbMixRegressor(RegressorMixin, ProbMixEstimator):
         X, dtype = self._check_features(X, y)
         y = _targets(y)
         check_consistent_length(X, y)
-        weight = self._weights(sample_weight, X)
+        weight = None if sample_weight is None else as_weights(sample_weight, len(X))
         if weight is not None:
             X, y, weight = (own[weight > 0] for own in (X, y, weight))
         self._fit_scaled(X, y, weight, eval_set, dtype)

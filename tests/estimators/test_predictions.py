@@ -1,0 +1,126 @@
+"""Predictions: units, members, noise, blocks and precision are what they are said to be."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas
+import pytest
+import torch
+from sklearn.datasets import load_diabetes
+
+import pyro_probmix as pm
+from pyro_probmix.estimators import base
+from tests.estimators.cases import METHODS, SMALL
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_units_of_the_target_change_nothing_else(method: str, diabetes: Any) -> None:
+    X, y = diabetes
+    model = pm.ProbMixRegressor(method, **SMALL).fit(X, y)
+    moved = pm.ProbMixRegressor(method, **SMALL).fit(X, 1000 * y - 7)
+    for ours, theirs, shift in zip(model.predict(X, True), moved.predict(X, True), (7, 0), strict=True):
+        np.testing.assert_allclose(theirs, 1000 * ours - shift, rtol=1e-9)
+    expected = model.log_likelihood(X, y) - np.log(1000)
+    assert moved.log_likelihood(X, 1000 * y - 7) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_prediction_is_the_equal_mixture_of_members_and_samples(method: str, diabetes: Any) -> None:
+    X, y = diabetes
+    model = pm.ProbMixRegressor(method, num_members=3, **SMALL).fit(X, y)
+    x = torch.as_tensor(model.preparation_.transform(X))
+    with torch.no_grad():
+        members = [member.predictive(x, 4000) for member in model.models_]
+    mean = sum(p.mean for p in members) / 3
+    second = sum(p.variance + p.mean**2 for p in members) / 3
+    found, deviation = model.set_params(num_samples=4000).predict(X, return_std=True)
+    np.testing.assert_allclose(found, mean, rtol=0.02)
+    np.testing.assert_allclose(deviation, (second - mean**2).sqrt(), rtol=0.05)
+    log_prob = model.predict_distribution(X).log_prob(torch.as_tensor(y))
+    assert model.log_likelihood(X, y) == pytest.approx(float(log_prob.mean()))
+
+
+@pytest.mark.parametrize("method", ["erm", "manifold_probmix"])
+def test_a_density_has_rows_and_quantiles_whatever_the_method(method: str, diabetes: Any) -> None:
+    X, y = diabetes
+    p = pm.ProbMixRegressor(method, **SMALL).fit(X, y).predict_distribution(X[:9])
+    torch.testing.assert_close(p[2:5].log_prob(torch.as_tensor(y[2:5])), p.log_prob(torch.as_tensor(y[:9]))[2:5])
+    torch.testing.assert_close(p.cdf(p.icdf(torch.full((9,), 0.9))), torch.full((9,), 0.9, dtype=torch.float64))
+    assert p.entropy().shape == (9,)
+
+
+@pytest.mark.parametrize("kind", [pm.ProbMixRegressor, pm.ProbMixClassifier])
+def test_rows_do_not_depend_on_others_nor_on_blocks(kind: Any, iris: Any, monkeypatch: Any) -> None:
+    X, y = iris
+    model = kind(num_members=2, **SMALL).fit(X, y)
+    predict = getattr(model, "predict_proba", model.predict)
+    expected, score = predict(X), model.log_likelihood(X, y)
+    np.testing.assert_allclose(predict(X[7:9]), expected[7:9])
+    monkeypatch.setattr(base, "_NUMBERS_AT_ONCE", 16 * 5 * 8)  # eight rows
+    np.testing.assert_allclose(predict(X), expected)
+    assert model.log_likelihood(X, y) == pytest.approx(score)
+
+
+def test_probabilities_are_of_the_classes_in_their_order(iris: Any) -> None:
+    X, y = iris
+    names = np.array(["virginica", "setosa", "versicolor"])[y]
+    model = pm.ProbMixClassifier("probmix", **SMALL | {"epochs": 60, "learning_rate": 0.02}).fit(X, names)
+    assert list(model.classes_) == ["setosa", "versicolor", "virginica"]
+    probabilities = model.predict_proba(X)
+    np.testing.assert_allclose(probabilities.sum(-1), 1)
+    np.testing.assert_allclose(model.predict_log_proba(X), np.log(probabilities))
+    far = model.predict_log_proba(1e4 * X)
+    assert far.min() < -800
+    assert np.isfinite(far).all(), "there the probability itself is zero"
+    assert (model.predict(X) == model.classes_[probabilities.argmax(-1)]).all()
+    assert model.score(X, names) > 0.8
+    rows = np.searchsorted(model.classes_, names)
+    expected = np.log(probabilities[np.arange(len(X)), rows]).mean()
+    assert model.log_likelihood(X, names) == pytest.approx(expected)
+    assert model.log_likelihood(X[:2], ["setosa", "tulip"]) == -np.inf
+
+
+def test_several_outputs_have_their_own_units() -> None:
+    X, y = load_diabetes(return_X_y=True)
+    both = np.stack([y, 1e-3 * X[:, 2] + 5], -1)[:200]
+    model = pm.ProbMixRegressor("probmix", **SMALL | {"epochs": 60, "learning_rate": 0.02}).fit(X[:200], both)
+    mean, deviation = model.predict(X[:200], return_std=True)
+    assert mean.shape == deviation.shape == both.shape
+    assert (np.abs(mean - both).mean(0) < both.std(0)).all()
+    assert model.predict_distribution(X[:5]).event_shape == (2,)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_features_decide_the_precision(dtype: Any, diabetes: Any) -> None:
+    X, y = diabetes
+    model = pm.ProbMixRegressor(**SMALL).fit(X.astype(dtype), y)
+    assert next(model.models_[0].parameters()).dtype == torch.from_numpy(X.astype(dtype)).dtype
+    np.testing.assert_allclose(model.predict(X.astype(dtype)), model.predict(X), rtol=1e-5)
+
+
+def test_targets_keep_their_digits_beside_features_in_single_precision(diabetes: Any) -> None:
+    X, y = diabetes
+    near, far = (pm.ProbMixRegressor(**SMALL).fit(X.astype(np.float32), y + shift) for shift in (0, 2**31))
+    np.testing.assert_allclose(far.predict(X) - 2**31, near.predict(X), rtol=1e-3)
+    assert far.log_likelihood(X, y + 2**31) == pytest.approx(near.log_likelihood(X, y), rel=1e-4)
+
+
+def test_features_are_found_by_name(diabetes: Any) -> None:
+    X, y = diabetes
+    frame = pandas.DataFrame(X, columns=[f"column {k}" for k in range(10)])
+    model = pm.ProbMixRegressor(**SMALL).fit(frame, y)
+    assert list(model.feature_names_in_) == list(frame.columns)
+    with pytest.raises(ValueError, match="feature names"):
+        model.predict(frame[frame.columns[::-1]])
+
+
+def test_fitted_members_predict_whatever_the_settings_are_now(iris: Any) -> None:
+    X, y = iris
+    model = pm.ProbMixClassifier("erm", num_members=2, **SMALL).fit(X, y)
+    expected = model.predict_proba(X)
+    model.set_params(num_members=0, hidden_features=None, device="nowhere")
+    np.testing.assert_array_equal(model.predict_proba(X), expected)
+    with pytest.raises(ValueError, match="num_samples: expected"):
+        model.set_params(num_samples=0).predict(X)

@@ -1,0 +1,78 @@
+"""Settings and targets that are refused, by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas
+import pytest
+from sklearn.exceptions import NotFittedError
+
+import pyro_probmix as pm
+from tests.estimators.cases import SMALL
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"method": "mixop"}, 'method: expected one of "erm", "mixup", .* got "mixop"'),
+        ({"hidden_features": ()}, "network: expected one with a hidden layer for ManifoldProbMix"),
+        ({"alpha": 0}, r"alpha: expected a number in \(0, inf\), got 0"),
+        ({"beta": -1}, "beta: expected"),
+        ({"num_members": 0}, "num_members: expected"),
+        ({"num_samples": 0}, "num_samples: expected"),
+        ({"validation_fraction": 1.0}, r"validation_fraction: expected a number in \[0, 1\), got 1.0"),
+        ({"validation_fraction": 0.999}, "validation_fraction: expected one that leaves rows to train on, got 0.999"),
+        ({"method": None}, 'method: expected one of "erm", .* got None'),
+        ({"device": "nowhere"}, "device: expected one that is here, such as cpu, got 'nowhere'"),
+        ({"num_neighbors": 500}, "num_neighbors: expected"),
+        ({"epochs": 0}, "epochs: expected"),
+    ],
+)
+def test_settings_out_of_range_are_named(settings: dict[str, Any], message: str, diabetes: Any) -> None:
+    model = pm.ProbMixRegressor(**SMALL | settings)
+    with pytest.raises(ValueError, match=message):
+        model.fit(*diabetes)
+    with pytest.raises(NotFittedError):
+        model.predict(diabetes[0])
+
+
+@pytest.mark.parametrize("name", ["alpha", "validation_fraction"])
+def test_settings_that_are_no_numbers_are_named(name: str, diabetes: Any) -> None:
+    with pytest.raises(TypeError, match=f"{name}: expected a number in .*, got None"):
+        pm.ProbMixRegressor(**SMALL | {name: None}).fit(*diabetes)
+
+
+def test_a_loss_that_is_not_finite_leaves_nothing_fitted(diabetes: Any) -> None:
+    model = pm.ProbMixRegressor("erm", **SMALL | {"learning_rate": 1e200})
+    with pytest.raises(ValueError, match=r"learning_rate: .* member 0"):
+        model.fit(*diabetes)
+    with pytest.raises(NotFittedError):
+        model.predict(diabetes[0])
+
+
+def test_labels_and_features_have_one_length(diabetes: Any) -> None:
+    X, y = diabetes
+    model = pm.ProbMixRegressor(**SMALL).fit(X, y)
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        model.log_likelihood(X, y[:-1])
+
+
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_labels_that_would_broadcast_are_refused(outputs: int, diabetes: Any) -> None:
+    X, y = diabetes
+    one, several = y, np.stack([y] * outputs, -1)
+    model = pm.ProbMixRegressor("erm", **SMALL)
+    for fitted, other in ((one, several), (several, one)):
+        with pytest.raises(ValueError, match=r"y: expected shape .* as in fit"):
+            model.fit(X, fitted).log_likelihood(X, other)
+
+
+def test_labels_of_one_column_are_labels(iris: Any) -> None:
+    X, y = iris
+    model = pm.ProbMixClassifier("erm", **SMALL).fit(X, y)
+    column = pandas.DataFrame({"label": y})
+    assert model.log_likelihood(X, column) == pytest.approx(model.log_likelihood(X, y))
+    regressor = pm.ProbMixRegressor("erm", **SMALL).fit(X, y.astype(float))
+    assert np.isfinite(regressor.log_likelihood(X, pandas.Series(y.astype(float))))  # which is read-only
