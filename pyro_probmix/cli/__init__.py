@@ -10,6 +10,9 @@ try:
 
     from pyro_probmix._version import __version__
     from pyro_probmix.cli.compare import compare as _compare
+    from pyro_probmix.cli.evaluate import evaluate as _evaluate
+    from pyro_probmix.cli.fit import fit as _fit
+    from pyro_probmix.cli.predict import predict as _predict
     from pyro_probmix.cli.reproduce import REPRODUCTIONS
     from pyro_probmix.cli.reproduce import reproduce as _reproduce
 except ModuleNotFoundError as error:
@@ -28,13 +31,13 @@ app = typer.Typer(name="pyro-probmix", add_completion=False, no_args_is_help=Tru
 def pyro_probmix(
     version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
 ) -> None:
-    """Mixup on statistical manifolds, compared on real data."""
+    """Predictive densities by mixup on statistical manifolds: models of tables, and methods compared."""
     if version:
         typer.echo(f"pyro-probmix {__version__}")
         raise typer.Exit
 
 
-for _command in (_compare, _reproduce):
+for _command in (_fit, _predict, _evaluate, _compare, _reproduce):
     app.command()(_command)
 
 

@@ -3,16 +3,35 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated, Any, cast
 
 import joblib  # type: ignore[import-untyped]
 import typer
 from rich.console import Console
 
-from pyro_probmix.cli.options import Plugins, experiment_settings, plain_errors
-from pyro_probmix.datasets import NAMES, UCI, Task, load
+from pyro_probmix.cli.options import (
+    AsJson,
+    Decimal,
+    Drop,
+    Encoding,
+    Ids,
+    Kinds,
+    Na,
+    NoHeader,
+    Plugins,
+    Sep,
+    as_column,
+    experiment_settings,
+    notes_on_stderr,
+    plain_errors,
+    print_json,
+    say,
+    table_options,
+)
+from pyro_probmix.datasets import NAMES, UCI, Dataset, Task, is_table, load, load_table
 from pyro_probmix.experiments import FIGURE, METHODS, RESULTS, import_plugins, select_methods, settings_for
 from pyro_probmix.experiments import compare as run_comparison
 from pyro_probmix.reports import REPORT
@@ -45,23 +64,61 @@ def compare(
     batch_size: Annotated[int | None, typer.Option(help="Rows a step; default all, 256 of many.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Learning rate of Adam.")] = None,
     num_neighbors: Annotated[int | None, typer.Option(help="Neighbours a row in local methods.")] = None,
+    as_json: AsJson = False,
     plugin: Plugins = None,
+    sep: Sep = None,
+    decimal: Decimal = None,
+    encoding: Encoding = None,
+    no_header: NoHeader = False,
+    na: Na = None,
+    drop: Drop = None,
+    ids: Ids = None,
+    kind: Kinds = None,
 ) -> None:
     """Train methods on the splits of a data set; print a table, write results.json, figure.png and report.html."""
-    changes = experiment_settings(locals())
-    with plain_errors():
+    given = locals()
+    changes = experiment_settings(given)
+    with plain_errors(), notes_on_stderr() as said:
         import_plugins(plugin or ())
         chosen = select_methods(methods)
         if data is not None and name not in UCI:
             raise ValueError(f"data: expected none for {name}, which is no UCI set, got {data}")
-        dataset = load(name, data, target=target, task=cast("Task | None", task))
+        dataset, notes = _data(name, data, target, cast("Task | None", task), table_options(given), said)
         settings = replace(settings_for(dataset), **changes)
         folder = out or Path("results") / Path(dataset.name).stem
         workers = joblib.cpu_count() if jobs is None else jobs
         progress = sys.stderr.isatty()
-        comparison = run_comparison(dataset, chosen, settings, seed=seed, jobs=workers, out=folder, progress=progress)
+        comparison = run_comparison(
+            dataset,
+            chosen,
+            settings,
+            seed=seed,
+            jobs=workers,
+            out=folder,
+            progress=progress,
+            data_notes=notes,
+            warnings=[note for note in said if note not in notes],
+        )
+    if as_json:
+        print_json(comparison.to_json())
+        return
     for panel in comparison.tables():
         Console().print(panel)
     for note in comparison.notes():
         Console().print(note, markup=False, highlight=False)
     typer.echo(f"results: {folder / RESULTS}\nfigure:  {folder / FIGURE}\nreport:  {folder / REPORT}")
+
+
+def _data(
+    name: str, folder: Path | None, target: str | None, task: Task | None, options: dict[str, Any], said: Sequence[str]
+) -> tuple[Dataset, Sequence[str]]:
+    """The data, and what is to be said of a table."""
+    if not is_table(name):
+        for option in options:
+            raise ValueError(f"{option}: expected none for {name}, which is no table")
+        return load(name, folder, target=target, task=task), ()
+    if target is None:
+        raise ValueError(f"target: expected the column to predict of {name}, --target NAME, got none")
+    table = load_table(name, as_column(target, "header" in options), task=task, **options)
+    say(note for note in table.notes if note not in said)
+    return table.dataset(), table.notes

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import re
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
 from typing import Annotated, Any
@@ -11,14 +14,136 @@ import typer
 
 from pyro_probmix.experiments import ExperimentSettings
 
-__all__ = ["Plugins", "experiment_settings", "plain_errors"]
+__all__ = [
+    "AsJson",
+    "Decimal",
+    "Device",
+    "Drop",
+    "Encoding",
+    "Ids",
+    "Kinds",
+    "Na",
+    "NoHeader",
+    "Plugins",
+    "Sep",
+    "as_column",
+    "experiment_settings",
+    "notes_on_stderr",
+    "numbers",
+    "plain_errors",
+    "print_json",
+    "say",
+    "table_options",
+]
 
-Plugins = Annotated[
+_TABLE: Any = {"rich_help_panel": "How the table is read"}
+
+Sep = Annotated[str | None, typer.Option(help="What separates cells: a character, tab or blank.", **_TABLE)]
+Decimal = Annotated[str | None, typer.Option(help='Decimal sign, "." or ",".', **_TABLE)]
+Encoding = Annotated[str | None, typer.Option(help="Encoding of the text, such as utf-8.", **_TABLE)]
+NoHeader = Annotated[
+    bool, typer.Option("--no-header", help='The first row is data; names are "column 1" and on.', **_TABLE)
+]
+Na = Annotated[list[str] | None, typer.Option(help="A cell that is missing, such as ?; repeatable.", **_TABLE)]
+Drop = Annotated[list[str] | None, typer.Option(help="A column to leave out; repeatable.", **_TABLE)]
+Ids = Annotated[
+    list[str] | None, typer.Option("--id", help="A column that names rows, no feature; repeatable.", **_TABLE)
+]
+Kinds = Annotated[
     list[str] | None,
     typer.Option(
-        "--plugin", metavar="MODULE", help="Module or .py file that registers methods or metrics; repeatable."
+        "--kind",
+        metavar="NAME=KIND",
+        help='Kind of a column: number, category, date, boolean, ordered, or "low < mid < high"; repeatable.',
+        **_TABLE,
     ),
 ]
+Device = Annotated[str, typer.Option(help="Where networks run, such as cuda.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Plugins = Annotated[
+    list[str] | None,
+    typer.Option("--plugin", metavar="MODULE", help="Module or .py file that registers methods, metrics; repeatable."),
+]
+
+
+def table_options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of :func:`~pyro_probmix.datasets.load_table` that have been given.
+
+    Raises:
+        ValueError: if a kind is not ``NAME=KIND``.
+    """
+    found = {name: given[name] for name in ("sep", "decimal", "encoding") if given[name] is not None}
+    if given["no_header"]:
+        found["header"] = False
+    if given["na"]:
+        found["na"] = tuple(given["na"])
+    for name in ("drop", "ids"):
+        if given.get(name):
+            found[name] = [as_column(column, given["no_header"]) for column in given[name]]
+    kinds = {}
+    for pair in given.get("kind") or ():
+        column, equals, kind = pair.rpartition("=")
+        if not (equals and column):
+            raise ValueError(f'kind: expected NAME=KIND, such as zip=category, got "{pair}"')
+        kinds[column] = kind
+    return {**found, **({"kinds": kinds} if kinds else {})}
+
+
+def as_column(text: str, no_header: bool = False) -> str | int:
+    """A column by its name; or by its position, from the end where that is negative, from 0 where there are no names.
+
+    >>> as_column("price"), as_column("-1"), as_column("2020"), as_column("0", no_header=True)
+    ('price', -1, '2020', 0)
+    """
+    return int(text) if re.fullmatch(r"-\d+" if not no_header else r"-?\d+", text) else text
+
+
+def numbers(option: str, text: str | None) -> list[float]:
+    """Numbers of a comma-separated list.
+
+    >>> numbers("quantiles", "0.1, 0.9")
+    [0.1, 0.9]
+    """
+    try:
+        return [float(part) for part in (text or "").split(",") if part.strip()]
+    except ValueError:
+        raise ValueError(f'{option}: expected numbers with commas between them, got "{text}"') from None
+
+
+def print_json(content: Any) -> None:
+    """Prints what a program is to read; numbers that JSON does not have are null."""
+    typer.echo(json.dumps(_finite(content), indent=1))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if value - value == 0 else None
+    if isinstance(value, Mapping):
+        return {str(name): _finite(own) for name, own in value.items()}
+    return [_finite(own) for own in value] if isinstance(value, list | tuple) else value
+
+
+@contextmanager
+def notes_on_stderr() -> Iterator[list[str]]:
+    """What is warned of is a line on standard error, once; the lines are handed on."""
+    found: list[str] = []
+
+    def show(message: Any, *_: Any, **__: Any) -> None:
+        text = " ".join(str(message).split())
+        if text not in found:
+            found.append(text)
+            say([text])
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", UserWarning)
+        warnings.showwarning = show
+        yield found
+
+
+def say(notes: Iterable[str]) -> None:
+    """Notes as lines on standard error."""
+    for note in notes:
+        typer.echo(f"note: {note}", err=True)
 
 
 @contextmanager

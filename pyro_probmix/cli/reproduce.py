@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from pyro_probmix._checks import check_choice
-from pyro_probmix.cli.options import Plugins, experiment_settings, plain_errors
+from pyro_probmix.cli.options import AsJson, Plugins, experiment_settings, plain_errors, print_json
 from pyro_probmix.experiments import (
     ABLATIONS,
     CALIBRATION,
@@ -57,6 +57,7 @@ def reproduce(
     compile: Annotated[
         bool, typer.Option("--compile", help="Compile the steps of a table or an ablation, with a C++ compiler.")
     ] = False,
+    as_json: AsJson = False,
     plugin: Plugins = None,
 ) -> None:
     """Compute a table, an ablation or a figure of the paper, or calibration; print and write it beside the paper's."""
@@ -78,7 +79,11 @@ def reproduce(
                 if value is not None and name not in names:
                     raise ValueError(f"{option}: expected none for {name}, got {value}")
         if name in PICTURES:
-            typer.echo(f"figure:  {draw_picture(name, **common)}")
+            figure = draw_picture(name, **common)
+            if as_json:
+                print_json({"figure": str(figure)})
+            else:
+                typer.echo(f"figure:  {figure}")
             return
         cores = joblib.cpu_count() if device == "cpu" else 1
         common |= {"device": device, "jobs": cores if jobs is None else jobs, "compile": compile}
@@ -94,8 +99,14 @@ def reproduce(
             shown, cells = recalibrate(data, **common)
         else:
             shown, cells = ablate(name, **common)
+    files = {"results": out / f"{shown.results}.json", "table": out / f"{shown.name}.md"}
+    files["figure"] = out / f"{shown.name}.png"
+    if as_json:
+        written = {what: str(path) for what, path in files.items()}
+        print_json({**written, "claims": [str(claim) for claim in shown.claims(cells)]})
+        return
     for panel in shown.terminal(cells):
         Console().print(panel)
     for claim in shown.claims(cells):
         typer.echo(str(claim))
-    typer.echo(f"results: {out / shown.results}.json\ntable:   {out / shown.name}.md\nfigure:  {out / shown.name}.png")
+    typer.echo("\n".join(f"{what + ':':9}{path}" for what, path in files.items()))

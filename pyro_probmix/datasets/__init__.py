@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pyro_probmix.datasets.bundled import BUNDLED, load_bundled
-from pyro_probmix.datasets.catalog import NAMES, TOYS, load
+from pyro_probmix.datasets.catalog import NAMES, TOYS, is_table, load
 from pyro_probmix.datasets.dataset import Dataset, Splitting, Task
 from pyro_probmix.datasets.published import DATA_VARIABLE
 from pyro_probmix.datasets.stocks import HORIZON, STOCKS, WINDOW, load_stock, stock_split
@@ -27,6 +27,7 @@ __all__ = [
     "Splitting",
     "Table",
     "Task",
+    "is_table",
     "load",
     "load_bundled",
     "load_stock",

@@ -11,7 +11,7 @@ from pyro_probmix.datasets.toy import toy_classification, toy_regression
 from pyro_probmix.datasets.uci import UCI, load_uci
 from pyro_probmix.tables import SUFFIXES
 
-__all__ = ["NAMES", "TOYS", "load"]
+__all__ = ["NAMES", "TOYS", "is_table", "load"]
 
 TOYS = {"toy-regression": toy_regression, "toy-classification": toy_classification}
 """The generators of the toy problems by name."""
@@ -42,7 +42,7 @@ def load(
     >>> load("diabetes").x.shape
     (442, 10)
     """
-    if name.lower().removesuffix(".gz").endswith(SUFFIXES):
+    if is_table(name):
         if target is None:
             raise ValueError(f"target: expected the target column of {name}, --target NAME (target=NAME), got none")
         return load_table(name, target, task=task).dataset()
@@ -53,3 +53,12 @@ def load(
     if name in UCI:
         return load_uci(name, data_dir)
     return load_bundled(name) if name in BUNDLED else TOYS[name]()
+
+
+def is_table(name: str) -> bool:
+    """Whether a name is the path of a table, by its suffix.
+
+    >>> is_table("homes.csv.gz"), is_table("iris")
+    (True, False)
+    """
+    return name.lower().removesuffix(".gz").endswith(SUFFIXES)

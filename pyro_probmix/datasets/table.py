@@ -161,7 +161,7 @@ def load_table(
         warnings += _tell_tales(typed, chosen)
     kept, note = _rows_with_target(cells, chosen)
     warnings += [] if note is None else [note]
-    found, task = _target(cells, chosen, kept, task)
+    found, task = _target(cells, chosen, kept, task, is_new=preparation is not None)
     for note in warnings:
         warn(note)
     import pandas as pd
@@ -267,9 +267,9 @@ def _rows_with_target(cells: Cells, targets: Mapping[str, Typed]) -> tuple[NDArr
 
 
 def _target(
-    cells: Cells, targets: Mapping[str, Typed], kept: NDArray[np.bool_], task: Task | None
+    cells: Cells, targets: Mapping[str, Typed], kept: NDArray[np.bool_], task: Task | None, is_new: bool
 ) -> tuple[NDArray[Any] | None, Task | None]:
-    """The targets of rows, and the task that they ask for."""
+    """The targets of rows, and the task that they ask for; new rows may be of few classes."""
     if not targets:
         return None, task
     columns = list(targets.items())
@@ -294,7 +294,7 @@ def _target(
     labels = _labels(column, kept)
     classes = np.unique(labels)
     limit = min(MAX_CLASSES, max(10, len(labels) // 2))
-    if not 2 <= len(classes) <= limit:
+    if not (is_new or 2 <= len(classes) <= limit):
         shown = quoted(classes, 5) or "no rows"
         expected = f"expected two to {limit} classes of {len(labels)} rows"
         raise ValueError(f'{cells.name}: "{name}": {expected}, got {len(classes)}: {shown}')

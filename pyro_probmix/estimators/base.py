@@ -141,6 +141,21 @@ class ProbMixEstimator(BaseEstimator):
         with in_few_threads(self.models_[0]):
             return self._predictive(x)
 
+    def iter_distributions(self, X: Any) -> Iterator[Any]:
+        """The densities of :meth:`predict_distribution` of slices of the rows, one after another, in bounded memory.
+
+        Args:
+            X: features, as in ``fit``.
+
+        Example:
+            >>> X = np.linspace(0.0, 1.0, 60).reshape(30, 2)
+            >>> model = pm.ProbMixRegressor("erm", epochs=2, random_state=0).fit(X, X[:, 0])
+            >>> list(pm.evaluate(model.iter_distributions(X), X[:, 0]))
+            ['nll', 'crps', 'rmse']
+        """
+        check_is_fitted(self, "models_")
+        yield from self._blocks(X)
+
     @torch.no_grad()
     def _predictive(self, x: Tensor) -> Any:
         members = [model.predictive(x, self.num_samples, noise=self._noise(model, x)) for model in self.models_]

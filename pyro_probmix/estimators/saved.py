@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -82,6 +83,7 @@ def restored(kind: Any, settings: Mapping[str, Any], tensors: Mapping[str, Tenso
     except (TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"settings: expected those of a fitted estimator, got others: {error}") from error
     likelihood, used = estimator._restore(settings["own"])
+    _check_sizes(estimator.network_, likelihood.num_outputs, members, tensors)
     models = []
     for _ in range(members):
         with torch.random.fork_rng(devices=[]):  # which is overwritten
@@ -90,6 +92,15 @@ def restored(kind: Any, settings: Mapping[str, Any], tensors: Mapping[str, Tenso
         models.append(model.eval())
     estimator.models_ = _loaded(models, tensors)
     return estimator
+
+
+def _check_sizes(network: Network, num_outputs: int, members: int, tensors: Mapping[str, Tensor]) -> None:
+    """Refuse networks that have more numbers than there are, before they take memory."""
+    widths = [network.num_features, *(_integer("hidden_features", width) for width in network.hidden_features)]
+    expected = members * sum(one * other for one, other in pairwise([*widths, num_outputs]))
+    held = sum(tensor.numel() for tensor in tensors.values())
+    if expected > held:
+        raise ValueError(f"tensors: expected at least the {expected} numbers of the networks, got {held}")
 
 
 def check_keys(name: str, given: Any, keys: Sequence[str]) -> None:

@@ -52,7 +52,7 @@ def save(
             :func:`~pyro_probmix.persistence.read_settings` gives it back as ``"about"``.
 
     Raises:
-        TypeError: if ``model`` is neither an estimator nor a module.
+        TypeError: if ``model`` is neither an estimator nor a module, or an estimator has a likelihood of one's own.
         ValueError: if an estimator is not fitted, weights have priors, have no values yet, or are not finite, or no
             weights are there.
         FileExistsError: if a model is there and not to be replaced, or anything else.
@@ -123,7 +123,7 @@ def load(path: str | os.PathLike, *, into: nn.Module | None = None, device: Any 
         if kind == "estimator":
             return _load_estimator(settings, weights, device)
         model = _build(settings, Builder(weights.shapes, weights.read))
-    except (ValueError, KeyError, TypeError) as error:
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f"{shown}: {error}") from error
     _fill(model, weights, path, "the architecture", assign=True)
     model.train(settings.get("training") is True)
@@ -231,10 +231,6 @@ def _load_estimator(settings: Mapping[str, Any], weights: Weights, device: Any) 
         raise ValueError(f"columns: expected those that it was trained on, {settings['columns']}, got others")
     tensors = {name: weights.read(name) for name in weights.shapes}
     estimator = _ESTIMATORS[settings["estimator"]].from_fitted(fitted, tensors)
-    return estimator if torch.device(device).type == "cpu" else _moved(estimator, device)
-
-
-def _moved(estimator: Any, device: Any) -> Any:
     for model in estimator.models_:
         model.to(device)
     return estimator.set_params(device=str(device))

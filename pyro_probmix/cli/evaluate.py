@@ -1,0 +1,90 @@
+"""``pyro-probmix evaluate``: what a model's predictions of labelled rows are worth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from pyro_probmix._files import check_writable, write_json
+from pyro_probmix.cli.options import (
+    AsJson,
+    Decimal,
+    Device,
+    Encoding,
+    Na,
+    NoHeader,
+    Plugins,
+    Sep,
+    as_column,
+    notes_on_stderr,
+    plain_errors,
+    print_json,
+    table_options,
+)
+from pyro_probmix.datasets import load_table
+from pyro_probmix.evaluation import find_metric
+from pyro_probmix.experiments import import_plugins, load_estimator, score, write_evaluation
+from pyro_probmix.persistence import read_settings
+from pyro_probmix.reports import REPORT
+
+__all__ = ["SCORES", "evaluate"]
+
+SCORES = "scores.json"
+"""Name of the file of scores in the output folder."""
+
+
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="Folder of a model, as fit has written it.")],
+    table: Annotated[Path, typer.Argument(help="The rows: a .csv, .tsv, .txt (also .gz), .parquet or .xlsx file.")],
+    target: Annotated[
+        list[str] | None, typer.Option(help="Column of what came; default: named as that of training; repeatable.")
+    ] = None,
+    metrics: Annotated[
+        str | None, typer.Option(help="Comma-separated, such as nll,crps,coverage@0.9; default: the usual ones.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help=f"Folder for {SCORES} and {REPORT}; default: none.")] = None,
+    device: Device = "cpu",
+    as_json: AsJson = False,
+    plugin: Plugins = None,
+    sep: Sep = None,
+    decimal: Decimal = None,
+    encoding: Encoding = None,
+    no_header: NoHeader = False,
+    na: Na = None,
+) -> None:
+    """Score a model's predictions of rows whose target is known; with --out, write them and a report."""
+    given = locals()
+    with plain_errors("stopped; nothing is written"), notes_on_stderr() as said:
+        import_plugins(plugin or ())
+        if out is not None:
+            check_writable(out)
+        estimator = load_estimator(model, device)
+        about = read_settings(model)["about"]
+        columns = [as_column(name, no_header) for name in target or ()] or about.get("targets")
+        if not columns:
+            raise ValueError(f"target: expected the column of what came, of which {model} does not tell; --target NAME")
+        wanted = columns if len(columns) > 1 else columns[0]
+        options = {**table_options(given), "task": about.get("task")}
+        data = load_table(table, wanted, preparation=estimator.preparation_, **options)
+        names = None if metrics is None else [name.strip() for name in metrics.split(",") if name.strip()]
+        scores = score(estimator, data.features, data.target, names)
+        told = {"model": str(model), "table": data.name, "rows": len(data), "scores": scores}
+        if out is not None:
+            out.mkdir(parents=True, exist_ok=True)
+            write_evaluation(out / REPORT, estimator, data, scores, warnings=said)
+            write_json(out / SCORES, told)
+    if as_json:
+        print_json(told)
+        return
+    shown = Table(title=f"{data.name}: {len(data)} rows")
+    shown.add_column("metric")
+    shown.add_column("value", justify="right")
+    for name, value in scores.items():
+        shown.add_row(find_metric(name).heading, f"{value:.5g}")
+    Console().print(shown)
+    if out is not None:
+        typer.echo(f"scores: {out / SCORES}\nreport: {out / REPORT}")

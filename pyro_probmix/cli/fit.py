@@ -1,0 +1,153 @@
+"""``pyro-probmix fit``: a model of a table, as a folder."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import typer
+
+from pyro_probmix._files import check_writable
+from pyro_probmix.cli.options import (
+    AsJson,
+    Decimal,
+    Device,
+    Drop,
+    Encoding,
+    Ids,
+    Kinds,
+    Na,
+    NoHeader,
+    Plugins,
+    Sep,
+    as_column,
+    notes_on_stderr,
+    numbers,
+    plain_errors,
+    print_json,
+    say,
+    table_options,
+)
+from pyro_probmix.datasets import Task, load_table
+from pyro_probmix.estimators import ProbMixClassifier, ProbMixRegressor
+from pyro_probmix.experiments import import_plugins
+from pyro_probmix.persistence import check_destination, save
+
+__all__ = ["fit"]
+
+_MODEL: Any = {"rich_help_panel": "The model; defaults are those of the estimators"}
+_TRAINING: Any = {"rich_help_panel": "Its training"}
+_NAMES = {"members": "num_members", "neighbors": "num_neighbors", "samples": "num_samples", "hidden": "hidden_features"}
+
+
+def fit(
+    table: Annotated[Path, typer.Argument(help="A .csv, .tsv, .txt (also .gz), .parquet or .xlsx file.")],
+    target: Annotated[
+        list[str], typer.Option(help="Column to predict, by name, or -1 for the last; repeatable for several outputs.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the model.")],
+    task: Annotated[str | None, typer.Option(help="regression or classification; default: by the target.")] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(help="erm, mixup, manifold_mixup, probmix, manifold_probmix or a plugin's.", **_MODEL),
+    ] = None,
+    likelihood: Annotated[
+        str | None,
+        typer.Option(
+            help="Of numbers normal, student_t, mixture, lognormal, gamma, beta, poisson, negative_binomial, "
+            "zero_inflated_poisson or auto; of classes categorical or ordinal.",
+            **_MODEL,
+        ),
+    ] = None,
+    fusion: Annotated[str | None, typer.Option(help="log-linear, linear or numerical.", **_MODEL)] = None,
+    hidden: Annotated[
+        str | None, typer.Option(metavar="WIDTHS", help="Widths of hidden layers, such as 128,32.", **_MODEL)
+    ] = None,
+    alpha: Annotated[float | None, typer.Option(help="Mixing coefficient Beta(alpha, alpha).", **_MODEL)] = None,
+    beta: Annotated[float | None, typer.Option(help="Vicinity of a label, in standardised units.", **_MODEL)] = None,
+    members: Annotated[int | None, typer.Option(help="Networks of the ensemble.", **_MODEL)] = None,
+    neighbors: Annotated[int | None, typer.Option(help="Mix with one of so many neighbours.", **_MODEL)] = None,
+    samples: Annotated[int | None, typer.Option(help="Embedding samples of a prediction.", **_MODEL)] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the rows, at most.", **_TRAINING)] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Rows a step.", **_TRAINING)] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Of Adam.", **_TRAINING)] = None,
+    validation_fraction: Annotated[
+        float | None, typer.Option(help="Part of the rows that chooses the epoch; 0: the last.", **_TRAINING)
+    ] = None,
+    patience: Annotated[int | None, typer.Option(help="Epochs without a better one, at most.", **_TRAINING)] = None,
+    ema_decay: Annotated[float | None, typer.Option(help="Of the average of parameters.", **_TRAINING)] = None,
+    refit: Annotated[bool, typer.Option("--refit", help="Then train on all rows.", **_TRAINING)] = False,
+    class_weight: Annotated[
+        str | None, typer.Option(metavar="balanced", help="Classes count alike.", **_TRAINING)
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    device: Device = "cpu",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a model that is there.")] = False,
+    as_json: AsJson = False,
+    plugin: Plugins = None,
+    sep: Sep = None,
+    decimal: Decimal = None,
+    encoding: Encoding = None,
+    no_header: NoHeader = False,
+    na: Na = None,
+    drop: Drop = None,
+    ids: Ids = None,
+    kind: Kinds = None,
+) -> None:
+    """Fit a model of a column given the others, and save it as a folder."""
+    given = locals()
+    started = time.monotonic()
+    with plain_errors("stopped; no model is written"), notes_on_stderr() as said:
+        import_plugins(plugin or ())
+        check_writable(check_destination(out, overwrite).parent)
+        columns = [as_column(name, no_header) for name in target]
+        options, wanted = table_options(given), columns if len(columns) > 1 else columns[0]
+        data = load_table(table, wanted, task=cast("Task | None", task), **options)
+        say(note for note in data.notes if note not in said)
+        estimator = _estimator(given, data)
+        estimator.fit(data.features, data.target)
+        names = [data.target_name] if isinstance(data.target_name, str) else list(data.target_name or ())
+        save(estimator, out, overwrite=overwrite, about={"targets": names, "task": data.task, "table": data.name})
+    _report(estimator, data, names, out, time.monotonic() - started, as_json)
+
+
+def _estimator(given: dict[str, Any], data: Any) -> Any:
+    """The estimator of the task, with the settings that have been given."""
+    kind = ProbMixRegressor if data.task == "regression" else ProbMixClassifier
+    known = kind().get_params()
+    settings = {_NAMES.get(name, name): value for name, value in given.items() if value is not None}
+    if "hidden_features" in settings:
+        settings["hidden_features"] = tuple(int(width) for width in numbers("hidden", settings["hidden_features"]))
+    if "class_weight" in settings and "class_weight" not in known:
+        raise ValueError("class_weight: expected none for a regression, got " + settings["class_weight"])
+    chosen = {name: value for name, value in settings.items() if name in known}
+    return kind(
+        **{**chosen, "kinds": data.kinds or None, "random_state": given["seed"], "verbose": sys.stderr.isatty()}
+    )
+
+
+def _report(estimator: Any, data: Any, targets: list[str], out: Path, seconds: float, as_json: bool) -> None:
+    best = [history.best_epoch + 1 for history in estimator.histories_]
+    losses = [min(history.validation_loss, default=None) for history in estimator.histories_]
+    told = {
+        "model": str(out),
+        "targets": targets,
+        "task": data.task,
+        "rows": len(data),
+        "features": estimator.preparation_.num_features,
+        "method": estimator.method,
+        "likelihood": estimator.likelihood_,
+        "epochs": best,
+        "validation_loss": losses,
+        "seconds": round(seconds, 1),
+    }
+    if as_json:
+        print_json(told)
+        return
+    typer.echo(f"rows:       {told['rows']}, {told['features']} features from {data.features.shape[1]} columns")
+    typer.echo(f"target:     {', '.join(targets)} ({data.task})")
+    typer.echo(f"method:     {told['method']}, {told['likelihood']} likelihood")
+    typer.echo(f"best epoch: {', '.join(map(str, best))}")
+    typer.echo(f"model:      {out}")

@@ -1,0 +1,276 @@
+"""A model of a table by the command: what it says is what Python says, and what is wrong is one line."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+import pyro_probmix as pm
+from pyro_probmix.cli import app
+from pyro_probmix.datasets import load_table
+from pyro_probmix.persistence import read_settings
+from pyro_probmix.tables import TableWarning
+
+ROOT = Path(__file__).resolve().parents[2]
+QUICK = ["--epochs", "3", "--hidden", "8,4", "--samples", "7"]
+SAME = {"epochs": 3, "hidden_features": (8, 4), "num_samples": 7, "random_state": 0}
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def done(*arguments):
+    found = run(*arguments)
+    assert found.exit_code == 0, found.output
+    return found
+
+
+def quietly(*arguments, **options):
+    """A table, whose oddities other tests are about."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TableWarning)
+        return load_table(*arguments, **options)
+
+
+def homes(rows: int = 80) -> pd.DataFrame:
+    """Numbers, categories, dates, missing cells, and text that is numbers."""
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(
+        {
+            "listing": [f"L{i:03d}" for i in range(rows)],
+            "area": rng.uniform(30, 150, rows).round(1),
+            "town": rng.choice(["Bonn", "Köln", "Trier"], rows),
+            "sold": pd.date_range("2024-01-03", periods=rows, freq="3D").strftime("%Y-%m-%d"),
+            "balcony": rng.choice(["yes", "no"], rows),
+        }
+    )
+    price = 2000 * frame["area"] + rng.normal(0, 9000, rows)
+    frame["price"] = [f"{value:,.2f}" for value in price]
+    frame["speed"] = np.where(price > 200_000, "slow", np.where(price > 150_000, "usual", "quick"))
+    frame.loc[[3, 9], "area"] = np.nan
+    return frame
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    """A folder with rows of training and new ones, and a model of either kind."""
+    folder = tmp_path_factory.mktemp("homes")
+    frame = homes()
+    frame[:60].to_csv(folder / "homes.csv", index=False)
+    frame[60:].to_csv(folder / "sold.csv", index=False)
+    frame[60:].drop(columns=["price", "speed"]).assign(agent="x").to_csv(folder / "new.csv", index=False)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(folder)
+        common = ["--id", "listing", *QUICK]
+        done("fit", "homes.csv", "--target", "price", "--drop", "speed", "--out", "numbers", *common)
+        done("fit", "homes.csv", "--target", "speed", "--drop", "price", "--out", "classes", *common)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def here(place, monkeypatch):
+    monkeypatch.chdir(place)
+
+
+def test_predictions_are_those_of_python_to_the_last_bit(tmp_path):
+    said = done("predict", "numbers", "new.csv", "--out", tmp_path / "a.csv", "--id", "listing", "--interval", "0.9")
+    found = pd.read_csv(tmp_path / "a.csv", dtype=str)
+    table = quietly("homes.csv", "price", ids=["listing"], drop=["speed"])
+    model = pm.ProbMixRegressor(**SAME).fit(table.features, table.target)
+    rows = quietly("new.csv", preparation=model.preparation_).features
+    mean, std = model.predict(rows, return_std=True)
+    expected = [mean, std, *model.predict_quantiles(rows, [0.05, 0.5, 0.95]).T, *model.predict_interval(rows, 0.9).T]
+    names = ["mean", "std", "q05", "q50", "q95", "lower90", "upper90"]
+    assert list(found.columns) == ["listing", *names]
+    assert 'note: columns that training did not have are ignored: "agent"' in said.stderr
+    assert found["listing"].tolist() == homes()["listing"][60:].tolist()
+    for name, values in zip(names, expected, strict=True):
+        np.testing.assert_array_equal([float(cell) for cell in found[name]], values)
+
+
+def test_probabilities_are_those_of_python_to_the_last_bit(tmp_path):
+    done("predict", "classes", "new.csv", "--out", tmp_path / "a.parquet")
+    found = pd.read_parquet(tmp_path / "a.parquet")
+    model = pm.load("classes")
+    rows = quietly("new.csv", preparation=model.preparation_).features
+    assert list(found.columns) == ["class", "p[quick]", "p[slow]", "p[usual]"]
+    np.testing.assert_array_equal(found.iloc[:, 1:], model.predict_proba(rows))
+    assert found["class"].tolist() == model.predict(rows).tolist()
+
+
+def test_levels_and_shares_name_their_columns(tmp_path):
+    options = ["--quantiles", "0.001,0.5,0.975", "--interval", "0.5", "--interval", "0.995"]
+    done("predict", "numbers", "new.csv", "--out", tmp_path / "deep" / "a.csv.gz", *options)
+    columns = list(pd.read_csv(tmp_path / "deep" / "a.csv.gz").columns)
+    assert columns == ["mean", "std", "q00.1", "q50", "q97.5", "lower50", "upper50", "lower99.5", "upper99.5"]
+
+
+def test_rows_that_are_odd_are_predicted_and_said(tmp_path):
+    frame = homes()[60:].drop(columns=["price", "speed", "listing"])
+    frame = frame[frame.columns[::-1]].assign(town=["Ulm", *frame["town"][1:]], area=["big", *frame["area"][1:]])
+    frame.to_csv(tmp_path / "odd.csv", index=False)
+    found = done("predict", "numbers", tmp_path / "odd.csv", "--out", tmp_path / "a.csv")
+    assert 'note: "town": levels that training did not have: 1 cell (row 2: "Ulm")' in found.stderr
+    assert '"area"' in found.stderr
+    assert '"big"' in found.stderr
+    assert len(pd.read_csv(tmp_path / "a.csv")) == 20
+
+
+def test_scores_are_those_of_python(tmp_path):
+    for name, target in (("numbers", "price"), ("classes", "speed")):
+        found = done("evaluate", name, "sold.csv", "--out", tmp_path / name, "--json")
+        told = json.loads(found.stdout)
+        assert json.loads((tmp_path / name / "scores.json").read_text()) == told
+        report = (tmp_path / name / "report.html").read_text()
+        assert f"{target} of sold.csv" in report
+        model = pm.load(name)
+        table = quietly("sold.csv", target, preparation=model.preparation_)
+        y = np.searchsorted(model.classes_, table.target) if name == "classes" else table.target
+        assert told["scores"] == pytest.approx(pm.evaluate(model.predict_distribution(table.features), y))
+    found = done("evaluate", "numbers", "sold.csv", "--metrics", "coverage@0.8,mae")
+    assert "coverage at 0.8" in found.stdout
+    assert "NLL" not in found.stdout
+
+
+def test_a_fit_is_told_as_json_and_remembers_its_target(tmp_path):
+    options = ["--members", "2", "--method", "probmix", "--likelihood", "auto", "--fusion", "numerical", "--seed", "3"]
+    found = done("fit", "homes.csv", "--target", "price", "--out", tmp_path / "m", "--json", *QUICK, *options)
+    told = json.loads(found.stdout)
+    assert told["rows"] == 60
+    assert len(told["epochs"]) == 2
+    settings = read_settings(tmp_path / "m")
+    assert settings["about"]["targets"] == ["price"]
+    assert settings["fitted"]["params"]["random_state"] == 3
+    assert told["likelihood"] == pm.load(tmp_path / "m").likelihood_
+
+
+def test_tables_without_names_and_with_several_targets(tmp_path):
+    rng = np.random.default_rng(1)
+    pd.DataFrame(rng.normal(size=(40, 4))).to_csv(tmp_path / "t.csv", index=False, header=False, sep=";", decimal=",")
+    reading = ["--no-header", "--sep", ";", "--decimal", ","]
+    targets = ["--target", "-1", "--target", "column 1"]
+    done("fit", tmp_path / "t.csv", *targets, "--out", tmp_path / "m", "--method", "erm", *QUICK, *reading)
+    done("predict", tmp_path / "m", tmp_path / "t.csv", "--out", tmp_path / "a.csv", *reading, "--quantiles", "0.5")
+    columns = list(pd.read_csv(tmp_path / "a.csv").columns)
+    names = [f"{name}[{target}]" for target in ("column 4", "column 1") for name in ("mean", "std", "q50")]
+    assert columns == names
+    assert (
+        "nll" in json.loads(done("evaluate", tmp_path / "m", tmp_path / "t.csv", *reading, "--json").stdout)["scores"]
+    )
+
+
+def test_compare_reads_a_table_as_fit_does(tmp_path):
+    quick = ["--splits", "2", "--epochs", "2", "--methods", "erm,probmix", "--jobs", "1", "--out", tmp_path]
+    options = ["--target", "price", "--drop", "speed", "--id", "listing", "--kind", "balcony=category"]
+    found = done("compare", "homes.csv", *options, *quick, "--json")
+    assert set(json.loads(found.stdout)["methods"]) == {"erm", "probmix"}
+    assert "note: " in found.stderr
+    assert "thousands separators" in (tmp_path / "report.html").read_text()
+
+
+MISTAKES = {
+    "no table": ("fit nowhere.csv --target y --out m", ["nowhere.csv: expected a file, got none"]),
+    "no target": ("fit homes.csv --target cost --out m", ["target: expected a column of homes.csv", '"cost"']),
+    "method": ("fit homes.csv --target price --out m --method mixop", ["method: expected one of", "mixop"]),
+    "likelihood": (
+        "fit homes.csv --target price --out m --likelihood cauchy",
+        ["likelihood: expected one of", "cauchy"],
+    ),
+    "class weight": ("fit homes.csv --target price --out m --class-weight balanced", ["class_weight: expected none"]),
+    "widths": ("fit homes.csv --target price --out m --hidden 8;4", ["hidden: expected numbers with commas"]),
+    "kind": ("fit homes.csv --target price --out m --kind town", ["kind: expected NAME=KIND"]),
+    "device": ("fit homes.csv --target price --out m --device abacus", ["device: expected one that is here"]),
+    "epochs": ("fit homes.csv --target price --out m --epochs 0", ["epochs: expected an integer >= 1, got 0"]),
+    "a model is there": ("fit homes.csv --target price --out numbers", ["numbers: expected a new folder", "overwrite"]),
+    "a file is there": ("fit homes.csv --target price --out new.csv --overwrite", ["new.csv: expected a new folder"]),
+    "no model": ("predict nowhere new.csv --out a.csv", ["nowhere: expected the folder of a model, got none"]),
+    "a file": ("predict new.csv new.csv --out a.csv", ["new.csv: expected the folder of a model, got a file"]),
+    "suffix": ("predict numbers new.csv --out a.xls", ["out: expected a file that ends in .csv"]),
+    "levels": (
+        "predict numbers new.csv --out a.csv --quantiles 5,95",
+        ["quantiles: expected a number in (0, 1), got 5"],
+    ),
+    "levels of classes": ("predict classes new.csv --out a.csv --interval 0.9", ["expected none for classes"]),
+    "level twice": ("predict numbers new.csv --out a.csv --quantiles 0.5,0.5", ["expected distinct ones"]),
+    "no id": ("predict numbers new.csv --out a.csv --id name", ["ids: expected a column of new.csv", '"name"']),
+    "no column": ("predict numbers bare.csv --out a.csv", ["bare.csv: expected the columns of training", '"town"']),
+    "metric": ("evaluate numbers sold.csv --metrics nnl", ["metrics: expected one of", "nnl"]),
+    "another class": ("evaluate classes other.csv --out s", ["y: expected the classes of training", "never"]),
+    "no labels": ("evaluate numbers new.csv --out s", ["target: expected a column of new.csv", '"price"']),
+    "options of no table": ("compare iris --sep ;", ["sep: expected none for iris, which is no table"]),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_one_line_and_exit_code_2_and_leaves_nothing(mistake, place):
+    command, expected = MISTAKES[mistake]
+    homes()[60:][["area", "balcony", "sold"]].to_csv("bare.csv", index=False)
+    homes()[60:].assign(speed="never").to_csv("other.csv", index=False)
+    before = sorted(path.name for path in place.rglob("*"))
+    found = run(*command.split())
+    lines = [line for line in found.stderr.splitlines() if not line.startswith("note: ")]
+    assert (found.exit_code, found.stdout, len(lines)) == (2, "", 1), found.output
+    assert lines[0].startswith("error: ")
+    assert all(text in lines[0] for text in expected)
+    assert sorted(path.name for path in place.rglob("*")) == before
+
+
+def test_another_model_is_no_estimator(tmp_path):
+    pm.save(pm.ERM(pm.nn.MLP(3, [4], 2), pm.nn.NormalLikelihood()), tmp_path / "m")
+    found = run("predict", tmp_path / "m", "new.csv", "--out", tmp_path / "a.csv")
+    assert found.exit_code == 2
+    assert "expected an estimator, as fit saves it, got a ERM" in found.stderr
+
+
+def test_a_model_is_replaced_when_that_is_asked_for(tmp_path):
+    for seed in ("1", "2"):
+        arguments = ["--target", "price", "--out", tmp_path / "m", "--overwrite", "--seed", seed, *QUICK]
+        done("fit", "homes.csv", *arguments)
+        assert pm.load(tmp_path / "m").random_state == int(seed)
+    assert [path.name for path in tmp_path.iterdir()] == ["m"]
+
+
+@pytest.mark.slow
+def test_an_interrupted_fit_leaves_nothing(tmp_path):
+    heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    options = [
+        "--target",
+        "price",
+        "--out",
+        str(tmp_path / "deep" / "m"),
+        "--epochs",
+        "1000000",
+        "--patience",
+        "1000000",
+    ]
+    command = [sys.executable, "-m", "pyro_probmix.cli", "fit", "homes.csv", *options]
+    pipe, environment = subprocess.PIPE, {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True, preexec_fn=heed)
+    time.sleep(12)
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=60)
+    assert (process.returncode, output) == (130, "")
+    assert errors.splitlines()[-1] == "stopped; no model is written"
+    assert "Traceback" not in errors
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("command", ["", "fit", "predict", "evaluate", "compare", "reproduce"])
+def test_help_is_readable_at_80_columns(command):
+    found = CliRunner().invoke(app, [*command.split(), "--help"], env={"COLUMNS": "80", "TERMINAL_WIDTH": "80"})
+    assert found.exit_code == 0
+    assert max(len(line) for line in found.stdout.splitlines()) <= 80
+    assert "…│" not in found.stdout.replace(" ", "")
