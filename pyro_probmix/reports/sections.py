@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -30,6 +31,9 @@ __all__ = [
 _COLUMNS = 200
 """Columns of the data that are listed."""
 
+_KINDS = 6
+"""Kinds of columns that are counted."""
+
 _DRAWN = 12
 """Methods or networks that are drawn."""
 
@@ -48,7 +52,10 @@ they were predicted."""
 
 def data_section(data: Mapping[str, Any], columns: Mapping[str, str], notes: Sequence[str]) -> Section:
     """The data as they were read."""
-    tables = [pairs_table("The table", ("what", "as read"), data)]
+    facts, kinds = dict(data), Counter(columns.values())
+    if 0 < len(kinds) <= _KINDS:
+        facts["columns"] = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
+    tables = [pairs_table("The table", ("what", "as read"), facts)]
     if columns:
         listed = dict(list(columns.items())[:_COLUMNS])
         caption = f"The {len(columns)} columns" + (f", the first {len(listed)}" if len(listed) < len(columns) else "")

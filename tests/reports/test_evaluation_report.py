@@ -107,14 +107,14 @@ def test_a_report_of_predictions(name, tmp_path):
         y=y,
         scores=pm.evaluate(p, y) if name != "angles" else {},
         settings={"method": "probmix", "hidden_features": (128, 32)},
-        columns={"rooms": "number", "street": "category, 5 levels"},
+        columns={"rooms": "number", "street": "category, 5 levels", "size": "number"},
         data_notes=["3 cells are missing"],
         histories=[pm.History([1.5, 1.1, float("nan")], [1.6, 1.2, 1.3], best_epoch=1)],
         warnings=["street: 2 cells of a category that training rows did not have"],
     )
     page = check(path)
     assert [p.name for p in tmp_path.iterdir()] == [REPORT]
-    for text in ("3 cells are missing", "128, 32", "category, 5 levels", "2 cells of a category"):
+    for text in ("3 cells are missing", "128, 32", "2 number, 1 category, 5 levels", "2 cells of a category"):
         assert text in page.text
     alternatives = " ".join(image["alt"] for image in page.all("img"))
     assert "1.2 nats in epoch 1" in alternatives
