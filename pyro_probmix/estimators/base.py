@@ -209,6 +209,7 @@ class ProbMixEstimator(BaseEstimator):
         """New rows as those of the fit: a data frame where that was one, else numbers."""
         named = getattr(self, "feature_names_in_", None)
         if is_frame(X):
+            X = _named_by_text(X)
             validate_data(self, X, reset=False, skip_check_array=True)
             return X if named is not None else check_array(X, **_ARRAYS)
         X = validate_data(self, X, reset=False, **_ARRAYS)
@@ -221,6 +222,7 @@ class ProbMixEstimator(BaseEstimator):
     def _check_features(self, X: Any, y: Any) -> tuple[Any, Any]:
         """The features and their precision; their names and number are remembered."""
         if is_frame(X):
+            X = _named_by_text(X)
             validate_data(self, X, y, skip_check_array=True)
             check_consistent_length(X, y)
             if len(X) < self._fewest:
@@ -375,3 +377,10 @@ def as_weights(sample_weight: Any, size: int) -> NDArray[np.float64]:
 def is_frame(X: Any) -> bool:
     """Whether it is a data frame of pandas."""
     return hasattr(X, "iloc") and hasattr(X, "columns")
+
+
+def _named_by_text(X: Any) -> Any:
+    """The data frame, its columns named by text, as scikit-learn asks of names."""
+    if all(isinstance(name, str) for name in X.columns):
+        return X
+    return X.set_axis([str(name) for name in X.columns], axis=1)

@@ -32,6 +32,9 @@ _KEYS = (
     "own",
 )
 
+_LONGEST = 2**16
+"""Bytes of one label."""
+
 
 def as_settings(estimator: Any, own: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a fitted estimator, with what its class adds."""
@@ -82,25 +85,37 @@ def restored(kind: Any, settings: Mapping[str, Any], tensors: Mapping[str, Tenso
         estimator.histories_ = [History(**history) for history in settings["histories"]]
     except (TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"settings: expected those of a fitted estimator, got others: {error}") from error
-    likelihood, used = estimator._restore(settings["own"])
-    _check_sizes(estimator.network_, likelihood.num_outputs, members, tensors)
+    _check_size(estimator.network_, settings["own"], members, tensors)
     models = []
-    for _ in range(members):
-        with torch.random.fork_rng(devices=[]):  # which is overwritten
-            model = estimator.network_.model(likelihood, "cpu")
-        model.likelihood = used(model.likelihood)
-        models.append(model.eval())
+    try:
+        likelihood, used = estimator._restore(settings["own"])
+        for _ in range(members):
+            models.append(_empty(estimator.network_, likelihood, used))
+    except TypeError as error:
+        raise ValueError(f"settings: expected those of a fitted estimator, got others: {error}") from error
     estimator.models_ = _loaded(models, tensors)
     return estimator
 
 
-def _check_sizes(network: Network, num_outputs: int, members: int, tensors: Mapping[str, Tensor]) -> None:
-    """Refuse networks that have more numbers than there are, before they take memory."""
-    widths = [network.num_features, *(_integer("hidden_features", width) for width in network.hidden_features)]
-    expected = members * sum(one * other for one, other in pairwise([*widths, num_outputs]))
-    held = sum(tensor.numel() for tensor in tensors.values())
-    if expected > held:
-        raise ValueError(f"tensors: expected at least the {expected} numbers of the networks, got {held}")
+def _empty(network: Network, likelihood: Any, used: Any) -> DensityModel:
+    """A member whose tensors are to be overwritten."""
+    with torch.random.fork_rng(devices=[]):
+        model = network.model(likelihood, "cpu")
+    model.likelihood = used(model.likelihood)
+    return model.eval()
+
+
+def _check_size(network: Network, own: Any, members: int, tensors: Mapping[str, Tensor]) -> None:
+    """Refuse settings of more numbers than there are, before they take memory."""
+    if not isinstance(tensors, Mapping) or not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
+        raise ValueError(f"tensors: expected tensors by name, got {type(tensors).__name__}")
+    there = sum(tensor.numel() for tensor in tensors.values())
+    widths = [network.num_features, *(_integer("network.hidden_features", width) for width in network.hidden_features)]
+    target = own.get("target", {}) if isinstance(own, Mapping) else {}
+    components = target.get("num_components", 1) if isinstance(target, Mapping) else 1
+    needed = members * sum(a * b for a, b in pairwise(widths)) + _integer("num_components", components)
+    if needed > there:
+        raise ValueError(f"tensors: expected at least {needed} numbers, as the settings say, got {there}")
 
 
 def check_keys(name: str, given: Any, keys: Sequence[str]) -> None:
@@ -169,8 +184,12 @@ def labels_from_dict(given: Any) -> NDArray[Any]:
         ValueError: if it is something else.
     """
     try:
-        labels = np.array(given["values"], dtype=np.dtype(given["dtype"]))
-        if labels.ndim != 1 or not len(labels) or labels.tolist() != given["values"]:
+        dtype, values = np.dtype(given["dtype"]), given["values"]
+        text = dtype.kind in "UO" and all(isinstance(value, str) for value in values)
+        if not (text or dtype.kind in "biuf") or dtype.shape or dtype.itemsize > _LONGEST:
+            raise ValueError(f"got {dtype}")
+        labels = np.array(values, dtype=dtype)
+        if labels.ndim != 1 or not len(labels) or labels.tolist() != values:
             raise ValueError(f"got {given!r}")
     except (TypeError, KeyError, ValueError, OverflowError) as error:
         raise ValueError(f"classes: expected labels and their dtype: {error}") from error
