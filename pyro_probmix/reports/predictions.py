@@ -13,7 +13,7 @@ from torch.distributions import Distribution
 
 from pyro_probmix.distributions import class_probabilities, marginals, quantile, rows
 from pyro_probmix.evaluation import pit
-from pyro_probmix.evaluation.labels import check_numbers, has_classes
+from pyro_probmix.evaluation.labels import as_labels, check_numbers, has_classes
 
 __all__ = ["LEVELS", "Predictions", "RowDensity"]
 
@@ -89,7 +89,7 @@ class Predictions:
             seed: of the transforms of counts; the global random state is left alone.
 
         Raises:
-            TypeError: if ``p`` is no distribution.
+            TypeError: if ``p`` is no distribution, or ``y`` holds no numbers.
             ValueError: if ``p`` has other rows than ``y``, or a label is outside its support.
 
         Example:
@@ -97,7 +97,7 @@ class Predictions:
             >>> kept.size, kept.transforms[:2], [row.row for row in kept.densities]
             (100, array([0.5, 0.5]), [0, 20, 40, 59, 79, 99])
         """
-        labels = torch.as_tensor(y) if isinstance(y, torch.Tensor) else torch.as_tensor(np.asarray(y))
+        labels = y if isinstance(y, torch.Tensor) else np.asarray(y)
         size, first = len(labels), 0
         chosen = _spread(size, num_densities)
         parts, densities = [], []
@@ -106,7 +106,7 @@ class Predictions:
                 last = first + int(one.batch_shape[0])
                 if last > size:
                     break
-                own = labels[first:last]
+                own = as_labels(one, labels[first:last])[0]  # on the device of p
                 parts.append(_part(one, own, first, size, seed))
                 here = chosen[(first <= chosen) & (chosen < last)]
                 if parts[-1][1] is not None and len(here):
@@ -119,7 +119,7 @@ class Predictions:
             for found in zip(*parts, strict=True)
         )
         outputs = int(np.prod(labels.shape[1:])) if probabilities is None else 1
-        values = labels.new_zeros(0).numpy() if kept is None else kept
+        values = np.zeros(0) if kept is None else kept
         if transforms is not None:
             values = values * scale + shift
         return cls(size, values, transforms, probabilities, tuple(densities), outputs)
@@ -159,15 +159,14 @@ def _densities(
     labels = y[here].reshape(len(here), -1)[:, 0].cpu().double().numpy()
     if len(few.batch_shape) > 1:
         few = rows(few, (slice(None), *[0] * (len(few.batch_shape) - 1)))
-    ends = quantile(few, torch.tensor(LEVELS, dtype=torch.float64)).cpu().double().numpy().T
+    ends = quantile(few, torch.tensor(LEVELS, dtype=torch.float64))
     found = []
-    for place, (row, label, quantiles) in enumerate(zip(here, labels, ends, strict=True)):
+    for place, (row, label, quantiles) in enumerate(zip(here, labels, ends.cpu().double().numpy().T, strict=True)):
         own = rows(few, place)
         places = np.linspace(quantiles[0], quantiles[-1], _PLACES)
         if own.support.is_discrete:
             places = np.unique(places.round())
-        at = torch.as_tensor(places, device=few.mean.device)
-        density = own.log_prob(at.to(few.mean.dtype)).exp().cpu().double().numpy()
+        density = own.log_prob(torch.as_tensor(places).to(ends)).exp().cpu().double().numpy()
         if not own.support.is_discrete:
             density = density / scale
         found.append(

@@ -163,6 +163,12 @@ def test_slices_one_after_another_are_as_all_rows_at_once(tmp_path):
         Predictions.of(p, y[:-1])
 
 
+@pytest.mark.parametrize("y", [["a", "b"], [0.0, float("nan")], [[0.0], [1.0]]])
+def test_labels_that_are_none_are_refused(y):
+    with pytest.raises((TypeError, ValueError), match="y: expected"):
+        Predictions.of(dist.Normal(torch.zeros(2), 1.0), y)
+
+
 def test_what_is_kept_is_bounded_and_in_the_units_of_the_label():
     y = torch.zeros(50_000)
     kept = Predictions.of(dist.Normal(y, 1.0), y, shift=10.0, scale=2.0)
