@@ -52,8 +52,6 @@ class Reading:
             raise ValueError(f"sep: expected one character, such as ; or a tab, got {self.sep!r}")
         if self.decimal not in (None, ".", ","):
             raise ValueError(f'decimal: expected "." or ",", got {self.decimal!r}')
-        if sep is not None and sep == self.decimal:
-            raise ValueError(f"decimal: expected another character than sep, got {sep!r} for both")
         if self.encoding is not None:
             try:
                 codecs.lookup(self.encoding)
@@ -172,6 +170,6 @@ def guess_decimal(cells: Iterable[str], sep: str) -> str:
             return "."
     if comma:
         return ","
-    if doubtful is not None and sep == ";":
+    if doubtful is not None and sep != ",":
         raise ValueError(f'expected numbers of one reading, got "{doubtful}"; give the decimal sign, "." or ","')
     return "."
