@@ -141,20 +141,23 @@ def load_table(
     check_last_row(cells.name, cells.frame)
     given = resolve_kinds(kinds, names) if expected is None else resolve_kinds(kinds, features)
     read = cells.reading
-    typed = {
-        name: type_column(
-            cells.frame[name],
-            given.get(name),
-            decimal=read.decimal,
-            na=read.na,
-            form=getattr(expected[name], "form", None) if expected is not None else None,
-            known=expected is not None,
-        )
-        for name in features
-    }
-    chosen = {
-        name: type_column(cells.frame[name], given.get(name), decimal=read.decimal, na=read.na) for name in targets
-    }
+    try:
+        typed = {
+            name: type_column(
+                cells.frame[name],
+                given.get(name),
+                decimal=read.decimal,
+                na=read.na,
+                form=getattr(expected[name], "form", None) if expected is not None else None,
+                known=expected is not None,
+            )
+            for name in features
+        }
+        chosen = {
+            name: type_column(cells.frame[name], given.get(name), decimal=read.decimal, na=read.na) for name in targets
+        }
+    except ValueError as error:
+        raise ValueError(f"{cells.name}: {error}") from None
     warnings += check_columns(cells.name, {**typed, **chosen})
     warnings += _odd_numbers({**typed, **chosen})
     if expected is None:

@@ -193,7 +193,7 @@ def fit_column(name: str, kind: Kind, values: Values) -> Column:
     missing, present = bool(values.missing.any()), values.data[~values.missing]
     if kind == "number":
         offset = 0
-        if present.dtype.kind == "i" and present.size and max(-int(present.min()), int(present.max())) >= _MANY_DIGITS:
+        if present.dtype.kind in "iu" and present.size and max(-int(present.min()), int(present.max())) >= _MANY_DIGITS:
             offset = int(present.min())
         return NumberColumn(name, missing, offset, *_center_and_scale(_numbers(present, offset)))
     if kind == "category":
@@ -262,9 +262,10 @@ def phase(dates: NDArray[Any], part: str) -> NDArray[np.float64]:
 
 def _numbers(data: NDArray[Any], offset: int) -> NDArray[np.float64]:
     found = data.astype(np.float64) - offset
-    if offset and data.dtype.kind == "i":
-        near = np.abs(found) < 2**62  # where a difference of whole numbers is one
-        found[near] = data[near] - offset
+    if offset and data.dtype.kind in "iu":
+        near = np.abs(found) < 2**62
+        steps = data.astype(np.uint64) - np.uint64(offset % 2**64)  # modulo 2**64, and right where it is near
+        found[near] = steps.view(np.int64)[near]
     return found
 
 

@@ -56,12 +56,12 @@ def parse_numbers(column: Any, decimal: str = ".") -> tuple[NDArray[Any], NDArra
     else:
         first = column
     numbers = pd.to_numeric(first, errors="coerce").to_numpy()
-    numbers = numbers.copy() if numbers.dtype.kind == "i" else numbers.astype(np.float64)
+    numbers = numbers.copy() if numbers.dtype.kind in "iu" else numbers.astype(np.float64)
     if numbers.dtype.kind == "f" and numbers.size and np.nanmax(np.abs(numbers), initial=0.0) >= _EXACT:
         whole = pd.to_numeric(first[np.isfinite(numbers)]).to_numpy()
         gone = missing | missing_words(first.astype("str").fillna(""), dashes=True)
-        if whole.dtype.kind == "i" and len(whole) + gone.sum() == len(numbers):  # all digits are kept
-            numbers = np.zeros(len(numbers), np.int64)
+        if whole.dtype.kind in "iu" and len(whole) + gone.sum() == len(numbers):  # all digits are kept
+            numbers = np.zeros(len(numbers), whole.dtype)
             numbers[~gone] = whole
             return numbers, gone, np.zeros(len(numbers), bool), ()
     rest = np.flatnonzero(~missing & np.isnan(numbers)) if numbers.dtype.kind == "f" else np.array([], int)

@@ -218,7 +218,7 @@ def _as_array(X: Any) -> NDArray[Any]:
             return array.astype(np.float64)
         except (TypeError, ValueError) as error:
             raise ValueError(f"X: expected an array of numbers, or a DataFrame, got {array.dtype}: {error}") from error
-    return array.astype(np.int64 if array.dtype.kind == "i" else np.float64)
+    return array.astype({"i": np.int64, "u": np.uint64, "f": np.float64}[array.dtype.kind])
 
 
 def _names(X: Any) -> list[str]:
@@ -232,7 +232,7 @@ def _names(X: Any) -> list[str]:
 def _content(kind: Kind, values: Values) -> tuple[Any, ...]:
     """What makes two columns the same."""
     data = values.data.astype(np.float64) + 0.0 if values.data.dtype.kind == "f" else values.data
-    data = np.where(values.missing, data.dtype.type(0), data) if data.dtype.kind in "if" else data
+    data = np.where(values.missing, data.dtype.type(0), data) if data.dtype.kind in "iuf" else data
     return kind, data.tobytes(), values.missing.tobytes(), values.levels
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pyro_probmix.tables.kinds import Kind, Values, clean_name, name_cells, quoted
+from pyro_probmix.tables.kinds import Kind, Values, clean_name, quoted
 from pyro_probmix.tables.values import check_values, convert, recognise
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Typed(NamedTuple):
         kind: what it is.
         values: its values.
         cells: the cells it had.
-        known: whether the kind was known before the cells were seen, so that faults are missing ones.
+        known: whether the kind was known before the cells were seen, so that others may be among them.
     """
 
     kind: Kind
@@ -47,13 +47,20 @@ class Typed(NamedTuple):
     known: bool = False
 
     def series(self) -> pd.Series:
-        """The values as pandas has them."""
+        """The values as pandas has them; cells of another kind as they are."""
+        found = self._series()
+        if self.values.faults.any():
+            found = found.astype(object)
+            found[self.values.faults] = self.cells[self.values.faults]
+        return found
+
+    def _series(self) -> pd.Series:
         import pandas as pd
 
         data, missing, index = self.values.data, self.values.missing, self.cells.index
         if self.kind == "number":
-            if data.dtype.kind == "i":
-                whole = pd.array(data, dtype="Int64") if missing.any() else data
+            if data.dtype.kind in "iu":
+                whole = pd.array(data, dtype="Int64" if data.dtype.kind == "i" else "UInt64") if missing.any() else data
                 found = pd.Series(whole, index)
                 return found.mask(missing) if missing.any() else found
             return pd.Series(np.where(missing, np.nan, data), index)
@@ -99,7 +106,7 @@ def type_column(
         decimal: the decimal sign of text.
         na: cells that are missing.
         form: how dates are written.
-        known: whether cells of another kind are missing ones, to be said and not refused.
+        known: whether cells of another kind stay as they are, and are not refused.
     """
     gone = says(column, na)
     cells = column.mask(gone) if gone.any() else column
@@ -109,7 +116,7 @@ def type_column(
 
 
 def check_columns(name: str, columns: Mapping[str, Typed]) -> list[str]:
-    """Refuse a table with cells of another kind than most of their column, or say which became missing.
+    """Refuse a table with cells of another kind than most of their column; what is said of the others.
 
     Raises:
         ValueError: naming the table, column, cells and rows; or the row of units, if it is one.
@@ -134,10 +141,7 @@ def check_columns(name: str, columns: Mapping[str, Typed]) -> list[str]:
                 check_values(title, column.values, column.cells, column.kind, rows)
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from None
-            said += [f"{quoted([title])}: {note}" for note in column.values.notes]
-        else:
-            cells = name_cells(column.values.faults, column.cells, rows)
-            said.append(f"{quoted([title])}: taken as missing, as of no {column.kind}: {cells}")
+        said += [f"{quoted([title])}: {note}" for note in column.values.notes]
     return said
 
 

@@ -180,8 +180,7 @@ def _numbers(column: Any, decimal: str) -> Values:
         return Values(column.to_numpy(np.float64, na_value=np.nan), missing, none)
     if types.is_integer_dtype(dtype):
         filled = column.fillna(0) if missing.any() else column
-        wide = not types.is_signed_integer_dtype(dtype) and (filled > np.iinfo(np.int64).max).any()
-        return Values(filled.to_numpy(np.float64 if wide else np.int64), missing, none)
+        return Values(filled.to_numpy(np.int64 if types.is_signed_integer_dtype(dtype) else np.uint64), missing, none)
     if types.is_float_dtype(dtype):
         return Values(column.to_numpy(np.float64, na_value=np.nan), missing, none)
     if types.is_timedelta64_dtype(dtype):
