@@ -15,7 +15,7 @@ from pyro_probmix.tables import Cells, Preparation, Reading, read_cells
 from pyro_probmix.tables.kinds import Kind, clean_name, name_cells, quoted, resolve_kinds, warn
 from pyro_probmix.tables.preparation import drop_reason
 from pyro_probmix.tables.suspicions import determination, sentinels
-from pyro_probmix.tables.typed import Typed, check_columns, check_last_row, says, type_column
+from pyro_probmix.tables.typed import Typed, check_columns, check_last_row, type_column
 from pyro_probmix.tables.values import convert
 
 if TYPE_CHECKING:
@@ -253,7 +253,7 @@ def _rows_with_target(cells: Cells, targets: Mapping[str, Typed]) -> tuple[NDArr
     rows = cells.frame.index.to_numpy()
     for name, column in targets.items():
         missing = column.values.missing
-        unsaid = missing & ~says(column.cells, cells.reading.na)
+        unsaid = missing & ~column.gone
         if unsaid.any():
             words = sorted({str(cell) for cell in column.cells[unsaid].head(100)})[0]
             word = "" if words in ("nan", "None", "<NA>", "NaT") else words

@@ -160,7 +160,7 @@ def _records(path: Path, lines: Iterator[str], sep: str) -> Iterator[tuple[int, 
             raise ValueError(f"{path}: row {number}: expected cells of a table, got a {error}{hint}") from None
         if len(cells) > MAX_COLUMNS:
             raise ValueError(f"{path}: expected at most {MAX_COLUMNS:,} columns, got {len(cells):,} in row {number}")
-        if cells and (len(cells) > 1 or cells[0].strip()):
+        if any(cell.strip() for cell in cells):
             yield number, cells
 
 
@@ -218,7 +218,9 @@ def _fitted(path: Path, number: int, row: list[str], width: int, header: list[st
     if len(row) == width + 1 and not row[-1].strip():
         return row[:-1]
     if len(row) != width:
-        expected = f"{width} cells, as in the header" if header is not None else f"{width} cells, as in most rows"
+        expected = (
+            f"{width} {'cell' if width == 1 else 'cells'}, as in {'most rows' if header is None else 'the header'}"
+        )
         raise ValueError(f"{path}: row {number}: expected {expected}, got {len(row)} ({quoted(row, 5)})")
     return row
 

@@ -27,7 +27,8 @@ _DAYS = (
     "%B %d, %Y",
     "%b %d %Y",
 )
-_TIMES = ("", " %H:%M", " %H:%M:%S")
+_MONTHS = ("%Y-%m", "%Y/%m", "%m/%Y", "%b %Y", "%B %Y")
+_TIMES = ("", " %H:%M", " %H:%M:%S", " %I:%M %p", " %I:%M:%S %p")
 _ISO = "ISO8601"
 _TRIED = 200
 
@@ -63,7 +64,7 @@ def parse_dates(text: Any, form: str | None = None) -> tuple[NDArray[Any], NDArr
 
 def _form(text: Any) -> tuple[str | None, bool]:
     head = text.iloc[:_TRIED]
-    if not head.str.contains(r"\d\D+\d", regex=True).mean() > 0.5:
+    if not head.str.contains(r"\d\D+\d|[A-Za-z]{3} \d{4}", regex=True).mean() > 0.5:
         return None, False
     shares = {form: float((~np.isnat(_read(head, form))).mean()) for form in (_ISO, *_forms())}
     best = max(shares.values())
@@ -82,7 +83,7 @@ def _form(text: Any) -> tuple[str | None, bool]:
 
 
 def _forms() -> list[str]:
-    return [day + time for day in _DAYS for time in _TIMES]
+    return [*(day + time for day in _DAYS for time in _TIMES), *_MONTHS]
 
 
 def _is_ordered(dates: NDArray[Any]) -> bool:

@@ -14,8 +14,9 @@ from pyro_probmix.tables.values import check_values, convert, recognise
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Typed", "check_columns", "check_last_row", "says", "type_column"]
+__all__ = ["Typed", "check_columns", "check_last_row", "type_column"]
 
+_NOTHING = {"", "nan", "NaN", "NA", "None"}
 _TOTALS = {
     "total",
     "totals",
@@ -38,12 +39,14 @@ class Typed(NamedTuple):
         kind: what it is.
         values: its values.
         cells: the cells it had.
+        gone: which cells are missing by the words of the reading, of shape ``(n,)``.
         known: whether the kind was known before the cells were seen, so that others may be among them.
     """
 
     kind: Kind
     values: Values
     cells: pd.Series
+    gone: NDArray[np.bool_]
     known: bool = False
 
     def series(self) -> pd.Series:
@@ -73,20 +76,20 @@ class Typed(NamedTuple):
         return pd.Series(pd.Categorical.from_codes(codes, levels, ordered=self.kind == "ordered"), index)
 
 
-def says(column: pd.Series, words: Iterable[str]) -> NDArray[np.bool_]:
-    """Which cells are one of the words, or the number that a word is."""
-    import pandas as pd
-
+def _says(column: pd.Series, words: Iterable[str]) -> NDArray[np.bool_]:
+    """Which cells are one of the words; an empty one is a cell that is not there, too."""
     words = set(words)
     if not words:
         return np.zeros(len(column), bool)
     found = column.astype("str").str.strip().isin(words).to_numpy(bool)
-    if pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_bool_dtype(column.dtype):
-        numbers = pd.to_numeric(pd.Series(sorted(words), dtype="str"), errors="coerce").dropna()
-        found |= column.isin(numbers).fillna(False).to_numpy(bool)
-    if words & {"", "nan", "NaN", "NA", "None"}:
-        found |= column.isna().to_numpy(bool)
-    return found
+    return found | column.isna().to_numpy(bool) if words & _NOTHING else found
+
+
+def _numbers(words: Iterable[str]) -> NDArray[np.float64]:
+    """The words that are numbers."""
+    import pandas as pd
+
+    return pd.to_numeric(pd.Series(list(words), dtype="str"), errors="coerce").dropna().to_numpy(np.float64)
 
 
 def type_column(
@@ -108,11 +111,16 @@ def type_column(
         form: how dates are written.
         known: whether cells of another kind stay as they are, and are not refused.
     """
-    gone = says(column, na)
+    gone = _says(column, na)
     cells = column.mask(gone) if gone.any() else column
     kind, levels = given or (recognise(cells, decimal or "."), None)
     values = convert(cells, kind, decimal=decimal or ".", levels=levels, form=form)
-    return Typed(kind, values, column, known)
+    if kind == "number" and na:
+        also = np.isin(values.data, _numbers(na)) & ~values.missing
+        missing, gone = values.missing | also, gone | also
+        data = np.where(also, np.nan, values.data) if values.data.dtype.kind == "f" else values.data
+        values = values._replace(data=data, missing=missing)
+    return Typed(kind, values, column, gone, known)
 
 
 def check_columns(name: str, columns: Mapping[str, Typed]) -> list[str]:

@@ -230,3 +230,21 @@ def test_labels_keep_their_type():
     table = load_table(X.assign(y=pd.Categorical(["u", "v", "u"])), "y")
     assert isinstance(table, Table)
     assert table.target.tolist() == ["u", "v", "u"]
+
+
+@pytest.mark.parametrize(
+    "cells", [["1", "-999", "4", "-999.0", "2"], [1, -999, 4, -999, 2], [1.0, -999.0, 4.0, np.nan, 2.0]]
+)
+def test_words_that_are_missing_are_so_as_numbers_too(cells):
+    X = pd.DataFrame({"x": cells, "y": [2.0, 1.0, 7.0, 4.0, 3.0]})
+    found = load_table(X, "y", na=["-999"]).features["x"]
+    assert found.isna().tolist() == [False, True, False, True, False]
+    with pytest.warns(TableWarning, match=r'"x": rows without a target are dropped: 2 cells \(row 1: "?-999'):
+        table = load_table(X, "x", na=["-999", ""])
+    assert table.target.tolist() == [1, 4, 2]
+    assert table.features["y"].tolist() == [2, 7, 3]
+
+
+def test_rows_without_a_cell_are_none(write):
+    table = load_table(write("x,y\n1,2\n,\n3,5\n4,4\n , \n"), "y")
+    assert table.features.index.tolist() == [2, 4, 5]

@@ -51,7 +51,13 @@ TABLES["encoding cp1252.csv"] = (
 TABLES["encoding given.csv"] = (rows({"town": TOWN, "y": Y}).encode("cp1250"), CODES, {"encoding": "cp1250"}, None)
 TABLES["packed.csv.gz"] = (gzip.compress(rows(PLAIN).encode()), {"x": X[:, 0]}, {}, None)
 SINCE = np.arange(N)
-for name, form in {"iso": "%Y-%m-%d", "points": "%d.%m.%Y", "slashes": "%m/%d/%Y", "names": "%d %b %Y"}.items():
+for name, form in {
+    "iso": "%Y-%m-%d",
+    "points": "%d.%m.%Y",
+    "slashes": "%m/%d/%Y",
+    "names": "%d %b %Y",
+    "noon": "%m/%d/%Y %I:%M %p",
+}.items():
     TABLES[f"dates {name}.csv"] = (rows({"when": DAYS.strftime(form), "y": Y}), {"when": SINCE}, {}, None)
 GONE = np.arange(N) % 5 == 0
 for word in ("", "NA", "n/a", "NULL", "nan"):
@@ -207,3 +213,10 @@ def test_dates_that_could_be_read_either_way_are_said(tmp_path):
     path = write("when.csv", "when,y\n01/02/2020,1\n05/01/2020,7\n03/02/2020,2\n", tmp_path)
     with pytest.warns(TableWarning, match='"when": dates read as %d/%m/%Y, though day and month could be'):
         load_table(path, "y")
+
+
+@pytest.mark.parametrize("form", ["%Y-%m", "%m/%Y", "%b %Y"])
+def test_months_are_dates(form, tmp_path):
+    months = pd.date_range("2015-01-01", periods=40, freq="MS")
+    path = write("months.csv", rows({"month": months.strftime(form), "y": Y[:40]}), tmp_path)
+    assert load_table(path, "y").features["month"].tolist() == months.tolist()
