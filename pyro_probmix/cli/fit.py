@@ -108,6 +108,7 @@ def fit(
         say(note for note in data.notes if note not in said)
         estimator = _estimator(given, data)
         estimator.fit(data.features, data.target)
+        estimator.set_params(verbose=False)  # the terminal's, not the model's
         names = [data.target_name] if isinstance(data.target_name, str) else list(data.target_name or ())
         save(estimator, out, overwrite=overwrite, about={"targets": names, "task": data.task, "table": data.name})
     _report(estimator, data, names, out, time.monotonic() - started, as_json)

@@ -244,6 +244,29 @@ def test_a_model_is_replaced_when_that_is_asked_for(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_model_of_a_plugin_is_known_with_the_plugin(tmp_path):
+    plugin = ["--plugin", str(ROOT / "tests" / "extending" / "second_layer.py")]
+
+    def spawned(*arguments: str) -> subprocess.CompletedProcess:
+        command = [sys.executable, "-m", "pyro_probmix.cli", *arguments]
+        return subprocess.run(
+            command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
+        )
+
+    model, out = str(tmp_path / "m"), str(tmp_path / "a.csv")
+    table = ["homes.csv", "--target", "price", "--drop", "speed", "--id", "listing"]
+    fitted = spawned("fit", *table, "--out", model, "--method", "second_layer", *QUICK, *plugin)
+    assert fitted.returncode == 0, fitted.stderr
+    without = spawned("predict", model, "new.csv", "--out", out)
+    assert without.returncode == 2
+    assert "second_layer" in without.stderr
+    assert "Traceback" not in without.stderr
+    assert not Path(out).exists()
+    assert spawned("predict", model, "new.csv", "--out", out, *plugin).returncode == 0
+    assert len(pd.read_csv(out)) == 20
+
+
+@pytest.mark.slow
 def test_an_interrupted_fit_leaves_nothing(tmp_path):
     heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     options = [
