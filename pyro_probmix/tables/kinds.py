@@ -34,6 +34,7 @@ MISSING = frozenset(
 
 _CELLS_NAMED = 5
 _SHOWN = 40
+_LONGEST = 160
 
 
 class TableWarning(UserWarning):
@@ -82,7 +83,7 @@ def name_cells(bad: NDArray[np.bool_], column: Any, rows: Any = None) -> str:
 
 def _shown(cell: Any) -> str:
     text = str(cell.item() if isinstance(cell, np.generic) else cell)
-    text = text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
+    text = _printable(text if len(text) <= _SHOWN else text[:_SHOWN] + "...")
     return f'"{text}"' if isinstance(cell, str) else text
 
 
@@ -122,13 +123,13 @@ def resolve_kinds(
 
 
 def clean_name(name: Any) -> str:
-    """The name of a column without blanks around it, and with one where it has many, or a newline.
+    """The name of a column without blanks around it, with one where it has many or a newline, and printable.
 
     Example:
         >>> clean_name(" Cement\\n(kg)  ")
         'Cement (kg)'
     """
-    return " ".join(str(name).split())
+    return _printable(" ".join(str(name).split()))
 
 
 def quoted(names: Iterable[Any], limit: int = 20) -> str:
@@ -139,5 +140,10 @@ def quoted(names: Iterable[Any], limit: int = 20) -> str:
         "x", "a name"
     """
     names = list(names)
-    shown = ", ".join(f'"{clean_name(name)}"' for name in names[:limit])
+    shown = ", ".join(f'"{clean_name(name)[:_LONGEST]}"' for name in names[:limit])
     return shown + (f", ... ({len(names)} in all)" if len(names) > limit else "")
+
+
+def _printable(text: str) -> str:
+    """Text that does to a terminal what it says."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

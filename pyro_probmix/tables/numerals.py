@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from pyro_probmix.tables.kinds import MISSING, quoted
 
-__all__ = ["missing_words", "parse_numbers", "zero_padded"]
+__all__ = ["are_identifiers", "missing_words", "parse_numbers"]
 
 _BLANKS = "\u00a0\u2007\u2009\u202f\u3000\ufeff"
 _CURRENCIES = r"\$|€|£|¥|₹|₽|₩|₺|(?:USD|EUR|GBP|CHF|JPY|US\$)\b"
@@ -120,11 +120,11 @@ def _clean(text: Any, decimal: str) -> tuple[NDArray[np.float64], NDArray[np.boo
     return numbers, ~good, tuple(notes)
 
 
-def zero_padded(text: Any) -> bool:
-    """Whether text is of digits with zeros in front, as zip codes and other numbers of things are."""
+def are_identifiers(text: Any) -> bool:
+    """Whether text is of digits with zeros in front, as zip codes are, or of more digits than an integer has."""
     cells = text.str.strip()
     digits = cells.str.fullmatch(r"\d+").to_numpy(bool)
-    return bool(digits.all() and cells.str.match(r"0\d").any())
+    return bool(digits.all() and cells.str.match(r"0\d|\d{20}").any())
 
 
 def _cells(count: int) -> str:

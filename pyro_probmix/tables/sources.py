@@ -30,7 +30,7 @@ _MARKS = {
 }
 _OTHERS = {
     b"PAR1": "a Parquet file; name it .parquet",
-    b"PK\x03\x04": "a workbook or another archive; name it .xlsx",
+    b"PK\x03\x04": "a workbook or another archive; save it as .xlsx or .csv",
     b"\x1f\x8b": "a compressed file; name it .gz",
     b"\xd0\xcf\x11\xe0": "an old Excel workbook; save it as .xlsx",
     b"%PDF": "a PDF document",

@@ -54,7 +54,7 @@ class Typed(NamedTuple):
         found = self._series()
         if self.values.faults.any():
             found = found.astype(object)
-            found[self.values.faults] = self.cells[self.values.faults]
+            found[self.values.faults] = self.cells[self.values.faults].to_numpy(object)
         return found
 
     def _series(self) -> pd.Series:

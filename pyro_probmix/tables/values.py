@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 
 from pyro_probmix.tables.dates import parse_dates
 from pyro_probmix.tables.kinds import MISSING, Kind, Values, name_cells, quoted
-from pyro_probmix.tables.numerals import missing_words, parse_numbers, zero_padded
+from pyro_probmix.tables.numerals import are_identifiers, missing_words, parse_numbers
 
 __all__ = ["array_values", "check_values", "convert", "days", "recognise"]
 
 _WORDS = ({"y": 1, "n": 0}, {"yes": 1, "no": 0}, {"true": 1, "false": 0}, {"t": 1, "f": 0})
 _TRUTH = {word: truth for pair in _WORDS for word, truth in pair.items()}
 _SAMPLE = 1000
+_LONG = 1e19
 _DAY = 86_400_000_000
 
 
@@ -49,8 +50,11 @@ def recognise(column: Any, decimal: str = ".") -> Kind:
     if inferred in ("integer", "floating", "decimal", "mixed-integer-float"):
         return "number"
     cells = cells.astype("str")
+    plain = pd.to_numeric(cells, errors="coerce").to_numpy()
+    if plain.dtype.kind == "f" and len(plain) and (np.abs(plain) < _LONG).all():  # at once, as most columns are
+        return "number"
     cells = cells[~missing_words(cells)]
-    if not len(cells) or zero_padded(cells):
+    if not len(cells) or are_identifiers(cells):
         return "category"
     words = set(cells.str.strip().str.lower().drop_duplicates().head(3))
     if any(words <= set(pair) for pair in _WORDS):

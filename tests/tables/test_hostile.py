@@ -172,6 +172,17 @@ def test_formulas_of_text_are_names(tmp_path):
     assert load_table(path, "y").features["a"].tolist()[:2] == ["=cmd|'/c calc'!A0", "u"]
 
 
+def test_a_message_writes_no_control_characters(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("x\x1b[2J,y\n" + "".join(f"{i},{i % 5}\n" for i in range(400)) + "\x1b[31mred\x07,3\n")
+    with pytest.raises(ValueError, match=r'"x') as error:
+        load_table(path, "y")
+    assert str(error.value).isprintable()
+    with pytest.raises(ValueError, match="target: expected a column") as error:
+        load_table(path, "z")
+    assert str(error.value).isprintable()
+
+
 def test_a_frame_with_cells_of_any_object_is_refused_by_column():
     X = pd.DataFrame({"x": [1.0, 2.0, 3.0], "bad": [[1], {"a": 2}, Bomb()], "y": [1.0, 2.0, 5.0]})
     with pytest.raises(ValueError, match='"bad": expected text, numbers or dates, got list'):

@@ -61,6 +61,19 @@ def test_a_dictionary_in_json_gives_the_preparation_back_to_the_last_bit():
     np.testing.assert_array_equal(again.transform(mixed()), preparation.transform(mixed()))
 
 
+def test_a_row_alone_is_as_among_others():
+    X = mixed().astype({"area": str, "new": str})
+    preparation = Preparation.fit(X)
+    together = preparation.transform(X)
+    for i in range(0, N, 7):
+        np.testing.assert_array_equal(preparation.transform(X.iloc[[i]]), together[[i]])
+
+
+def test_rows_of_one_name_are_as_any_others():
+    X = mixed().set_axis([0] * N)
+    np.testing.assert_array_equal(Preparation.fit(X).transform(X), Preparation.fit(mixed()).transform(mixed()))
+
+
 @settings(max_examples=20)
 @given(order=st.permutations(range(7)), rows=st.permutations(range(N)))
 def test_neither_the_order_of_columns_nor_that_of_rows_matters(order, rows):

@@ -209,6 +209,11 @@ def test_zip_codes_are_names(tmp_path):
     assert Preparation.fit(features).feature_names == tuple(f"zip={7030 + i:05d}" for i in range(4))
 
 
+def test_numbers_longer_than_any_integer_are_names(tmp_path):
+    path = write("long.csv", "track,y\n" + "".join(f"{10**22 + i % 4},{i % 7}\n" for i in range(40)), tmp_path)
+    assert load_table(path, "y").features["track"].nunique() == 4
+
+
 def test_dates_that_could_be_read_either_way_are_said(tmp_path):
     path = write("when.csv", "when,y\n01/02/2020,1\n05/01/2020,7\n03/02/2020,2\n", tmp_path)
     with pytest.warns(TableWarning, match='"when": dates read as %d/%m/%Y, though day and month could be'):
