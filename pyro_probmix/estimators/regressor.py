@@ -158,7 +158,9 @@ class ProbMixRegressor(RegressorMixin, ProbMixEstimator):
         )
         self.num_components = num_components
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, eval_set: tuple[Any, Any] | None = None) -> Any:
+    def fit(
+        self, X: Any, y: Any, sample_weight: Any = None, eval_set: tuple[Any, Any] | None = None
+    ) -> ProbMixRegressor:
         """Trains the members.
 
         Args:

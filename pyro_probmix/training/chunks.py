@@ -21,11 +21,11 @@ from pyro_probmix._random import seeded
 from pyro_probmix.mixing import PairBatch
 from pyro_probmix.training.checkpoints import describe_training
 from pyro_probmix.training.data import without_validation
-from pyro_probmix.training.history import VALIDATION_SAMPLES
 from pyro_probmix.training.loop import Loop, Result
 from pyro_probmix.training.settings import Settings
 from pyro_probmix.training.stacked_steps import Replica, StackedStep
 from pyro_probmix.training.stacking import configuration, saved_bytes
+from pyro_probmix.training.validation import validation_noise
 
 __all__ = ["MEMORY", "Chunk", "divide", "train_apart"]
 
@@ -131,8 +131,7 @@ def _num_at_once(group: Sequence[Replica], settings: Settings) -> int:
     noise = None
     if len({len(x) for x in held_out}) > 1:
         x = max(held_out, key=len)  # to which all are padded
-        with seeded(0, largest.device):
-            noise = largest.model.draw_noise(x, (VALIDATION_SAMPLES, len(x)))
+        noise = validation_noise(largest.model, x)
     held = 0 if noise is None else noise.numel() * noise.element_size()
     free = torch.cuda.mem_get_info(largest.device)[0] // 2 if largest.device.type == "cuda" else MEMORY
     return max(1, free // max(1, 3 * step + held))

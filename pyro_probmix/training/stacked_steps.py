@@ -25,6 +25,7 @@ from pyro_probmix.training.history import VALIDATION_SAMPLES
 from pyro_probmix.training.loop import Taken
 from pyro_probmix.training.settings import Settings
 from pyro_probmix.training.stacking import Adam, StackCache, configuration, pad, saved_bytes, stack
+from pyro_probmix.training.validation import validation_noise
 
 __all__ = ["VALIDATED_AT_ONCE", "Replica", "StackedStep"]
 
@@ -92,7 +93,7 @@ class StackedStep:
         """What is made of the data of the replicas that are still here."""
         self._caches = {name: StackCache() for name in ("x", "y", "weight", "mask")}
         self._vectors: dict[tuple, Tensor] = {}
-        self._held_out = _held_out(self.replicas) if self.validated else []
+        self._held_out = _held_out(self.replicas) if self.validated else _HeldOut([])
         self._law = _stacked_law(self.replicas, self._num_rows)
 
     def _compile(self) -> None:
@@ -326,7 +327,7 @@ def _row_weight(sizes: Tensor, x: Tensor) -> Tensor:
     return (torch.arange(x.shape[1], device=x.device) < sizes.unsqueeze(1)).to(dtype)
 
 
-def _held_out(replicas: Sequence[Replica]) -> list[dict[str, Tensor]]:
+def _held_out(replicas: Sequence[Replica]) -> _HeldOut:
     """Stacked arguments of the validation loss, in blocks of rows, whose losses add up to it.
 
     In every epoch there is the noise that ``predictive`` draws by default.
@@ -344,17 +345,34 @@ def _held_out(replicas: Sequence[Replica]) -> list[dict[str, Tensor]]:
         if given is not None:
             row[: len(own)] = given
     arguments = {"x": x, "y": y, "share": share}
+    cut = {name: tensor.split(length, dim=1) for name, tensor in arguments.items()}  # of shape (R, N, ...)
+    blocks = [{name: _dense(pieces[number]) for name, pieces in cut.items()} for number in range(num_blocks)]
     drawn: dict[int, Tensor] = {}
     for own, *_ in data:
-        with seeded(0, device):
-            noise = model.draw_noise(own, (VALIDATION_SAMPLES, len(own)))
-        if noise is not None:
-            drawn.setdefault(len(own), noise)
-    if drawn:
-        arguments["noise"] = pad([drawn[len(own)] for own, *_ in data], dim=1, size=length * num_blocks)
-    # Of shape (R, N, ...), and the noise (R, S, N, ...).
-    cut = {name: tensor.split(length, dim=2 if name == "noise" else 1) for name, tensor in arguments.items()}
-    return [{name: _dense(pieces[number]) for name, pieces in cut.items()} for number in range(num_blocks)]
+        if len(own) not in drawn and (noise := validation_noise(model, own)) is not None:
+            drawn[len(own)] = noise
+    if not drawn:
+        return _HeldOut(blocks)
+    whole = max(noise.shape[1] for noise in drawn.values())
+    return _HeldOut(blocks, pad([drawn[len(own)] for own, *_ in data], dim=1, size=whole), length)
+
+
+class _HeldOut:
+    """Blocks of validation rows, of ``length`` each, and their noise, of shape ``(R, S, rows) + event_shape``."""
+
+    def __init__(self, blocks: list[dict[str, Tensor]], noise: Tensor | None = None, length: int = 0) -> None:
+        self.blocks, self.noise, self.length = blocks, noise, length
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        for number, block in enumerate(self.blocks):
+            yield block if self.noise is None else {**block, "noise": self._of(number, self.noise)}
+
+    def _of(self, number: int, noise: Tensor) -> Tensor:
+        """Of the rows of a block; the first ones' comes again behind the last."""
+        rows = torch.arange(number * self.length, (number + 1) * self.length, device=noise.device) % noise.shape[2]
+        if noise.stride(0) == 0:  # one for all replicas
+            return noise[0].index_select(1, rows).expand(len(noise), -1, -1, *noise.shape[3:])
+        return noise.index_select(2, rows)
 
 
 def _row_bytes(model: DensityModel, x: Tensor, y: Tensor) -> int:

@@ -21,6 +21,7 @@ from pyro_probmix.training.data import HeldOut
 from pyro_probmix.training.history import VALIDATION_SAMPLES
 from pyro_probmix.training.loop import Taken
 from pyro_probmix.training.settings import Settings
+from pyro_probmix.training.validation import validation_noise
 
 __all__ = ["SingleStep"]
 
@@ -119,7 +120,12 @@ class SingleStep:
     def validate(self) -> Tensor:
         assert self.validation is not None
         x, y, share = self.validation
-        return -weighted_mean(self.model.eval().predictive(x, num_samples=VALIDATION_SAMPLES).log_prob(y), share)
+        model, noise = self.model.eval(), validation_noise(self.model, self.validation[0])
+        if noise is None:
+            return -weighted_mean(model.predictive(x, num_samples=VALIDATION_SAMPLES).log_prob(y), share)
+        pieces = zip(x.split(noise.shape[1]), y.split(noise.shape[1]), strict=True)
+        found = [model.predictive(a, VALIDATION_SAMPLES, noise=noise[:, : len(a)]).log_prob(b) for a, b in pieces]
+        return -weighted_mean(torch.cat(found), share)
 
     def schedule(self, loss: Tensor | None) -> None:
         if not isinstance(self.scheduler, ReduceLROnPlateau):
