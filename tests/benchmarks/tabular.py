@@ -195,11 +195,11 @@ def split_of(table: SourceTable, seed: int, classification: bool) -> Split:
     return Split(*frames, *features, labels[train], labels[test], classes, seed)
 
 
-def cell(table: SourceTable, method: Method, classification: bool, rows: int) -> dict[str, Any]:
+def cell(table: SourceTable, method: Method, classification: bool, rows: int, splits: int = SPLITS) -> dict[str, Any]:
     """Scores of a method on the splits of a table, and its seconds of the processor, predictions included."""
     names = METRICS["classification" if classification else "regression"]
     found: dict[str, Any] = {"rows": rows, "seconds": [], **{name: [] for name in names}}
-    for seed in range(1 if rows > LARGE else SPLITS):
+    for seed in range(1 if rows > LARGE else splits):
         split = split_of(table, seed, classification)
         start = time.process_time()
         p = method(split)
@@ -238,6 +238,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("results") / "tabular", help="folder of the cells")
     parser.add_argument("--tables", default="choosing", help="choosing, held-out, all, or names")
     parser.add_argument("--methods", help=f"names of methods or of variants: {', '.join(VARIANTS)}")
+    parser.add_argument("--splits", type=int, default=SPLITS, help="of tables that are not large")
     parser.add_argument("--show", action="store_true", help="print what is finished, and compute nothing")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -255,7 +256,7 @@ def main() -> None:
                 if not path.is_file() and not arguments.show:
                     try:
                         rows = len(tables[name].load()[1])
-                        found = cell(tables[name], methods[method], task == "classification", rows)
+                        found = cell(tables[name], methods[method], task == "classification", rows, arguments.splits)
                     except ModuleNotFoundError as error:
                         print(f"{name}, {method}: left out, for {error.name} is not installed", flush=True)
                         continue
