@@ -68,7 +68,7 @@ def evaluate(
         if not columns:
             raise ValueError(f"target: expected the column of what came, of which {model} does not tell; --target NAME")
         wanted = columns if len(columns) > 1 else columns[0]
-        options = {**table_options(given), "task": about.get("task")}
+        options = {**table_options(given), "task": about.get("task"), "drop": about.get("set_aside", ())}
         data = load_table(table, wanted, preparation=estimator.preparation_, **options)
         names = None if metrics is None else [name.strip() for name in metrics.split(",") if name.strip()]
         scores = score(estimator, data.features, data.target, names)

@@ -110,7 +110,9 @@ def fit(
         estimator.fit(data.features, data.target)
         estimator.set_params(verbose=False)  # the terminal's, not the model's
         names = [data.target_name] if isinstance(data.target_name, str) else list(data.target_name or ())
-        save(estimator, out, overwrite=overwrite, about={"targets": names, "task": data.task, "table": data.name})
+        aside = [name for name in (*options.get("drop", ()), *options.get("ids", ())) if isinstance(name, str)]
+        about = {"table": data.name, "targets": names, "task": data.task, "set_aside": aside}
+        save(estimator, out, overwrite=overwrite, about=about)
     _report(estimator, data, names, out, time.monotonic() - started, as_json)
 
 
@@ -120,18 +122,24 @@ def _estimator(given: dict[str, Any], data: Any) -> Any:
     known = kind().get_params()
     settings = {_NAMES.get(name, name): value for name, value in given.items() if value is not None}
     if "hidden_features" in settings:
-        settings["hidden_features"] = tuple(int(width) for width in numbers("hidden", settings["hidden_features"]))
+        settings["hidden_features"] = _widths(settings["hidden_features"])
     if "class_weight" in settings and "class_weight" not in known:
         raise ValueError("class_weight: expected none for a regression, got " + settings["class_weight"])
     chosen = {name: value for name, value in settings.items() if name in known}
-    return kind(
-        **{**chosen, "kinds": data.kinds or None, "random_state": given["seed"], "verbose": sys.stderr.isatty()}
-    )
+    return kind(kinds=data.kinds or None, random_state=given["seed"], verbose=sys.stderr.isatty(), **chosen)
+
+
+def _widths(text: str) -> tuple[int, ...]:
+    widths = numbers("hidden", text)
+    if not all(width.is_integer() for width in widths):
+        raise ValueError(f'hidden: expected whole numbers, such as 128,32, got "{text}"')
+    return tuple(map(int, widths))
 
 
 def _report(estimator: Any, data: Any, targets: list[str], out: Path, seconds: float, as_json: bool) -> None:
     best = [history.best_epoch + 1 for history in estimator.histories_]
-    losses = [min(history.validation_loss, default=None) for history in estimator.histories_]
+    validated = [history.validation_loss for history in estimator.histories_]
+    losses = [own[epoch - 1] if own else None for own, epoch in zip(validated, best, strict=True)]
     told = {
         "model": str(out),
         "targets": targets,

@@ -68,10 +68,11 @@ def predict(
         check_writable(out.parent)
         levels = QUANTILES if quantiles is None else numbers("quantiles", quantiles)
         estimator = load_estimator(model, device)
-        data = load_table(table, preparation=estimator.preparation_, **table_options(given))
-        targets = read_settings(model)["about"].get("targets", ())
+        about = read_settings(model)["about"]
+        aside = [name for name in about.get("set_aside", ()) if name not in (ids or ())]
+        data = load_table(table, preparation=estimator.preparation_, drop=aside, **table_options(given))
         options: dict[str, Any] = {"quantiles": levels, "intervals": interval or (), "ids": data.ids}
-        frame = prediction_table(estimator, data.features, targets=targets, **options)
+        frame = prediction_table(estimator, data.features, targets=about.get("targets", ()), **options)
         write_table(frame, out)
     if as_json:
         print_json({"predictions": str(out), "rows": len(frame), "columns": list(frame.columns)})

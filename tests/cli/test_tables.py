@@ -145,6 +145,13 @@ def test_scores_are_those_of_python(tmp_path):
     assert "NLL" not in found.stdout
 
 
+def test_what_was_set_aside_in_training_is_not_said_to_be_new(tmp_path):
+    found = done("evaluate", "numbers", "sold.csv")
+    assert "ignored" not in found.stderr
+    found = done("predict", "numbers", "sold.csv", "--out", tmp_path / "a.csv")
+    assert 'ignored: "price"' in found.stderr
+
+
 def test_a_fit_is_told_as_json_and_remembers_its_target(tmp_path):
     options = ["--members", "2", "--method", "probmix", "--likelihood", "auto", "--fusion", "numerical", "--seed", "3"]
     found = done("fit", "homes.csv", "--target", "price", "--out", tmp_path / "m", "--json", *QUICK, *options)
@@ -191,6 +198,7 @@ MISTAKES = {
     ),
     "class weight": ("fit homes.csv --target price --out m --class-weight balanced", ["class_weight: expected none"]),
     "widths": ("fit homes.csv --target price --out m --hidden 8;4", ["hidden: expected numbers with commas"]),
+    "half a width": ("fit homes.csv --target price --out m --hidden 8.5", ["hidden: expected whole numbers"]),
     "kind": ("fit homes.csv --target price --out m --kind town", ["kind: expected NAME=KIND"]),
     "device": ("fit homes.csv --target price --out m --device abacus", ["device: expected one that is here"]),
     "epochs": ("fit homes.csv --target price --out m --epochs 0", ["epochs: expected an integer >= 1, got 0"]),
