@@ -2,6 +2,8 @@ r"""The columns of a table as features: numbers, categories, ordered ones, dates
 
 from __future__ import annotations
 
+import re
+import sys
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar
 
@@ -221,9 +223,9 @@ def column_from_dict(settings: Any) -> Column:
     Raises:
         ValueError: if a kind or a key is not known, a key is missing, or a value is of another type.
     """
-    if not isinstance(settings, dict) or settings.get("kind") not in _KINDS:
+    if not isinstance(settings, dict) or settings.get("kind") not in list(_KINDS):
         got = settings.get("kind") if isinstance(settings, dict) else settings
-        raise ValueError(f"columns: expected a kind among {', '.join(_KINDS)}, got {got!r}")
+        raise ValueError(f"columns: expected a kind among {', '.join(_KINDS)}, got {_short(got)}")
     cls = _KINDS[settings["kind"]]
     given = {key: value for key, value in settings.items() if key != "kind"}
     names = [field.name for field in fields(cls)]
@@ -235,18 +237,40 @@ def column_from_dict(settings: Any) -> Column:
 
 
 def _checked(name: str, annotation: str, value: Any) -> Any:
-    if annotation == "tuple[str, ...]" and isinstance(value, (list, tuple)) and all(isinstance(v, str) for v in value):
-        return tuple(value)
+    """A value of the type that its field is of, and in its range."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
     right = {
         "str": isinstance(value, str),
         "str | None": value is None or isinstance(value, str),
         "bool": isinstance(value, bool),
-        "int": isinstance(value, int) and not isinstance(value, bool),
-        "float": isinstance(value, (int, float)) and not isinstance(value, bool) and np.isfinite(value),
-    }
-    if not right.get(annotation, False) or (name == "scale" and value <= 0):
-        raise ValueError(f"columns: expected {name} to be {annotation}, finite and of a scale above 0, got {value!r}")
+        "int": isinstance(value, int) and number and abs(value) < 2**64,
+        "float": number,
+        "tuple[str, ...]": isinstance(value, (list, tuple)) and all(isinstance(part, str) for part in value),
+    }[annotation]
+    if right and name == "scale":
+        right = value > 0
+    if right and name in ("levels", "rare", "parts"):
+        value = tuple(value)
+        right = len(set(value)) == len(value) and (name != "parts" or set(value) <= _PERIODS.keys())
+    if right and name == "origin":
+        right = re.fullmatch(r"-?\d{4,6}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}", value) is not None
+    if not right:
+        raise ValueError(f"columns: expected {_EXPECTED.get(name, annotation)} as {name}, got {_short(value)}")
     return float(value) if annotation == "float" else value
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) < 80 else f"{text[:80]}..."
+
+
+_EXPECTED = {
+    "scale": "a number above 0",
+    "levels": "distinct names",
+    "rare": "distinct names",
+    "parts": f"some of {', '.join(_PERIODS)}",
+    "origin": "a date such as 2020-01-31T00:00:00.000000",
+}
 
 
 def phase(dates: NDArray[Any], part: str) -> NDArray[np.float64]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_iris, load_wine
 
@@ -42,6 +43,17 @@ def test_csv_by_path(tmp_path):
     path = tmp_path / "MY.CSV"
     path.write_text("a,b\n1,2\n2,0\n5,4\n")
     assert load(str(path), target="b").y.tolist() == [2, 0, 4]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "txt", "csv.gz", "parquet", "xlsx"])
+def test_tables_by_path(suffix, tmp_path):
+    path = tmp_path / f"table.{suffix}"
+    frame = pd.DataFrame({"a": [1, 2, 5], "b": [2.5, 0, 4]})
+    if suffix in ("parquet", "xlsx"):
+        frame.to_parquet(path) if suffix == "parquet" else frame.to_excel(path, index=False)
+    else:
+        frame.to_csv(path, index=False, sep="\t" if suffix == "tsv" else ",")
+    assert load(str(path), target="b").y.tolist() == [2.5, 0, 4]
 
 
 REFUSED = {

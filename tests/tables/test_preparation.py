@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -95,6 +96,7 @@ def test_integers_stay_apart_however_many_digits_they_have(numbers):
 def test_an_array_loses_no_column_and_needs_no_pandas():
     code = """
 import sys
+import warnings
 sys.modules["pandas"] = None
 import numpy as np
 from pyro_probmix.tables import Preparation
@@ -210,7 +212,7 @@ def test_refused_by_column_row_and_cell(case):
         ({"columns": []}, "at least one column"),
         ({"columns": [{"kind": "image", "name": "x"}]}, "expected a kind among number.*got 'image'"),
         ({"columns": [{"kind": "boolean", "name": "x"}]}, "expected the keys name, missing of a boolean"),
-        ({"columns": [{"kind": "boolean", "name": 3, "missing": False}]}, "expected name to be str"),
+        ({"columns": [{"kind": "boolean", "name": 3, "missing": False}]}, "expected str as name, got 3"),
         ({"dropped": ["x"]}, "expected a reason by name"),
         ({"notes": [3]}, "expected a list of text"),
     ],
@@ -219,3 +221,27 @@ def test_settings_of_another_make_are_refused_by_name(change, message):
     settings = {**Preparation.fit(mixed()).to_dict(), **change}
     with pytest.raises(ValueError, match=message):
         Preparation.from_dict(settings)
+
+
+NUMBERS = st.one_of(st.integers(), st.floats(), st.just(10**400))
+JUNK = st.one_of(st.none(), st.booleans(), NUMBERS, st.text(max_size=5), st.just([["x"]]), st.just({}))
+
+
+@settings(max_examples=50)
+@given(data=st.data(), junk=JUNK)
+def test_settings_that_were_changed_are_refused_or_whole(data, junk):
+    settings = json.loads(json.dumps(Preparation.fit(mixed()).to_dict()))
+    place, key = settings, data.draw(st.sampled_from(sorted(settings)))
+    while isinstance(place[key], (dict, list)) and place[key] and data.draw(st.booleans()):
+        place = place[key]
+        key = data.draw(st.sampled_from(sorted(place) if isinstance(place, dict) else range(len(place))))
+    place[key] = junk
+    try:
+        preparation = Preparation.from_dict(settings)
+    except ValueError:
+        return
+    assert Preparation.from_dict(preparation.to_dict()) == preparation
+    if {column.name for column in preparation.columns} <= set(mixed()):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", TableWarning)
+            assert preparation.transform(mixed()).shape == (N, preparation.num_features)
