@@ -27,8 +27,7 @@ from pyro_probmix.cli.options import (
 )
 from pyro_probmix.datasets import load_table
 from pyro_probmix.evaluation import find_metric
-from pyro_probmix.experiments import import_plugins, load_estimator, score, write_evaluation
-from pyro_probmix.persistence import read_settings
+from pyro_probmix.experiments import import_plugins, load_estimator, remembered, score, write_evaluation
 from pyro_probmix.reports import REPORT
 
 __all__ = ["SCORES", "evaluate"]
@@ -63,12 +62,12 @@ def evaluate(
         if out is not None:
             check_writable(out)
         estimator = load_estimator(model, device)
-        about = read_settings(model)["about"]
-        columns = [as_column(name, no_header) for name in target or ()] or about.get("targets")
+        about = remembered(model)
+        columns = [as_column(name, no_header) for name in target or ()] or about["targets"]
         if not columns:
             raise ValueError(f"target: expected the column of what came, of which {model} does not tell; --target NAME")
         wanted = columns if len(columns) > 1 else columns[0]
-        options = {**table_options(given), "task": about.get("task"), "drop": about.get("set_aside", ())}
+        options = {**table_options(given), "task": about["task"], "drop": about["set_aside"]}
         data = load_table(table, wanted, preparation=estimator.preparation_, **options)
         names = None if metrics is None else [name.strip() for name in metrics.split(",") if name.strip()]
         scores = score(estimator, data.features, data.target, names)

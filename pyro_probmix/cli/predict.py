@@ -31,9 +31,9 @@ from pyro_probmix.experiments import (
     import_plugins,
     load_estimator,
     prediction_table,
+    remembered,
     write_table,
 )
-from pyro_probmix.persistence import read_settings
 
 __all__ = ["predict"]
 
@@ -68,11 +68,11 @@ def predict(
         check_writable(out.parent)
         levels = QUANTILES if quantiles is None else numbers("quantiles", quantiles)
         estimator = load_estimator(model, device)
-        about = read_settings(model)["about"]
-        aside = [name for name in about.get("set_aside", ()) if name not in (ids or ())]
+        about = remembered(model)
+        aside = [name for name in about["set_aside"] if name not in (ids or ())]
         data = load_table(table, preparation=estimator.preparation_, drop=aside, **table_options(given))
         options: dict[str, Any] = {"quantiles": levels, "intervals": interval or (), "ids": data.ids}
-        frame = prediction_table(estimator, data.features, targets=about.get("targets", ()), **options)
+        frame = prediction_table(estimator, data.features, targets=about["targets"], **options)
         write_table(frame, out)
     if as_json:
         print_json({"predictions": str(out), "rows": len(frame), "columns": list(frame.columns)})

@@ -24,6 +24,7 @@ from pyro_probmix.experiments.predictions import (
     check_suffix,
     load_estimator,
     prediction_table,
+    remembered,
     score,
     write_table,
 )
@@ -56,6 +57,7 @@ __all__ = [
     "paper_settings",
     "prediction_table",
     "recalibrate",
+    "remembered",
     "reproduce",
     "score",
     "select_datasets",

@@ -14,7 +14,7 @@ from pyro_probmix._checks import check_number
 from pyro_probmix._files import write_bytes
 from pyro_probmix.estimators import ProbMixClassifier, ProbMixRegressor
 from pyro_probmix.evaluation import evaluate
-from pyro_probmix.persistence import load
+from pyro_probmix.persistence import load, read_settings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,6 +26,7 @@ __all__ = [
     "load_estimator",
     "prediction_table",
     "quantile_name",
+    "remembered",
     "score",
     "write_table",
 ]
@@ -47,6 +48,21 @@ def load_estimator(path: str | Path, device: str = "cpu") -> Any:
     if not isinstance(estimator, (ProbMixClassifier, ProbMixRegressor)):
         raise ValueError(f"{path}: expected an estimator, as fit saves it, got a {type(estimator).__name__}")
     return estimator
+
+
+def remembered(path: str | Path) -> dict[str, Any]:
+    """What a folder tells of the table of training: ``targets``, ``set_aside`` and ``task``.
+
+    Raises:
+        ValueError: if it tells no names there, besides what :func:`~pyro_probmix.persistence.read_settings` refuses.
+    """
+    about = read_settings(path)["about"]
+    found: dict[str, Any] = {"task": about.get("task")}
+    for key in ("targets", "set_aside"):
+        found[key] = about.get(key, [])
+        if not (isinstance(found[key], list) and all(isinstance(name, str) for name in found[key])):
+            raise ValueError(f"{path}: expected names of columns as {key}, got {found[key]!r:.80}")
+    return found
 
 
 def prediction_table(

@@ -265,6 +265,8 @@ def _checked(shown: Path, settings: dict[str, Any]) -> dict[str, Any]:
     checksum = settings.pop("sha256", None)
     if checksum != _checksum(settings):
         raise ValueError(f"{shown}: expected the sha256 {checksum} of its other entries, got another: it is damaged")
+    if not isinstance(settings.setdefault("about", {}), dict):
+        raise ValueError(f"{shown}: expected what else is told of the model by name, got {settings['about']!r:.80}")
     weights, kinds = settings.get("weights"), {"tensors": int, "bytes": int, "sha256": str}
     if not isinstance(weights, dict) or any(type(weights.get(name)) is not kind for name, kind in kinds.items()):
         raise ValueError(f"{shown}: expected tensors, bytes and sha256 of the weights, got {weights!r:.80}")

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from pyro_probmix._checks import check_choice, check_device
+from pyro_probmix._checks import check_choice, check_device, check_integer
 from pyro_probmix._files import versions
 from pyro_probmix._random import seeded
 from pyro_probmix.estimators import ProbMixClassifier, ProbMixRegressor
@@ -28,6 +28,7 @@ from pyro_probmix.persistence.methods import build_model, describe_model
 __all__ = ["load", "save"]
 
 _ESTIMATORS: dict[str, Any] = {kind.__name__: kind for kind in (ProbMixClassifier, ProbMixRegressor)}
+_MOST_SAMPLES = 10**6
 _KINDS = ("estimator", "model", "network", "weights")
 
 
@@ -139,6 +140,7 @@ def load(path: str | os.PathLike, *, into: nn.Module | None = None, device: Any 
 def _contents(model: Any) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if type(model).__name__ in _ESTIMATORS and type(model) is _ESTIMATORS[type(model).__name__]:
         fitted = model.fitted_settings()
+        _check_samples(model)
         settings = {"kind": "estimator", "estimator": type(model).__name__, "columns": _columns(fitted)}
         return {**settings, "fitted": fitted}, _values(model.fitted_tensors())
     if not isinstance(model, nn.Module):
@@ -231,9 +233,16 @@ def _load_estimator(settings: Mapping[str, Any], weights: Weights, device: Any) 
         raise ValueError(f"columns: expected those that it was trained on, {settings['columns']}, got others")
     tensors = {name: weights.read(name) for name in weights.shapes}
     estimator = _ESTIMATORS[settings["estimator"]].from_fitted(fitted, tensors)
+    _check_samples(estimator)
     for model in estimator.models_:
         model.to(device)
     return estimator.set_params(device=str(device))
+
+
+def _check_samples(estimator: Any) -> None:
+    """Refuses what no prediction has memory for."""
+    if check_integer("num_samples", estimator.num_samples) > _MOST_SAMPLES:
+        raise ValueError(f"num_samples: expected at most {_MOST_SAMPLES}, got {estimator.num_samples}")
 
 
 def _columns(fitted: Mapping[str, Any]) -> str:

@@ -243,6 +243,19 @@ def test_another_model_is_no_estimator(tmp_path):
     assert "expected an estimator, as fit saves it, got a ERM" in found.stderr
 
 
+def test_a_folder_that_tells_nonsense_is_refused(tmp_path):
+    estimator = pm.load("numbers")
+    for about in ({"targets": 3}, {"set_aside": [["x"]]}):
+        pm.save(estimator, tmp_path / "m", about=about, overwrite=True)
+        for command in (
+            ["predict", tmp_path / "m", "new.csv", "--out", "a.csv"],
+            ["evaluate", tmp_path / "m", "sold.csv"],
+        ):
+            found = run(*command)
+            assert (found.exit_code, found.stdout) == (2, "")
+            assert "expected names of columns as" in found.stderr
+
+
 def test_a_model_is_replaced_when_that_is_asked_for(tmp_path):
     for seed in ("1", "2"):
         arguments = ["--target", "price", "--out", tmp_path / "m", "--overwrite", "--seed", seed, *QUICK]

@@ -112,6 +112,10 @@ HOSTILE = {
     ),
     "no preparation": (lambda f: f.__setitem__("preparation", None), "settings.json: "),
     "another likelihood": (lambda f: f["own"]["target"].__setitem__("name", "eval"), "expected one of .* got .eval"),
+    "absurdly many samples": (
+        lambda f: f["params"].__setitem__("num_samples", 10**12),
+        "num_samples: expected at most",
+    ),
     "fewer tensors": (lambda f: f.__setitem__("num_members", 2), "tensors: expected"),
 }
 

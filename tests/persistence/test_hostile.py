@@ -235,6 +235,7 @@ HOSTILE: dict[str, tuple[Callable[[Path], None], str]] = {
     ),
     "layers in layers": (lambda f: of_model(f, in_one_another), "expected at most 32 architectures inside one another"),
     "another kind": (lambda f: seal(f, kind="skops"), "settings.json: expected a kind of estimator, .*, got 'skops'"),
+    "another about": (lambda f: seal(f, about=[1]), "settings.json: expected what else is told .* got .1."),
     "no settings": (lambda f: (f / SETTINGS).unlink(), "settings.json: expected a file, got none"),
     "no weights": (lambda f: (f / WEIGHTS).unlink(), "weights.safetensors: expected a file, got none"),
 }
