@@ -171,7 +171,7 @@ class ProbMixEstimator(BaseEstimator):
         """The predictive densities, of as many rows at a time as memory allows at so many points each."""
         features = self._features(X)
         widest = max(parameter.shape[0] for parameter in self.models_[0].parameters() if parameter.dim())
-        width = self.num_samples * len(self.models_) * max(widest, 8 * points)
+        width = self.num_samples * len(self.models_) * max(widest, 2 * points)
         for x in features.split(max(1, _NUMBERS_AT_ONCE // width)):
             yield self._predictive(x)
 

@@ -44,14 +44,6 @@ class LogLikelihoodScorer:
         >>> search = GridSearchCV(model, {"beta": [1e-3, 1e-2]}, scoring=pm.log_likelihood_scorer, cv=2)
         >>> search.fit(*load_diabetes(return_X_y=True)).best_params_.keys()
         dict_keys(['beta'])
-
-        In a study of optuna:
-
-        >>> from sklearn.model_selection import cross_val_score
-        >>> def objective(trial):
-        ...     model = pm.ProbMixRegressor(beta=trial.suggest_float("beta", 1e-3, 0.1, log=True), random_state=0)
-        ...     return cross_val_score(model, X, y, scoring=pm.log_likelihood_scorer).mean()
-        >>> # optuna.create_study(direction="maximize").optimize(objective, n_trials=20)
     """
 
     __name__ = "log_likelihood_scorer"

@@ -495,3 +495,16 @@ def test_a_point_chosen_by_a_mask_has_its_mass_at_itself() -> None:
     p = dist.MaskedMixture(torch.tensor([True, False]), dist.Normal(torch.zeros(2), 1.0), dist.Delta(torch.ones(2)))
     assert pm.distributions.cdf(p, 1.0).tolist() == [1.0, pytest.approx(st.norm.cdf(1.0))]
     assert pm.median(p).tolist() == [1.0, 0.0]
+
+
+@pytest.mark.parametrize("total", [0.6, 3.0, 10.0])
+@pytest.mark.parametrize("logits", [-3.0, -1.0, 1.0])
+def test_far_quantiles_of_a_negative_binomial_are_scipys(total: float, logits: float) -> None:
+    """Where the search for them meets counts whose incomplete beta function is no number."""
+    n, x = torch.tensor(total, dtype=torch.float64), torch.tensor(logits, dtype=torch.float64)
+    shares = 1 - torch.tensor([1e-2, 1e-8, 1e-10, 1e-12], dtype=torch.float64)
+    expected = st.nbinom(total, 1 / (1 + np.exp(logits))).ppf(shares.numpy())
+    for p in (dist.NegativeBinomial(n, logits=x), dist.GammaPoisson(n, (-x).exp())):
+        np.testing.assert_array_equal(pm.quantile(p, shares), expected)
+        low, high = pm.interval(p, 0.9, kind="hdi")
+        assert low == 0 or bool(low < high)

@@ -82,17 +82,22 @@ class BinomialLaw(_Integers):
         return betainc(k + 1, self.p.total_count - k, one, zero)
 
 
+def _from_one(k: Tensor) -> Tensor:
+    """k + 1, as far as the incomplete beta function is known: beyond, nothing is left of a mass that is finite."""
+    return (k.floor() + 1).clamp(max=2.0**60)
+
+
 @shares_of(torch.distributions.NegativeBinomial)
 class NegativeBinomialLaw(_Integers):
     """F(k) = I_{1 − probs}(total_count, k + 1)."""
 
     def below(self, y: Tensor) -> Tensor:
         one, zero = _chances(self.p)
-        return betainc(self.p.total_count, y.floor() + 1, zero, one)
+        return betainc(self.p.total_count, _from_one(y), zero, one)
 
     def above(self, y: Tensor) -> Tensor:
         one, zero = _chances(self.p)
-        return betainc(y.floor() + 1, self.p.total_count, one, zero)
+        return betainc(_from_one(y), self.p.total_count, one, zero)
 
 
 @shares_of(dist.GammaPoisson)
@@ -101,11 +106,11 @@ class GammaPoissonLaw(_Integers):
 
     def below(self, y: Tensor) -> Tensor:
         rate = self.p.rate
-        return betainc(self.p.concentration, y.floor() + 1, rate / (1 + rate), 1 / (1 + rate))
+        return betainc(self.p.concentration, _from_one(y), rate / (1 + rate), 1 / (1 + rate))
 
     def above(self, y: Tensor) -> Tensor:
         rate = self.p.rate
-        return betainc(y.floor() + 1, self.p.concentration, 1 / (1 + rate), rate / (1 + rate))
+        return betainc(_from_one(y), self.p.concentration, 1 / (1 + rate), rate / (1 + rate))
 
 
 @shares_of(dist.OrderedLogistic)
