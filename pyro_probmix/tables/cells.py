@@ -116,6 +116,8 @@ def _text_cells(path: Path, reading: Reading) -> Cells:
         head = list(itertools.islice(records, _SAMPLE))
         if not head:
             raise ValueError(f"{path}: expected rows below the header, got none")
+        if header is not None and not header[-1].strip() and all(_ends_empty(cells, header) for _, cells in head):
+            header = header[:-1]  # a separator at the end of each row
         width = _width(path, header, head)
         try:
             texts = (cell for _, cells in head for cell in cells)
@@ -156,8 +158,11 @@ def _records(path: Path, lines: Iterator[str], sep: str) -> Iterator[tuple[int, 
         except StopIteration:
             return
         except csv.Error as error:
-            hint = "; is a quotation mark not closed?" if "limit" in str(error) or "end of data" in str(error) else ""
-            raise ValueError(f"{path}: row {number}: expected cells of a table, got a {error}{hint}") from None
+            if "expected after" in str(error):
+                got = "a quotation mark inside of a quoted cell; double it"
+            else:
+                got = f"a cell of more than {csv.field_size_limit():,} characters; is a quotation mark not closed?"
+            raise ValueError(f"{path}: row {number}: expected cells of a table, got {got}") from None
         if len(cells) > MAX_COLUMNS:
             raise ValueError(f"{path}: expected at most {MAX_COLUMNS:,} columns, got {len(cells):,} in row {number}")
         if any(cell.strip() for cell in cells):
@@ -194,6 +199,10 @@ def _width(path: Path, header: list[str] | None, head: list[tuple[int, list[str]
     return Counter(len(cells) for _, cells in head).most_common(1)[0][0]
 
 
+def _ends_empty(cells: list[str], header: list[str]) -> bool:
+    return len(cells) == len(header) and not cells[-1].strip()
+
+
 def _collect(
     path: Path, records: Iterator[tuple[int, list[str]]], width: int, header: list[str] | None
 ) -> pd.DataFrame:
@@ -221,7 +230,12 @@ def _fitted(path: Path, number: int, row: list[str], width: int, header: list[st
         expected = (
             f"{width} {'cell' if width == 1 else 'cells'}, as in {'most rows' if header is None else 'the header'}"
         )
-        raise ValueError(f"{path}: row {number}: expected {expected}, got {len(row)} ({quoted(row, 5)})")
+        hint = ""
+        if width == 1:
+            hint = "; remove what stands above the names of the columns"
+        elif len(row) == width + 1:
+            hint = "; where rows begin with their names, name that column in the header"
+        raise ValueError(f"{path}: row {number}: expected {expected}, got {len(row)} ({quoted(row, 5)}){hint}")
     return row
 
 

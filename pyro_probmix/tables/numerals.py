@@ -12,7 +12,7 @@ from pyro_probmix.tables.kinds import MISSING, quoted
 __all__ = ["are_identifiers", "missing_words", "parse_numbers"]
 
 _BLANKS = "\u00a0\u2007\u2009\u202f\u3000\ufeff"
-_CURRENCIES = r"\$|€|£|¥|₹|₽|₩|₺|(?:USD|EUR|GBP|CHF|JPY|US\$)\b"
+_CURRENCIES = r"US\$|\$|€|£|¥|₹|₽|₩|₺|(?:USD|EUR|GBP|CHF|JPY)\b"
 _MINUS = str.maketrans({"\u2212": "-", "\u2012": "-", "\u2013": "-", **dict.fromkeys(_BLANKS, " ")})
 _EXACT = 2**53
 _DASHES = frozenset(["-", "--", "---", ".", "\u2013", "\u2014", "\u2212"])
@@ -99,8 +99,9 @@ def _clean(text: Any, decimal: str) -> tuple[NDArray[np.float64], NDArray[np.boo
     bare = bare.str.replace(r"\s*%$", "", regex=True)
     bare = bare.str.replace(r"^\((.*)\)$", r"-\1", regex=True).str.strip()
     point, group = (r"\.", "[ ,'’]") if decimal == "." else (",", "[ .'’]")
-    grouped = bare.str.fullmatch(rf"[-+]?\d{{1,3}}({group})\d{{3}}(?:\1\d{{3}})*(?:{point}\d+)?").to_numpy(bool)
-    plain = bare.str.fullmatch(rf"[-+]?(?:\d+(?:{point}\d*)?|{point}\d+)(?:[eE][-+]?\d+)?").to_numpy(bool)
+    whole, rest = f"[0-9]{{1,3}}({group})[0-9]{{3}}(?:\\1[0-9]{{3}})*", f"{point}[0-9]+"
+    grouped = bare.str.fullmatch(f"[-+]?{whole}(?:{rest})?").to_numpy(bool)
+    plain = bare.str.fullmatch(f"[-+]?(?:[0-9]+(?:{point}[0-9]*)?|{rest})(?:[eE][-+]?[0-9]+)?").to_numpy(bool)
     digits = bare.where(~grouped, bare.str.replace(group, "", regex=True))
     if decimal == ",":
         digits = digits.str.replace(",", ".", regex=False)

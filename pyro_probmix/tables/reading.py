@@ -90,6 +90,9 @@ def split_lines(lines: Iterable[str], sep: str) -> Iterator[list[str]]:
     """
     if sep == " ":
         lines = (" ".join(line.split()) + "\n" for line in lines)
+    else:  # blanks between a closing quote and a separator are of no cell
+        blanks = re.compile(rf'(?<!")"[ \t]+(?=[{re.escape(sep)}\r\n]|$)')
+        lines = (blanks.sub('"', line) if '" ' in line or '"\t' in line else line for line in lines)
     return csv.reader(lines, delimiter=sep, skipinitialspace=sep != " ", strict=True)
 
 
@@ -112,9 +115,13 @@ def guess_separator(sample: Sequence[str], complete: bool) -> str:
         ','
     """
     shares: dict[str, float] = {}
-    split_somewhere = False
+    split_somewhere, broken = False, None
     for sep in SEPARATORS:
-        counts = _counts(sample, sep, complete)
+        counts, whole = _counts(sample, sep, complete)
+        if not whole and sep != " " and sum(sep in line for line in sample) > len(sample) / 2:
+            broken = broken or sep
+        if sep == " " and broken is not None:
+            return broken  # what is wrong is said where all rows are read
         if not counts:
             continue
         usual, share = Counter(counts).most_common(1)[0]
@@ -131,16 +138,16 @@ def guess_separator(sample: Sequence[str], complete: bool) -> str:
     return best
 
 
-def _counts(sample: Sequence[str], sep: str, complete: bool) -> list[int]:
-    """How many cells the rows have, as far as they can be split."""
+def _counts(sample: Sequence[str], sep: str, complete: bool) -> tuple[list[int], bool]:
+    """How many cells the rows have, as far as they can be split, and whether all can."""
     counts = []
     try:
         for cells in split_lines(sample, sep):
             if cells:
                 counts.append(len(cells))
-    except csv.Error:
-        return counts
-    return counts if complete or len(counts) < 2 else counts[:-1]
+    except csv.Error as error:
+        return counts, not complete and "end of data" in str(error)
+    return counts if complete or len(counts) < 2 else counts[:-1], True
 
 
 def _is_numeric(sample: Sequence[str]) -> bool:

@@ -117,7 +117,7 @@ HOSTILE = {
     ),
     "cell.csv": (
         lambda path: path.write_text("x,y\n1,2\n" + "a" * MEGABYTE + ",3\n"),
-        "row 3: expected cells of a table",
+        "row 3: expected cells of a table, got a cell of more than 131,072",
     ),
     "folder.csv": (lambda path: path.mkdir(), "expected a file, got a folder"),
     "pipe.csv": (os.mkfifo, "expected a file, got a device or a pipe"),

@@ -101,6 +101,8 @@ GUESSED = {
     "quoted newlines": ('a;b\n"x\ny";3\n"z";6\n', ";", (2, 2)),
     "empty cells": ("a|b|c\n||3\n1||\n", "|", (2, 3)),
     "decimal commas": ("a;b\n1,5;2,5\n3,5;4,5\n", ";", (2, 2)),
+    "blanks around quotes": ('"a" ,"b"\n"1" ,"2"\n"3" , "4" \n', ",", (2, 2)),
+    "separators at row ends": ("a,b,\n1,2,\n3,4,\n", ",", (2, 2)),
     "old line ends": ("a;b\r1;2\r3;4\r", ";", (2, 2)),
 }
 

@@ -182,6 +182,11 @@ def test_typed_files_are_read_as_text_is(name, tmp_path):
 
 REFUSED = {
     "torn.csv": ("x,z,y\n1,2,3\n1,2\n3,1,5\n2,2,2\n", "row 3: expected 3 cells, as in the header, got 2"),
+    "title.csv": ("A title\n\nx,y\n1,2\n3,4\n", "row 3: expected 1 cell.*got 2.*above the names of the columns"),
+    "row names.csv": ("x,y\nr1,1,2\nr2,3,4\n", "row 2: expected 2 cells.*got 3.*name that column in the header"),
+    "quotes.csv": ('x,y\n1,2\n"3"a,4\n5,2\n', "row 3: expected cells of a table, got a quotation mark inside"),
+    "footer.csv": ("x,y\n1,2\n5,2\nSource: me\n", "row 4: expected 2 cells, as in the header, got 1"),
+    "other digits.csv": ("x,y\n1,2\n5,2\n٣,4\n", r'"x": expected numbers.*1 cell \(row 4: "٣"\)'),
     "unit.csv": ("x;z;y\nm;s;kg\n1;2;3\n2;3;1\n", 'row 2: expected cells like those below, got "m", "s", "kg"'),
     "word.csv": ("x,y\n1,2\n2,4\nbroken,5\n7,9\n", r'"x": expected numbers.*1 cell \(row 4: "broken"\)'),
     "two currencies.csv": ("x,y\n$1,2\n$2,4\n€7,5\n", r'"x": expected numbers.*1 cell \(row 4: "€7"\)'),
