@@ -34,6 +34,7 @@ from pyro_probmix.datasets import Task, load_table
 from pyro_probmix.estimators import ProbMixClassifier, ProbMixRegressor
 from pyro_probmix.experiments import import_plugins
 from pyro_probmix.persistence import check_destination, save
+from pyro_probmix.tables.kinds import resolve_kinds
 
 __all__ = ["fit"]
 
@@ -107,13 +108,29 @@ def fit(
         data = load_table(table, wanted, task=cast("Task | None", task), **options)
         say(note for note in data.notes if note not in said)
         estimator = _estimator(given, data)
-        estimator.fit(data.features, data.target)
+        estimator.fit(data.features, _labels(data, options.get("kinds", {})))
         estimator.set_params(verbose=False)  # the terminal's, not the model's
         names = [data.target_name] if isinstance(data.target_name, str) else list(data.target_name or ())
         aside = [name for name in (*options.get("drop", ()), *options.get("ids", ())) if isinstance(name, str)]
         about = {"table": data.name, "targets": names, "task": data.task, "set_aside": aside}
         save(estimator, out, overwrite=overwrite, about=about)
     _report(estimator, data, names, out, time.monotonic() - started, as_json)
+
+
+def _labels(data: Any, kinds: dict[str, Any]) -> Any:
+    """The target; labels as an ordered category where their order is given."""
+    name = data.target_name
+    if not isinstance(name, str) or name not in kinds or data.task == "regression":
+        return data.target
+    _, levels = resolve_kinds({name: kinds[name]}, [name])[name]
+    if levels is None:
+        return data.target
+    unknown = [label for label in dict.fromkeys(data.target.tolist()) if label not in levels]
+    if unknown:
+        raise ValueError(f"kind: expected the order of all labels of {name}, got none of {unknown[0]!r}")
+    import pandas as pd
+
+    return pd.Series(pd.Categorical(data.target, categories=list(levels), ordered=True))
 
 
 def _estimator(given: dict[str, Any], data: Any) -> Any:

@@ -210,6 +210,9 @@ class ProbMixEstimator(BaseEstimator):
         named = getattr(self, "feature_names_in_", None)
         if is_frame(X):
             X = _named_by_text(X)
+            known: set[Any] = set() if named is None else {*named}
+            if known > {*X.columns} >= known - {*self.preparation_.dropped}:
+                X = X.reindex(columns=named)  # what was dropped, new rows need not have
             validate_data(self, X, reset=False, skip_check_array=True)
             return X if named is not None else check_array(X, **_ARRAYS)
         X = validate_data(self, X, reset=False, **_ARRAYS)

@@ -164,6 +164,26 @@ def test_a_fit_is_told_as_json_and_remembers_its_target(tmp_path):
     assert told["likelihood"] == pm.load(tmp_path / "m").likelihood_
 
 
+def test_a_column_that_training_dropped_is_not_needed(tmp_path):
+    arguments = ["--target", "price", "--drop", "speed", "--out", tmp_path / "m", *QUICK]
+    assert 'columns dropped: "listing"' in done("fit", "homes.csv", *arguments).stderr
+    frame = homes()[60:]
+    for name, rows in (("all", frame), ("without", frame.drop(columns=["listing", "price", "speed"]))):
+        rows.to_csv(tmp_path / "new.csv", index=False)
+        done("predict", tmp_path / "m", tmp_path / "new.csv", "--out", tmp_path / f"{name}.csv")
+    assert (tmp_path / "all.csv").read_text() == (tmp_path / "without.csv").read_text()
+
+
+def test_the_order_of_labels_is_that_of_the_kind_of_the_target(tmp_path):
+    order = ["--kind", "speed=quick < usual < slow", "--likelihood", "ordinal", "--method", "erm"]
+    done("fit", "homes.csv", "--target", "speed", "--drop", "price", "--out", tmp_path / "m", *order, *QUICK)
+    assert pm.load(tmp_path / "m").classes_.tolist() == ["quick", "usual", "slow"]
+    done("predict", tmp_path / "m", "sold.csv", "--out", tmp_path / "a.csv")
+    assert list(pd.read_csv(tmp_path / "a.csv").columns) == ["class", "p[quick]", "p[usual]", "p[slow]"]
+    scores = json.loads(done("evaluate", tmp_path / "m", "sold.csv", "--json").stdout)["scores"]
+    assert 0 <= scores["accuracy"] <= 1
+
+
 def test_tables_without_names_and_with_several_targets(tmp_path):
     rng = np.random.default_rng(1)
     pd.DataFrame(rng.normal(size=(40, 4))).to_csv(tmp_path / "t.csv", index=False, header=False, sep=";", decimal=",")

@@ -266,3 +266,37 @@ def test_what_is_there_is_kept(tmp_path):
 def test_who_may_read_settings_may_read_weights(tmp_path):
     pm.save(MODELS["ERM"](), tmp_path / "model")
     assert len({path.stat().st_mode for path in (tmp_path / "model").iterdir()}) == 1
+
+
+def test_a_rescaled_model_and_one_in_half_precision_are_made_again(tmp_path):
+    rescaled = pm.rescaled(MODELS["Mixup"](), X, X[:, 0])
+    half = MODELS["ManifoldProbMix"]().to(torch.bfloat16)
+    for name, model, x in (("rescaled", rescaled, X), ("half", half, X.to(torch.bfloat16))):
+        pm.save(model, tmp_path / name)
+        assert same_predictions(pm.load(tmp_path / name), model, x)
+
+
+def test_a_model_is_put_on_a_device(tmp_path):
+    pm.save(MODELS["ManifoldProbMix"](), tmp_path / "model")
+    assert {p.device.type for p in pm.load(tmp_path / "model", device="meta").parameters()} == {"meta"}
+    with pytest.raises(ValueError, match="device: expected one that is here"):
+        pm.load(tmp_path / "model", device="abacus")
+
+
+def test_a_model_that_is_changed_from_outside_is_not_made_again(tmp_path):
+    network = mlp(2)
+    network.register_forward_hook(lambda module, inputs, output: 2 * output)
+    padded = nn.Sequential(nn.Conv1d(3, 2, 2, padding=1, padding_mode="circular"))
+    mixed = MODELS["Mixup"]()
+    mixed.mixing = pm.models.mixing.Mixing("y", BETA, pm.NormalVicinity(0.1))
+    half_trained = pm.ERM(mlp(2), NORMAL())
+    half_trained.decoder.eval()
+    for name, model, expected in (
+        ("hook", pm.ERM(network, NORMAL()), "decoder is a MLP with hooks"),
+        ("padding", padded, "0 is a Conv1d with another padding than zeros"),
+        ("mixing", mixed, "Mixup is mixed at 'y'"),
+        ("mode", half_trained, "some of its modules are in training"),
+    ):
+        pm.save(model, tmp_path / name)
+        with pytest.raises(ValueError, match=f"into=, a model to fill with the weights of .*{expected}"):
+            pm.load(tmp_path / name)
