@@ -137,9 +137,7 @@ class ProbMixEstimator(BaseEstimator):
             A :class:`~pyro_probmix.LinearPool` of batch shape ``(n,)``: of y in its units, or of the position of a
             class in ``classes_``. Rows of it are ``p[i:j]``.
         """
-        x = self._features(X)
-        with in_few_threads(self.models_[0]):
-            return self._predictive(x)
+        return self._predictive(self._features(X))
 
     def iter_distributions(self, X: Any) -> Iterator[Any]:
         """The densities of :meth:`predict_distribution` of slices of the rows, one after another, in bounded memory.
@@ -158,7 +156,8 @@ class ProbMixEstimator(BaseEstimator):
 
     @torch.no_grad()
     def _predictive(self, x: Tensor) -> Any:
-        members = [model.predictive(x, self.num_samples, noise=self._noise(model, x)) for model in self.models_]
+        with in_few_threads(self.models_[0]):
+            members = [model.predictive(x, self.num_samples, noise=self._noise(model, x)) for model in self.models_]
         return members[0] if len(members) == 1 and isinstance(members[0], LinearPool) else linear_pool(members)
 
     def _noise(self, model: DensityModel, x: Tensor) -> Tensor | None:
@@ -270,12 +269,6 @@ class ProbMixEstimator(BaseEstimator):
             num_workers=self.num_workers,
             progress=bool(self.verbose),
         )
-
-    def _network(self, num_features: int, dtype: Any) -> Network:
-        widths: Any = self.hidden_features
-        widths = tuple(widths) if isinstance(widths, list | tuple) else widths  # others are refused by name
-        own = (self.method, widths, self.alpha, self.beta, self.fusion)
-        return Network(*own, num_features=num_features, dtype=np.dtype(dtype).name)
 
     def _prepared(self, X: Any, eval_set: Any, dtype: Any, soft: bool = False) -> Prepared:
         """The features of a fit as tensors, those of ``eval_set`` besides."""

@@ -208,7 +208,7 @@ class OrdinalLikelihood(Likelihood):
         ValueError: if there are fewer than two classes.
 
     Example:
-        >>> OrdinalLikelihood(3)(torch.zeros(5, 1)).probs[0]
+        >>> OrdinalLikelihood(3)(torch.zeros(5, 1)).probs[0].detach()
         tensor([0.3775, 0.2449, 0.3775])
     """
 

@@ -235,7 +235,7 @@ def candidates(y: Array) -> list[str]:
     else is of densities.
 
     Example:
-        >>> candidates(np.array([0.0, 1.0, 1.0, 2.0, 0.0, 4.0]))
+        >>> candidates(np.array([0.0, 1.0, 1.0, 2.0, 0.0, 4.0, 1.0, 0.0]))
         ['poisson', 'negative_binomial', 'zero_inflated_poisson']
         >>> candidates(np.array([0.1, 2.0, 3.5]))
         ['normal', 'student_t', 'mixture', 'lognormal', 'gamma']

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -124,3 +126,67 @@ def test_fitted_members_predict_whatever_the_settings_are_now(iris: Any) -> None
     np.testing.assert_array_equal(model.predict_proba(X), expected)
     with pytest.raises(ValueError, match="num_samples: expected"):
         model.set_params(num_samples=0).predict(X)
+
+
+# Quantiles and intervals.
+
+
+@pytest.mark.parametrize("likelihood", ["normal", "gamma", "negative_binomial"])
+def test_quantiles_and_intervals_are_those_of_the_density(likelihood: str, skewed: Any, monkeypatch: Any) -> None:
+    X, y = skewed[0][:20], skewed[1][:20]
+    y = np.floor(5 * y) if likelihood == "negative_binomial" else y
+    model = pm.ProbMixRegressor(likelihood=likelihood, **SMALL).fit(X, y)
+    p = model.predict_distribution(X)
+    for at_once in (base._NUMBERS_AT_ONCE, 3 * 5 * 8):  # all rows, and three or fewer
+        monkeypatch.setattr(base, "_NUMBERS_AT_ONCE", at_once)
+        quantiles = model.predict_quantiles(X, [0.1, 0.5, 0.9])
+        np.testing.assert_allclose(quantiles, pm.quantile(p, [0.1, 0.5, 0.9]).T, rtol=1e-9)
+        np.testing.assert_allclose(model.predict_quantiles(X, 0.5)[:, 0], quantiles[:, 1])
+        for kind in ("central", "hdi"):
+            ends = model.predict_interval(X, 0.8, kind)
+            np.testing.assert_allclose(ends, np.stack(pm.interval(p, 0.8, kind), -1), rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("q", [0.0, 1.0, [0.5, 1.5], [], [[0.5]], [np.nan]])
+def test_shares_that_have_no_quantile_are_named(q: Any, diabetes: Any) -> None:
+    model = pm.ProbMixRegressor("erm", **SMALL).fit(*diabetes)
+    with pytest.raises(ValueError, match=r"q: expected numbers in \(0, 1\), got"):
+        model.predict_quantiles(diabetes[0], q)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"level": 1.0}, r"level: expected a number in \(0, 1\)"),
+        ({"kind": "widest"}, 'kind: expected one of "central"'),
+    ],
+)
+def test_what_is_no_interval_is_named(options: Any, message: str, diabetes: Any) -> None:
+    model = pm.ProbMixRegressor("erm", **SMALL).fit(*diabetes)
+    with pytest.raises(ValueError, match=message):
+        model.predict_interval(diabetes[0], **options)
+
+
+MANY_ROWS = """
+import resource, sys
+import numpy as np
+import pyro_probmix as pm
+
+rng = np.random.default_rng(0)
+X = rng.normal(size=(100_000, 20))
+y = X[:, 0] + rng.normal(size=len(X))
+model = pm.ProbMixRegressor(epochs=1, batch_size=2048, num_samples=20, hidden_features=(64,), random_state=0).fit(X, y)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+model.predict(X, return_std=True)
+model.log_likelihood(X, y)
+model.predict_quantiles(X[::5], [0.05, 0.5, 0.95])
+print(before / 1e6, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6)
+"""
+
+
+@pytest.mark.slow
+def test_many_rows_take_bounded_memory() -> None:
+    done = subprocess.run([sys.executable, "-c", MANY_ROWS], capture_output=True, text=True, check=True)
+    fitted, predicted = map(float, done.stdout.split())  # in GB, of which the libraries take about a half
+    assert fitted < 1.5, "the noise of the 20,000 rows held back would take 3 GB"
+    assert predicted < 1.5
