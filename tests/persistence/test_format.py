@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -16,17 +19,38 @@ import pyro_probmix as pm
 from pyro_probmix.persistence import FORMAT
 
 FORMATS = Path(__file__).parent / "formats"
-MODELS = sorted(str(path.parent.relative_to(FORMATS)) for path in FORMATS.glob("*/*/settings.json"))
+FOLDERS = sorted(path.parent for path in FORMATS.glob("*/*/settings.json"))
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_a_folder_of_an_old_format_predicts_as_it_did(name):
-    model = pm.load(FORMATS / name)
-    expected = json.loads((FORMATS / name).parent.joinpath("expected.json").read_text())[Path(name).name]
-    p = model.predictive(torch.tensor(expected["x"]), num_samples=5)
-    found = p.log_prob(torch.tensor(expected["y"]))
-    assert found.tolist() == pytest.approx(expected["log_prob"], rel=1e-4, abs=1e-4)
+def expected_of(folder: Path) -> dict[str, Any]:
+    return json.loads((folder.parent / "expected.json").read_text(encoding="utf-8"))[folder.name]
+
+
+def close(expected: Any) -> Any:
+    return pytest.approx(np.array(expected), rel=1e-4, abs=1e-4)
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: f"{folder.parent.name}-{folder.name}")
+def test_a_folder_of_an_old_format_predicts_as_it_did(folder):
+    model, expected = pm.load(folder), expected_of(folder)
+    if "log_prob" in expected:
+        p = model.predictive(torch.tensor(expected["x"]), num_samples=5)
+        assert p.log_prob(torch.tensor(expected["y"])).detach().numpy() == close(expected["log_prob"])
+    elif "quantiles" in expected:
+        rows = pd.DataFrame(expected["rows"])
+        assert model.predict(rows) == close(expected["mean"])
+        assert model.predict_quantiles(rows, [0.1, 0.9]) == close(expected["quantiles"])
+    else:
+        assert model.classes_.tolist() == expected["classes"]
+        assert model.predict_proba(np.array(expected["rows"])) == close(expected["probabilities"])
 
 
 def test_every_format_is_here():
-    assert {name.partition("/")[0] for name in MODELS} == {str(k) for k in range(1, FORMAT + 1)}
+    assert {folder.parent.name for folder in FOLDERS} == {str(k) for k in range(1, FORMAT + 1)}
+    assert {folder.name for folder in FOLDERS if folder.parent.name == "1"} == {
+        "classifier",
+        "manifold_probmix",
+        "probmix_of_classes",
+        "regressor",
+        "student_t",
+    }
