@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -233,7 +234,8 @@ def _content(kind: Kind, values: Values) -> tuple[Any, ...]:
     """What makes two columns the same."""
     data = values.data.astype(np.float64) + 0.0 if values.data.dtype.kind == "f" else values.data
     data = np.where(values.missing, data.dtype.type(0), data) if data.dtype.kind in "iuf" else data
-    return kind, data.tobytes(), values.missing.tobytes(), values.levels
+    parts = (hashlib.sha256(part.tobytes()).digest() for part in (data, values.missing))
+    return kind, *parts, values.levels
 
 
 def drop_reason(name: str, kind: Kind, values: Values) -> str | None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import gammaln
 
 from pyro_probmix.tables.kinds import Kind, Values
 
@@ -15,6 +16,7 @@ __all__ = ["determination", "sentinels"]
 _SENTINEL = re.compile(r"-?(?:9{2,}|8{3,}|7{3,}|9{2,}\.9+)")
 _ENOUGH, _MOST = 10, 20_000
 _NEARLY = 0.97
+_UNLIKELY = -14.0
 
 
 def sentinels(values: Values) -> list[tuple[float, int]]:
@@ -44,8 +46,8 @@ def sentinels(values: Values) -> list[tuple[float, int]]:
 def determination(target: Values, target_kind: Kind, feature: Values, kind: Kind) -> str | None:
     """How a feature tells the target, None where it does not, or not nearly.
 
-    Numbers tell numbers by their correlation or that of their ranks, levels by the variance within each; classes
-    are told by levels, or by thresholds of a number.
+    Numbers tell numbers by the correlation of ranks, levels by the variance within each; classes are told by levels,
+    or by thresholds of a number.
 
     Args:
         target: n numbers, or classes as positions.
@@ -76,43 +78,45 @@ def _correlation(y: NDArray[np.float64], x: NDArray[np.float64]) -> str | None:
         return None
     if np.array_equal(x, y):
         return "equal"
-    shifted = y - y.mean(), x - x.mean()
-    ranks = rankdata(y), rankdata(x)
-    found = max(abs(_cosine(*shifted)), abs(_cosine(*(rank - rank.mean() for rank in ranks))))
+    a, b = (ranks - ranks.mean() for ranks in (rankdata(y), rankdata(x)))
+    found = abs(float(a @ b / np.sqrt((a @ a) * (b @ b))))
     if found >= 1 - 1e-9:
         return "exactly"
-    return f"correlation {np.floor(1e4 * found) / 1e4:g}" if found >= _NEARLY else None
-
-
-def _cosine(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-    a, b = a / np.abs(a).max(), b / np.abs(b).max()
-    return float(a @ b / np.sqrt((a @ a) * (b @ b)))
+    return f"rank correlation {np.floor(1e4 * found) / 1e4:g}" if found >= _NEARLY else None
 
 
 def _by_level(y: NDArray[Any], x: NDArray[Any], target_kind: Kind) -> str | None:
-    _, levels = np.unique(x, return_inverse=True)
-    count = levels.max() + 1
-    if 2 * count > len(y):  # a level of almost each row tells nothing
+    """How levels that come more than once tell the target, beyond what chance and a usual class would."""
+    _, levels, sizes = np.unique(x, return_inverse=True, return_counts=True)
+    again = sizes[levels] > 1
+    _, levels, sizes = np.unique(levels[again], return_inverse=True, return_counts=True)
+    y = y[again]
+    if len(y) - len(sizes) < 2 * _ENOUGH:
         return None
-    sizes = np.bincount(levels)
     if target_kind == "number":
         y = y.astype(np.float64) - y.mean()
         means = np.bincount(levels, y) / sizes
-        share = 1 - float(np.square(y - means[levels]).sum() / np.square(y).sum())
+        wrong, all_wrong = np.square(y - means[levels]).sum(), np.square(y).sum()
     else:
         _, classes = np.unique(y, return_inverse=True)
-        table = np.zeros((count, classes.max() + 1), int)
+        table = np.zeros((len(sizes), classes.max() + 1), int)
         np.add.at(table, (levels, classes), 1)
-        share = float(table.max(axis=1).sum() / len(y))
-    if share == 1.0 or share > 1 - 1e-12:
+        wrong, all_wrong = len(y) - table.max(axis=1).sum(), len(y) - table.sum(axis=0).max()
+        if all_wrong < _ENOUGH // 2:
+            return None
+    share = 1 - float(wrong / all_wrong) if all_wrong else 0.0
+    if share > 1 - 1e-12:
         return "exactly"
-    return f"{np.floor(1e4 * share) / 100:g} % of it" if share > 0.999 else None
+    return f"{np.floor(1e4 * share) / 100:g} % of it" if share > 0.99 else None
 
 
 def _by_thresholds(y: NDArray[Any], x: NDArray[Any]) -> str | None:
-    """Whether each class is an interval of a number."""
+    """Whether each class is an interval of a number, and that could not be chance."""
     order = np.lexsort((y, x))
     y, x = y[order], x[order]
     changes = y[1:] != y[:-1]
+    _, sizes = np.unique(y, return_counts=True)
     apart = bool((x[1:] != x[:-1])[changes].all())
-    return "exactly" if apart and changes.sum() == len(np.unique(y)) - 1 else None
+    orders = gammaln(len(y) + 1) - gammaln(sizes + 1).sum()  # of the classes along the number
+    chance = gammaln(len(sizes) + 1) - orders
+    return "exactly" if apart and changes.sum() == len(sizes) - 1 and chance < _UNLIKELY else None
