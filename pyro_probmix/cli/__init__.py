@@ -24,7 +24,13 @@ except ModuleNotFoundError as error:
 
 __all__ = ["REPRODUCTIONS", "app", "main"]
 
-app = typer.Typer(name="pyro-probmix", add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+app = typer.Typer(
+    name="pyro-probmix",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    epilog="Notes go to standard error. Exit codes: 0; 2 for what can be mended; 130 if interrupted.",
+)
 
 
 @app.callback(invoke_without_command=True)

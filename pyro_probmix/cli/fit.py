@@ -9,6 +9,7 @@ from typing import Annotated, Any, cast
 
 import typer
 
+from pyro_probmix._checks import check_integer
 from pyro_probmix._files import check_writable
 from pyro_probmix.cli.options import (
     AsJson,
@@ -102,6 +103,7 @@ def fit(
     started = time.monotonic()
     with plain_errors("stopped; no model is written"), notes_on_stderr() as said:
         import_plugins(plugin or ())
+        check_integer("seed", seed, 0)
         check_writable(check_destination(out, overwrite).parent)
         columns = [as_column(name, no_header) for name in target]
         options, wanted = table_options(given), columns if len(columns) > 1 else columns[0]

@@ -222,6 +222,7 @@ MISTAKES = {
     "kind": ("fit homes.csv --target price --out m --kind town", ["kind: expected NAME=KIND"]),
     "device": ("fit homes.csv --target price --out m --device abacus", ["device: expected one that is here"]),
     "epochs": ("fit homes.csv --target price --out m --epochs 0", ["epochs: expected an integer >= 1, got 0"]),
+    "seed": ("fit homes.csv --target price --out m --seed -1", ["seed: expected an integer >= 0, got -1"]),
     "a model is there": ("fit homes.csv --target price --out numbers", ["numbers: expected a new folder", "overwrite"]),
     "a file is there": ("fit homes.csv --target price --out new.csv --overwrite", ["new.csv: expected a new folder"]),
     "no model": ("predict nowhere new.csv --out a.csv", ["nowhere: expected the folder of a model, got none"]),
