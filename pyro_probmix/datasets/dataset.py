@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 import numpy as np
@@ -30,6 +31,7 @@ class Dataset:
         class_names: one name per class; empty for a regression.
         splitting: how experiments divide it into training and test rows: ``"random"``; ``"drawn"``, a toy problem,
             anew each time; or ``"last"``, a stock, whose last days are tested on.
+        columns: how each column of a table was read, or why it was left out, by its name; empty without a table.
 
     Raises:
         ValueError: if the shapes or the task do not fit, the splitting is unknown, or a value is NaN or infinite (the
@@ -48,6 +50,7 @@ class Dataset:
     feature_names: tuple[str, ...] = ()
     class_names: tuple[str, ...] = ()
     splitting: Splitting = "random"
+    columns: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_choice("task", self.task, get_args(Task))

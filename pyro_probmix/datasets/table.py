@@ -67,10 +67,12 @@ class Table:
             raise ValueError(f"{self.name}: expected one target, got {self.target_name!r}")
         preparation = Preparation.fit(self.features, self.kinds)
         x, names = preparation.transform(self.features), preparation.feature_names
+        columns = preparation.as_read()
         if self.task == "regression":
-            return Dataset(self.name, x, self.target.astype(np.float64), "regression", names)
+            return Dataset(self.name, x, self.target.astype(np.float64), "regression", names, columns=columns)
         classes, y = np.unique(self.target, return_inverse=True)
-        return Dataset(self.name, x, y.astype(np.int64), "classification", names, tuple(map(str, classes)))
+        labels = tuple(map(str, classes))
+        return Dataset(self.name, x, y.astype(np.int64), "classification", names, labels, columns=columns)
 
 
 def load_table(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -35,7 +35,6 @@ def compare(
     jobs: int = 1,
     out: str | Path | None = None,
     progress: bool = True,
-    columns: Mapping[str, str] | None = None,
     data_notes: Sequence[str] = (),
     warnings: Sequence[str] = (),
 ) -> Comparison:
@@ -54,7 +53,6 @@ def compare(
         out: folder for ``results.json``, which is rewritten after every method, ``figure.png`` and
             ``report.html``; ``None`` writes nothing.
         progress: show a progress bar on standard error.
-        columns: how each column of the data was read, by its name, for the report; default: by their values.
         data_notes: what was noticed when the data were read, a sentence each, for the report.
         warnings: what was warned of, a sentence each, for the report.
 
@@ -94,5 +92,5 @@ def compare(
                 comparison.save(folder / RESULTS)
     if folder:
         draw(comparison, folder / FIGURE)
-        write_report(comparison, folder / REPORT, columns, data_notes, warnings)
+        write_report(comparison, folder / REPORT, data_notes, warnings)
     return comparison

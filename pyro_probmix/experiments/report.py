@@ -14,7 +14,7 @@ from pyro_probmix.datasets import Dataset, Table
 from pyro_probmix.experiments.methods import METHODS
 from pyro_probmix.experiments.predictions import label_positions
 from pyro_probmix.experiments.results import Comparison
-from pyro_probmix.reports import comparison_report, evaluation_report
+from pyro_probmix.reports import comparison_report, count_kinds, evaluation_report
 
 __all__ = ["describe_columns", "write_evaluation", "write_report"]
 
@@ -22,7 +22,6 @@ __all__ = ["describe_columns", "write_evaluation", "write_report"]
 def write_report(
     comparison: Comparison,
     path: Path,
-    columns: Mapping[str, str] | None = None,
     data_notes: Sequence[str] = (),
     warnings: Sequence[str] = (),
 ) -> None:
@@ -49,8 +48,8 @@ def write_report(
         predictions={labels[name]: kept for name in labels if (kept := results[name].predictions)},
         settings={**asdict(comparison.settings), "seed": comparison.seed, "versions": versions()},
         score_notes=comparison.notes(),
-        data=facts,
-        columns=describe_columns(data) if columns is None else columns,
+        data={**facts, **count_kinds(data.columns)},
+        columns=data.columns or describe_columns(data),
         data_notes=data_notes,
         histories={labels[name]: history for name in labels if (history := results[name].history)},
         warnings=warnings,
@@ -98,7 +97,7 @@ def write_evaluation(
         scores=scores,
         settings={**parameters, "likelihood": estimator.likelihood_, "versions": versions()},
         data={"name": table.name, "task": table.task, **_reading(table)},
-        columns={column.name: column.kind for column in preparation.columns} | dict(preparation.dropped),
+        columns=preparation.as_read(),
         data_notes=table.notes,
         histories=estimator.histories_,
         warnings=[note for note in warnings if note not in table.notes],

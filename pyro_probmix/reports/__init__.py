@@ -6,5 +6,6 @@ from pyro_probmix.reports.comparison import comparison_report
 from pyro_probmix.reports.evaluation import evaluation_report
 from pyro_probmix.reports.page import REPORT, Table
 from pyro_probmix.reports.predictions import Predictions
+from pyro_probmix.reports.sections import count_kinds
 
-__all__ = ["REPORT", "Predictions", "Table", "comparison_report", "evaluation_report"]
+__all__ = ["REPORT", "Predictions", "Table", "comparison_report", "count_kinds", "evaluation_report"]

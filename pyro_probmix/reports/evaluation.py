@@ -13,6 +13,7 @@ from pyro_probmix.reports.page import Section, Table, shown, write_page
 from pyro_probmix.reports.predictions import Predictions
 from pyro_probmix.reports.sections import (
     calibration_section,
+    count_kinds,
     data_section,
     rows_section,
     settings_section,
@@ -81,7 +82,7 @@ def evaluation_report(
     kept = Predictions.of(p, y)
     names = [str(name) for name in class_names]
     sections = [
-        data_section({"rows": kept.size, **(data or {})}, columns or {}, data_notes),
+        data_section({"rows": kept.size, **(data or {}), **count_kinds(columns or {})}, columns or {}, data_notes),
         settings_section(settings),
         Section("Scores", tables=[_scores_table(scores, kept.size)]),
         calibration_section({"": kept}),

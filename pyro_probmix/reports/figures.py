@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pyro_probmix._drawing import BLUE, GREY, VERMILION, describe, tint
 from pyro_probmix.evaluation import evaluate, find_metric, plots
-from pyro_probmix.reports.page import Figure
+from pyro_probmix.reports.page import Figure, shown
 from pyro_probmix.reports.predictions import LEVELS, Predictions
 from pyro_probmix.training import History
 
@@ -91,8 +91,8 @@ def densities_figure(kept: Predictions, name: str = "", target: str = "y") -> Fi
     """The predictive densities of a few rows, one above another, with what came."""
     before, told = f"{name}: " if name else "", []
     for one in kept.densities:
-        low, median, high = (one.quantiles[LEVELS.index(level)] for level in (0.05, 0.5, 0.95))
-        told.append(f"row {one.row}: label {one.label:.4g}, median {median:.4g}, 90 % from {low:.4g} to {high:.4g}")
+        low, median, high = (shown(float(one.quantiles[LEVELS.index(level)])) for level in (0.05, 0.5, 0.95))
+        told.append(f"row {one.row}: label {shown(float(one.label))}, median {median}, 90 % from {low} to {high}")
     return _figure(
         lambda ax: _draw_densities(ax, kept),
         f"{before}Predictive densities of {target} in {len(told)} rows. {'; '.join(told)}.",
@@ -120,7 +120,7 @@ def training_figure(histories: Mapping[str, History]) -> Figure:
 
 def scores_figure(scores: Mapping[str, NDArray[np.float64]], metric: str) -> Figure:
     """Box plots of a metric over splits, by method."""
-    told = ", ".join(f"{name} {np.median(values):.4g}" for name, values in scores.items())
+    told = ", ".join(f"{name} {shown(float(np.median(values)))}" for name, values in scores.items())
     heading = find_metric(metric).heading
     return _figure(
         lambda ax: plots.box_plots(scores, metric, ax=ax),

@@ -110,6 +110,8 @@ def pairs_table(caption: str, names: tuple[str, str], values: Mapping[str, Any])
 def shown(value: Any) -> str:
     """A value as a reader writes it.
 
+    >>> shown(13919.4), shown(0.000123456)
+    ('13919', '0.0001235')
     >>> shown({"hidden": (128, 32), "rate": 0.0020000001, "patience": None, "refit": False})
     'hidden 128, 32; rate 0.002; patience none; refit no'
     """
@@ -118,7 +120,7 @@ def shown(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{value:.4g}"
+        return f"{value:.0f}" if 1e4 <= abs(value) < 1e8 else f"{value:.4g}"
     if isinstance(value, Mapping):
         return "; ".join(f"{key} {shown(one)}" for key, one in value.items()) or "none"
     if isinstance(value, (list, tuple)):

@@ -21,6 +21,7 @@ from pyro_probmix.training import History
 
 __all__ = [
     "calibration_section",
+    "count_kinds",
     "data_section",
     "rows_section",
     "settings_section",
@@ -50,12 +51,19 @@ Each density is drawn as high as the others, and its central 90 % darker. Rows a
 they were predicted."""
 
 
+def count_kinds(columns: Mapping[str, str]) -> dict[str, str]:
+    """How many columns are of each kind, for the data of a report; nothing of none, or of too many kinds.
+
+    >>> count_kinds({"area": "number", "street": "category", "rooms": "number"})
+    {'columns': '2 number, 1 category'}
+    """
+    kinds = Counter(columns.values())
+    return {"columns": ", ".join(f"{n} {kind}" for kind, n in kinds.most_common())} if 0 < len(kinds) <= _KINDS else {}
+
+
 def data_section(data: Mapping[str, Any], columns: Mapping[str, str], notes: Sequence[str]) -> Section:
     """The data as they were read."""
-    facts, kinds = dict(data), Counter(columns.values())
-    if 0 < len(kinds) <= _KINDS:
-        facts["columns"] = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
-    tables = [pairs_table("The table", ("what", "as read"), facts)]
+    tables = [pairs_table("The table", ("what", "as read"), data)]
     if columns:
         listed = dict(list(columns.items())[:_COLUMNS])
         caption = f"The {len(columns)} columns" + (f", the first {len(listed)}" if len(listed) < len(columns) else "")

@@ -127,6 +127,11 @@ class Preparation:
             for column in self.columns
         }
 
+    def as_read(self) -> dict[str, str]:
+        """The kind of each column, or why it was left out, in words and by name."""
+        kept = {column.name: str(column.kind) for column in self.columns}
+        return kept | {name: f"left out: {reason}" for name, reason in self.dropped.items()}
+
     def transform(self, X: Any) -> NDArray[np.float64]:
         """The features of rows, of shape ``(n, num_features)``.
 
