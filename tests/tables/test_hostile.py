@@ -10,14 +10,18 @@ import subprocess
 import sys
 import time
 import tracemalloc
+import warnings
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pyro_probmix.datasets import load_table
+from pyro_probmix.tables import TableWarning
 
 MEGABYTE = 1 << 20
 
@@ -163,12 +167,12 @@ def test_refused_by_name_fast_and_in_little_memory(name, tmp_path, monkeypatch):
     assert peak < 400 * MEGABYTE
 
 
-CELLS = '=cmd|\'/c calc\'!A0,@SUM(1),"=HYPERLINK(""http://x.invalid"")"'
+FORMULAS = '=cmd|\'/c calc\'!A0,@SUM(1),"=HYPERLINK(""http://x.invalid"")"'
 
 
 def test_formulas_of_text_are_names(tmp_path):
     path = tmp_path / "t.csv"
-    path.write_text("a,b,c,y\n" + "".join(f"{CELLS},{i % 7}.5\nu,v,w,{i % 5}\n" for i in range(20)))
+    path.write_text("a,b,c,y\n" + "".join(f"{FORMULAS},{i % 7}.5\nu,v,w,{i % 5}\n" for i in range(20)))
     assert load_table(path, "y").features["a"].tolist()[:2] == ["=cmd|'/c calc'!A0", "u"]
 
 
@@ -196,3 +200,35 @@ def test_nothing_is_written_where_a_table_is_read(tmp_path):
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["t.csv"]
+
+
+WORDS = ["a", "1", "-2.5", "1,5", "$3", "7 %", "?", "-", "NA", "", "yes", "no", "2020-01-02", "3/4/2020", "Total"]
+WORDS += ["inf", "\u0663", "00", "1e999", "9" * 30, "'", "a b", "\x1b", "12", "0.5", "7"]
+CELLS = st.sampled_from(WORDS)
+SIGNS = st.sampled_from([",", ";", "\t", "|", " ", '"', "\n", "\r", "\ufeff"])
+LINES = st.lists(CELLS | SIGNS, max_size=60).map("".join)
+
+
+@st.composite
+def rows_of_cells(draw):
+    width, sep = draw(st.integers(1, 4)), draw(st.sampled_from([",", ";", "\t", "|"]))
+    header = [f"name {i}" for i in range(width)]
+    columns = draw(st.lists(st.lists(CELLS, min_size=1, max_size=3), min_size=width, max_size=width))
+    rows = [[draw(st.sampled_from(column)) for column in columns] for _ in range(draw(st.integers(1, 9)))]
+    return "\n".join(sep.join(row) for row in [header, *rows]).encode()
+
+
+@settings(max_examples=100)
+@given(content=st.one_of(rows_of_cells(), st.binary(max_size=200), LINES.map(str.encode)))
+def test_any_bytes_are_a_table_or_refused(tmp_path_factory, content):
+    path = tmp_path_factory.mktemp("any") / "t.csv"
+    path.write_bytes(content)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TableWarning)
+        try:
+            table = load_table(path, -1)
+            x = table.dataset().x if table.task else table.features
+        except ValueError as error:
+            assert "t.csv" in str(error) or "X: expected a column that tells rows apart" in str(error)  # noqa: PT017
+            return
+    assert len(x) == len(table)
