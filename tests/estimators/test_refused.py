@@ -28,11 +28,17 @@ from tests.estimators.cases import SMALL
         ({"device": "nowhere"}, "device: expected one that is here, such as cpu, got 'nowhere'"),
         ({"num_neighbors": 500}, "num_neighbors: expected"),
         ({"epochs": 0}, "epochs: expected"),
+        ({"batch_size": 0}, "batch_size: expected"),
+        ({"learning_rate": -1}, "learning_rate: expected"),
+        ({"fusion": "cubic"}, 'fusion: expected one of "log-linear", "linear", "numerical"'),
+        ({"method": "erm", "fusion": "linear"}, 'fusion: expected "log-linear" for ERM'),
+        ({"likelihood": "mixture", "num_components": 0}, "num_components: expected"),
     ],
 )
 def test_settings_out_of_range_are_named(settings: dict[str, Any], message: str, diabetes: Any) -> None:
+    """First of all by their own name: a user of one estimator has made no replica."""
     model = pm.ProbMixRegressor(**SMALL | settings)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=f"^{message}"):
         model.fit(*diabetes)
     with pytest.raises(NotFittedError):
         model.predict(diabetes[0])
