@@ -99,10 +99,10 @@ class NormalMixtureLikelihood(_IndependentLikelihood):
     offsets: Tensor
 
     def __init__(self, num_components: int = 3, event_shape: int | Sequence[int] = (), min_scale: float = 1e-4) -> None:
-        self_components = check_integer("num_components", num_components)
-        super().__init__(3 * self_components, event_shape, constraints.real)
-        self.num_components, self.min_scale = self_components, check_number("min_scale", min_scale)
-        offsets = torch.linspace(-1, 1, self_components) if self_components > 1 else torch.zeros(1)
+        components = check_integer("num_components", num_components)
+        super().__init__(3 * components, event_shape, constraints.real)
+        self.num_components, self.min_scale = components, check_number("min_scale", min_scale)
+        offsets = torch.linspace(-1, 1, components) if components > 1 else torch.zeros(1)
         self.register_buffer("offsets", offsets)
 
     def _of_parts(self, parts: Tensor) -> Any:

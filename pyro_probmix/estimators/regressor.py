@@ -203,7 +203,10 @@ class ProbMixRegressor(RegressorMixin, ProbMixEstimator):
             eval_y = _targets(eval_set[1])
             if eval_y.shape[1:] != y.shape[1:]:
                 raise ValueError(f"eval_set: expected targets of shape {y.shape[1:]} a row, got {eval_y.shape[1:]}")
-            targets = [target for target in targets if target.check("eval_set", eval_y, strict=not auto)]
+            allowed = [target for target in targets if target.check("eval_set", eval_y, strict=not auto)]
+            if not allowed:  # counts to train on, others to validate
+                targets[0].check("eval_set", eval_y)
+            targets = allowed
         draws = self._draws(len(y))
 
         def trained(target: Target) -> Members:

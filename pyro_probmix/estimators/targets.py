@@ -116,11 +116,9 @@ class Target:
             floor = float(np.min(resolution(y) / 2 / (scale * mean if how == "log" else scale))) or None
         return cls(name, shape, how, shift, scale, unit, floor, num_components)
 
-    def likelihood(self, own: Likelihood | None = None) -> Likelihood:
+    def likelihood(self, own: Any = None) -> Likelihood:
         """A new likelihood of scaled targets, or a copy of one's own."""
-        if self.name is None:
-            return copy.deepcopy(own) if own is not None else NormalLikelihood(self.shape)
-        return LIKELIHOODS[self.name].make(self)
+        return copy.deepcopy(own) if self.name is None else LIKELIHOODS[self.name].make(self)
 
     def scaled(self, y: Array) -> Array:
         """Targets as networks are trained on them."""

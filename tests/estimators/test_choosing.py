@@ -94,6 +94,12 @@ def test_members_vote_with_their_own_rows(monkeypatch: Any, skewed: Any) -> None
     assert seen == [3 * 24] * 5
 
 
+def test_rows_to_choose_by_are_of_the_same_kind() -> None:
+    X, y = np.zeros((40, 1)), np.arange(40.0) % 5
+    with pytest.raises(ValueError, match=r"eval_set y: expected counts .* got others in 1 of 2 rows \(row 1\)"):
+        pm.ProbMixRegressor(likelihood="auto", **SMALL).fit(X, y, eval_set=(X[:2], [1.0, 0.5]))
+
+
 def test_there_must_be_rows_to_choose_by(skewed: Any) -> None:
     with pytest.raises(ValueError, match=r'validation_fraction: expected more than 0, or an eval_set, for .* "auto"'):
         pm.ProbMixRegressor(likelihood="auto", **SMALL | {"validation_fraction": 0}).fit(*skewed)
