@@ -114,6 +114,9 @@ def _check_size(network: Network, own: Any, members: int, tensors: Mapping[str, 
     target = own.get("target", {}) if isinstance(own, Mapping) else {}
     components = target.get("num_components", 1) if isinstance(target, Mapping) else 1
     needed = members * sum(a * b for a, b in pairwise(widths)) + _integer("num_components", components)
+    layers = members * len(widths)
+    if layers > len(tensors):
+        raise ValueError(f"tensors: expected at least {layers}, one a layer, got {len(tensors)}")
     if needed > there:
         raise ValueError(f"tensors: expected at least {needed} numbers, as the settings say, got {there}")
 

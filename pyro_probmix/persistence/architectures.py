@@ -51,7 +51,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
 }
 """Layers of PyTorch by name, and the arguments that each is made with."""
 
-_DEEPEST = 32
+_DEEPEST, _MOST_PARTS = 32, 1 << 12
 
 
 def describe(module: nn.Module, name: str = "") -> dict[str, Any]:
@@ -109,7 +109,8 @@ class Builder:
     """
 
     def __init__(self, shapes: Mapping[str, tuple[int, ...]], read: Callable[[str], Tensor]) -> None:
-        self.shapes, self._read, self._depth = shapes, read, 0
+        self.shapes, self._read = shapes, read
+        self._depth = self._parts = 0
 
     def part(self, spec: Any, name: str) -> Any:
         """The module of that name in the model, None for none.
@@ -121,7 +122,10 @@ class Builder:
         if spec is None:
             return None
         self._depth += 1
+        self._parts += 1
         try:
+            if self._parts > _MOST_PARTS:
+                raise ValueError(f"expected at most {_MOST_PARTS} architectures, got more")
             if self._depth > _DEEPEST:
                 raise ValueError(f"expected at most {_DEEPEST} architectures inside one another, got more")
             if not isinstance(spec, dict) or not isinstance(spec.get("type"), str):
@@ -138,6 +142,11 @@ class Builder:
             raise _Refused(f"{name or 'the network'}: cannot be made of its settings: {error}") from error
         finally:
             self._depth -= 1
+
+    def check_layers(self, number: int) -> None:
+        """Refuses more layers than there are weights, before they are made."""
+        if number > len(self.shapes):
+            raise ValueError(f"expected weights of {number} layers, got {len(self.shapes)} tensors")
 
     def read(self, name: str) -> Tensor:
         """The weights of that name, of which a likelihood has few."""

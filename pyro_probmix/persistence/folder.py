@@ -35,6 +35,7 @@ FORMAT = 1
 SETTINGS, WEIGHTS = "settings.json", "weights.safetensors"
 
 _LARGEST_TEXT = 1 << 23  # bytes of settings, and of the header of the weights
+_MOST_TENSORS = 1 << 14
 _PIECE = 1 << 20
 _NOT_FINITE = "__float__"
 
@@ -80,9 +81,11 @@ def write_folder(
 
     Raises:
         FileExistsError: as of :func:`check_destination`.
-        ValueError: if the settings are too long to be read again.
+        ValueError: if the settings are too long, or the tensors too many, to be read again.
     """
     path = check_destination(path, overwrite)
+    if len(tensors) > _MOST_TENSORS:
+        raise ValueError(f"model: expected at most {_MOST_TENSORS} tensors, got {len(tensors)}")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     temporary.mkdir()
@@ -198,10 +201,12 @@ def read_folder(path: str | os.PathLike) -> tuple[dict[str, Any], Weights]:
     if size > _memory():
         raise ValueError(f"{shown}: expected weights that memory has room for, got {size} bytes")
     names = _names(shown, weights, size)
+    if len(names) > _MOST_TENSORS:
+        raise ValueError(f"{shown}: expected at most {_MOST_TENSORS} tensors, got {len(names)}")
     if len(names) != about["tensors"]:
         raise ValueError(f"{shown}: expected {about['tensors']} tensors, got {len(names)}")
     if (got := _sha256(weights)) != about["sha256"]:
-        raise ValueError(f"{shown}: expected sha256 {about['sha256']}, got {got}: the file is damaged")
+        raise ValueError(f"{shown}: expected sha256 {about['sha256']:.64}, got {got}: the file is damaged")
     try:
         return settings, Weights(weights)
     except (SafetensorError, OSError, RuntimeError, ValueError) as error:
@@ -259,12 +264,14 @@ def _size(shown: Path, file: Path) -> int:
 def _checked(shown: Path, settings: dict[str, Any]) -> dict[str, Any]:
     version = settings.get("format")
     if type(version) is not int or version < 1:
-        raise ValueError(f"{shown}: expected a format of 1 at least, got {version!r}")
+        raise ValueError(f"{shown}: expected a format of 1 at least, got {version!r:.80}")
     if version > FORMAT:
-        raise ValueError(f"{shown}: expected format {FORMAT} at most, got {version}: a newer pyro-probmix wrote it")
+        raise ValueError(
+            f"{shown}: expected format {FORMAT} at most, got {version!s:.80}: a newer pyro-probmix wrote it"
+        )
     checksum = settings.pop("sha256", None)
     if checksum != _checksum(settings):
-        raise ValueError(f"{shown}: expected the sha256 {checksum} of its other entries, got another: it is damaged")
+        raise ValueError(f"{shown}: expected the sha256 of its other entries, got {checksum!s:.64}: it is damaged")
     if not isinstance(settings.setdefault("about", {}), dict):
         raise ValueError(f"{shown}: expected what else is told of the model by name, got {settings['about']!r:.80}")
     weights, kinds = settings.get("weights"), {"tensors": int, "bytes": int, "sha256": str}

@@ -134,6 +134,7 @@ def _build_mlp(builder: Any, arguments: dict[str, Any], name: str) -> nn.Module:
     def activation(key: str) -> Callable[[], nn.Module]:
         return lambda: builder.part(arguments[key], f"{name}.{key}")
 
+    builder.check_layers(len(arguments["hidden_features"]))
     last = None if arguments["output_activation"] is None else activation("output_activation")
     sizes = (arguments["in_features"], arguments["hidden_features"], arguments["out_features"])
     with torch.device("meta"):
@@ -161,8 +162,7 @@ def _transformer(network: TransformerBackbone) -> dict[str, Any]:
 
 def _of_layers(kind: type[nn.Module]) -> Callable[[Any, dict[str, Any], str], nn.Module]:
     def build(builder: Any, arguments: dict[str, Any], name: str) -> nn.Module:
-        if arguments["num_layers"] > len(builder.shapes):
-            raise ValueError(f"expected weights of {arguments['num_layers']} layers, got {len(builder.shapes)} tensors")
+        builder.check_layers(arguments["num_layers"])
         return _make(kind)(builder, arguments, name)
 
     return build

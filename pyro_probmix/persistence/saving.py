@@ -128,7 +128,9 @@ def load(path: str | os.PathLike, *, into: nn.Module | None = None, device: Any 
         raise ValueError(f"{shown}: {error}") from error
     _fill(model, weights, path, "the architecture", assign=True)
     model.train(settings.get("training") is True)
-    frozen = set(settings.get("frozen") or ())
+    frozen = settings.get("frozen")
+    if not isinstance(frozen, list):
+        raise ValueError(f"{shown}: expected the names of frozen weights, got {frozen!r:.80}")
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name not in frozen)
     return model.to(device)
@@ -140,15 +142,16 @@ def load(path: str | os.PathLike, *, into: nn.Module | None = None, device: Any 
 def _contents(model: Any) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if type(model).__name__ in _ESTIMATORS and type(model) is _ESTIMATORS[type(model).__name__]:
         fitted = model.fitted_settings()
+        tensors = model.fitted_tensors()
         _check_samples(model)
         settings = {"kind": "estimator", "estimator": type(model).__name__, "columns": _columns(fitted)}
-        return {**settings, "fitted": fitted}, _values(model.fitted_tensors())
+        return {**settings, "fitted": fitted}, _values(tensors, set(tensors))
     if not isinstance(model, nn.Module):
         listed = ", ".join(_ESTIMATORS)
         raise TypeError(f"model: expected an nn.Module, {listed}, got {type(model).__name__}")
     refuse_priors(model, "save")
     state = model.state_dict()
-    tensors = _values(state)
+    tensors = _values(state, {name for name, _ in model.named_parameters(remove_duplicate=False)})
     if not tensors:
         raise ValueError(f"model: expected one with weights, got a {type(model).__name__} without")
     name = f"{type(model).__module__}.{type(model).__qualname__}"
@@ -171,7 +174,10 @@ def _described(model: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Any
     else:
         settings = {"kind": "network", "network": describe(model)}
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    made: Any = _build(settings, Builder(shapes, tensors.__getitem__))
+    try:
+        made: Any = _build(settings, Builder(shapes, tensors.__getitem__))
+    except ValueError as error:
+        raise NotListed(str(error)) from error
     if {name: tuple(tensor.shape) for name, tensor in made.state_dict().items()} != shapes:
         raise NotListed("its weights are not those of its architecture")
     if isinstance(model, DensityModel) and made.mixing.at != model.mixing.at:
@@ -179,8 +185,8 @@ def _described(model: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Any
     return {**settings, "training": model.training, "frozen": frozen}
 
 
-def _values(state: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Copies of the tensors on the CPU, each with a memory of its own."""
+def _values(state: Mapping[str, Any], parameters: set[str]) -> dict[str, Tensor]:
+    """Copies of the tensors on the CPU, each with a memory of its own; buffers may be infinite, as masks are."""
     values = {}
     for name, value in state.items():
         if not isinstance(value, Tensor):
@@ -190,7 +196,8 @@ def _values(state: Mapping[str, Any]) -> dict[str, Tensor]:
         if value.layout is not torch.strided or value.is_quantized:
             raise ValueError(f"model: expected dense weights, got others of {name}")
         values[name] = value.detach().to("cpu", copy=True).contiguous()
-        if value.is_floating_point() and not bool(values[name].isfinite().all()):
+        sound = values[name].isfinite() if name in parameters else ~values[name].isnan()
+        if not bool(sound.all()):
             raise ValueError(f"model: expected finite weights, got NaN or inf in {name}")
     return values
 
@@ -213,7 +220,7 @@ def _fill(model: nn.Module, weights: Weights, path: Any, expected_by: str, assig
         ours = tuple(own[name].shape) if name in own else "none"
         theirs = weights.shapes.get(name, "none")
         if ours != theirs:
-            raise ValueError(f"{shown}: expected {name} of shape {ours}, as in {expected_by}, got {theirs}")
+            raise ValueError(f"{shown}: expected {name:.200} of shape {ours}, as in {expected_by}, got {theirs!s:.80}")
     state = {name: weights.read(name) for name in own}
     parameters = dict(model.named_parameters(remove_duplicate=False))
     for name, tensor in state.items():
@@ -230,7 +237,7 @@ def _load_estimator(settings: Mapping[str, Any], weights: Weights, device: Any) 
     check_choice("estimator", settings["estimator"], _ESTIMATORS)
     fitted = settings["fitted"]
     if settings["columns"] != _columns(fitted):
-        raise ValueError(f"columns: expected those that it was trained on, {settings['columns']}, got others")
+        raise ValueError("columns: expected those that it was trained on, by their sha256, got others")
     tensors = {name: weights.read(name) for name in weights.shapes}
     estimator = _ESTIMATORS[settings["estimator"]].from_fitted(fitted, tensors)
     _check_samples(estimator)

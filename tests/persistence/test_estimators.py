@@ -101,6 +101,7 @@ HOSTILE = {
         lambda f: f["network"].__setitem__("hidden_features", [10**7, 10**7]),
         "tensors: expected at least",
     ),
+    "absurdly many layers": (lambda f: f["network"].__setitem__("hidden_features", [1] * 1000), "tensors: expected"),
     "absurdly many members": (lambda f: f.__setitem__("num_members", 10**9), "tensors: expected at least"),
     "other columns": (lambda f: f.__setitem__("feature_names_in_", ["size", "town", "sex"]), "columns: expected those"),
     "an unknown method": (lambda f: f["network"].__setitem__("method", "os"), "expected one of .* got .os"),

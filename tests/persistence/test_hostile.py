@@ -114,6 +114,11 @@ def in_one_another(model: dict[str, Any]) -> None:
         model["network"] = {"type": "Sequential", "layers": {"0": model["network"]}}
 
 
+def very_long(model: dict[str, Any]) -> None:
+    layers = {str(k): {"type": "Tanh"} for k in range(20_000)}
+    model["network"] = {"type": "Sequential", "layers": layers}
+
+
 def overlapping(folder: Path) -> None:
     one = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
     header(folder, json.dumps({"a": one, "b": one}).encode(), b"\0" * 4)
@@ -234,6 +239,20 @@ HOSTILE: dict[str, tuple[Callable[[Path], None], str]] = {
         "decoder: cannot be made of its settings",
     ),
     "layers in layers": (lambda f: of_model(f, in_one_another), "expected at most 32 architectures inside one another"),
+    "20,000 layers": (lambda f: of_model(f, very_long), "expected at most 4096 architectures"),
+    "a perceptron of 10,000 layers": (
+        lambda f: of_model(f, lambda m: m["network"].__setitem__("hidden_features", [1] * 10**4)),
+        "expected weights of 10000 layers, got 6 tensors",
+    ),
+    "20,000 tensors": (
+        lambda f: header(f, json.dumps({str(k): {} for k in range(20_000)}).encode()),
+        "weights.safetensors: expected at most 16384 tensors, got 20000",
+    ),
+    "a long name of a sum": (
+        lambda f: (f / SETTINGS).write_text(json.dumps({"format": 1, "sha256": "x" * 10**6})) and None,
+        "settings.json: expected the sha256",
+    ),
+    "frozen weights": (lambda f: seal(f, frozen=3), "settings.json: expected the names of frozen weights, got 3"),
     "another kind": (lambda f: seal(f, kind="skops"), "settings.json: expected a kind of estimator, .*, got 'skops'"),
     "another about": (lambda f: seal(f, about=[1]), "settings.json: expected what else is told .* got .1."),
     "no settings": (lambda f: (f / SETTINGS).unlink(), "settings.json: expected a file, got none"),

@@ -154,6 +154,7 @@ class Own(nn.Module):
         self.first, self.last = nn.Linear(3, width), nn.Linear(width, 2)
         self.register_buffer("steps", torch.tensor([3, 4]))
         self.register_buffer("mask", torch.tensor([True, False]))
+        self.register_buffer("causal", torch.tensor([0.0, -torch.inf]))
 
     def forward(self, x):
         return self.last(self.first(x).tanh())
@@ -202,7 +203,7 @@ def test_into_is_checked_before_it_is_changed(tmp_path):
     before = [p.clone() for p in wide.parameters()]
     for into, expected in (
         (wide, r"expected first.weight of shape \(5, 3\), as in into, got \(4, 3\)"),
-        (double, "expected first.weight of torch.float64, as in into, got torch.float32"),
+        (double, "expected .* of torch.float64, as in into, got torch.float32"),
         (other, r"expected weight of shape \(2, 3\), as in into, got none"),
     ):
         with pytest.raises(ValueError, match=expected):
