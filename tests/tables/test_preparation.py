@@ -245,3 +245,43 @@ def test_settings_that_were_changed_are_refused_or_whole(data, junk):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", TableWarning)
             assert preparation.transform(mixed()).shape == (N, preparation.num_features)
+
+
+def test_columns_of_an_array_have_kinds_by_position_too():
+    X = np.array([[1.0, 0.0, 7.0], [2.0, 1.0, np.nan], [1.0, 1.0, 7.0]])
+    preparation = Preparation.fit(X, {0: "category", -1: "category", "x1": "boolean"})
+    assert preparation.feature_names == ("x0=1", "x0=2", "x1", "x2=7", "x2=(missing)")
+    np.testing.assert_array_equal(preparation.transform(X), [[1, 0, 0, 1, 0], [0, 1, 1, 0, 1], [1, 0, 1, 1, 0]])
+    with pytest.warns(TableWarning, match=r'"x0": levels that training did not have: 1 cell \(row 0: 3.0\)'):
+        preparation.transform([[3.0, 0.0, 7.0]])
+    with pytest.raises(ValueError, match="X: expected 3 columns, got 2"):
+        preparation.transform(X[:, :2])
+
+
+@pytest.mark.parametrize(
+    ("X", "message"),
+    [
+        (np.zeros(3), r"expected a DataFrame or an array of shape \(n, d\), got shape \(3,\)"),
+        (np.array([["a"], ["b"]], object), "expected an array of numbers, or a DataFrame, got object"),
+        (np.array([[1.0], [np.inf]]), r'"x0": expected finite numbers, got inf in 1 cell \(row 1: inf\)'),
+    ],
+)
+def test_arrays_that_are_no_numbers_are_refused(X, message):
+    with pytest.raises(ValueError, match=message):
+        Preparation.fit(X)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "message"),
+    [
+        ({"area": "length"}, 'expected one of "number", .* for "area", got \'length\''),
+        ({"volume": "number"}, 'kinds: expected columns among "area".*got "volume"'),
+        ({"town": "Bonn < Bonn"}, 'two or more distinct levels of "town"'),
+        ({"town": "number"}, '"town": expected numbers'),
+        ({"town": ["Bonn", "Rome"]}, '"town": expected levels of the order given.*"Oslo"'),
+        ({"area": "date"}, '"area": expected dates'),
+    ],
+)
+def test_kinds_that_do_not_fit_are_refused(kinds, message):
+    with pytest.raises(ValueError, match=message):
+        Preparation.fit(mixed(), kinds)
