@@ -324,7 +324,10 @@ def test_an_interrupted_fit_leaves_nothing(tmp_path):
     command = [sys.executable, "-m", "pyro_probmix.cli", "fit", "homes.csv", *options]
     pipe, environment = subprocess.PIPE, {**os.environ, "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True, preexec_fn=heed)
-    time.sleep(12)
+    for line in process.stderr:
+        if "columns dropped" in line:  # which is said when training begins
+            break
+    time.sleep(2)
     process.send_signal(signal.SIGINT)
     output, errors = process.communicate(timeout=60)
     assert (process.returncode, output) == (130, "")
