@@ -70,6 +70,8 @@ def evaluate(
         options = {**table_options(given), "task": about["task"], "drop": about["set_aside"]}
         data = load_table(table, wanted, preparation=estimator.preparation_, **options)
         names = None if metrics is None else [name.strip() for name in metrics.split(",") if name.strip()]
+        if names == []:
+            raise ValueError("metrics: expected names, such as nll,crps, got none")
         scores = score(estimator, data.features, data.target, names)
         told = {"model": str(model), "table": data.name, "rows": len(data), "scores": scores}
         if out is not None:

@@ -154,7 +154,9 @@ def plain_errors(stopped: str = "stopped; finished cells are kept") -> Iterator[
     except KeyboardInterrupt:
         typer.echo(stopped, err=True)
         raise typer.Exit(130) from None
-    except (ValueError, OSError, ImportError) as error:
+    except (ValueError, OSError, ImportError, TypeError) as error:
+        if isinstance(error, TypeError) and not re.match(r"[\w.\[\]]+: expected ", str(error)):
+            raise  # a fault of the library's own
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from None
 

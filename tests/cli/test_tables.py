@@ -216,6 +216,10 @@ MISTAKES = {
         "fit homes.csv --target price --out m --likelihood cauchy",
         ["likelihood: expected one of", "cauchy"],
     ),
+    "fusion": (
+        "fit homes.csv --target price --out m --method probmix --likelihood student_t",
+        ["likelihood: expected a family that is closed", "StudentT"],
+    ),
     "class weight": ("fit homes.csv --target price --out m --class-weight balanced", ["class_weight: expected none"]),
     "widths": ("fit homes.csv --target price --out m --hidden 8;4", ["hidden: expected numbers with commas"]),
     "half a width": ("fit homes.csv --target price --out m --hidden 8.5", ["hidden: expected whole numbers"]),
@@ -237,6 +241,7 @@ MISTAKES = {
     "no id": ("predict numbers new.csv --out a.csv --id name", ["ids: expected a column of new.csv", '"name"']),
     "no column": ("predict numbers bare.csv --out a.csv", ["bare.csv: expected the columns of training", '"town"']),
     "metric": ("evaluate numbers sold.csv --metrics nnl", ["metrics: expected one of", "nnl"]),
+    "no metric": ("evaluate numbers sold.csv --metrics ,", ["metrics: expected names"]),
     "another class": ("evaluate classes other.csv --out s", ["y: expected the classes of training", "never"]),
     "no labels": ("evaluate numbers new.csv --out s", ["target: expected a column of new.csv", '"price"']),
     "options of no table": ("compare iris --sep ;", ["sep: expected none for iris, which is no table"]),
