@@ -21,12 +21,22 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), "pyro-probmix": __version__, **packages}
 
 
-def check_writable(folder: Path) -> None:
-    """Fail before hours of training, not after them, where a folder cannot be made or written to."""
-    while not folder.exists():
-        folder = folder.parent
-    with tempfile.TemporaryFile(dir=folder):
-        pass
+def check_writable(folder: Path, out: Path | None = None) -> None:
+    """Fail before hours of training, not after them, where a folder cannot be made or written to.
+
+    Args:
+        folder: the folder.
+        out: what is to be written in it, which an error names; default: the folder itself.
+    """
+    place = folder
+    try:
+        while not place.exists():
+            place = place.parent
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        got = f"{folder if out is None else out} ({place}: {(error.strerror or str(error)).lower()})"
+        raise type(error)(f"out: expected a place that can be written to, got {got}") from None
 
 
 def write_bytes(path: Path, content: bytes, new: bool = False) -> None:
@@ -40,8 +50,9 @@ def write_bytes(path: Path, content: bytes, new: bool = False) -> None:
             os.replace(temporary, path)
     except FileExistsError:
         raise
-    except OSError:
+    except OSError as error:
         if not new:
+            error.filename, error.filename2 = str(path), None  # not the temporary one
             raise
         os.replace(temporary, path)  # on a file system without links
     finally:

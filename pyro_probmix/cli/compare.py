@@ -12,6 +12,7 @@ import joblib  # type: ignore[import-untyped]
 import typer
 from rich.console import Console
 
+from pyro_probmix._files import check_writable
 from pyro_probmix.cli.options import (
     AsJson,
     Decimal,
@@ -57,7 +58,7 @@ def compare(
     splits: Annotated[int | None, typer.Option(help="Train/test splits; default 20 for UCI, else 5.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs; default by data set.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
-    out: Annotated[Path | None, typer.Option(help="Output folder; default results/NAME.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Output folder, written anew; default results/NAME.")] = None,
     jobs: Annotated[int | None, typer.Option(help="Worker processes; default: the number of cores.")] = None,
     alpha: Annotated[float | None, typer.Option(help="Mixing coefficient Beta(alpha, alpha).")] = None,
     beta: Annotated[float | None, typer.Option(help="Vicinity, in standardised units, of a toy in its own.")] = None,
@@ -73,12 +74,12 @@ def compare(
     na: Na = None,
     drop: Drop = None,
     ids: Ids = None,
-    kind: Kinds = None,
+    kinds: Kinds = None,
 ) -> None:
     """Train methods on the splits of a data set; print a table, write results.json, figure.png and report.html."""
     given = locals()
     changes = experiment_settings(given)
-    with plain_errors(), notes_on_stderr() as said:
+    with plain_errors(given), notes_on_stderr() as said:
         import_plugins(plugin or ())
         chosen = select_methods(methods)
         if data is not None and name not in UCI:
@@ -86,6 +87,7 @@ def compare(
         dataset, notes = _data(name, data, target, cast("Task | None", task), table_options(given), said)
         settings = replace(settings_for(dataset), **changes)
         folder = out or Path("results") / Path(dataset.name).stem
+        check_writable(folder)
         workers = joblib.cpu_count() if jobs is None else jobs
         progress = sys.stderr.isatty()
         comparison = run_comparison(

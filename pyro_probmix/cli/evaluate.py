@@ -20,6 +20,7 @@ from pyro_probmix.cli.options import (
     Plugins,
     Sep,
     as_column,
+    check_apart,
     notes_on_stderr,
     plain_errors,
     print_json,
@@ -45,7 +46,9 @@ def evaluate(
     metrics: Annotated[
         str | None, typer.Option(help="Comma-separated, such as nll,crps,coverage@0.9; default: the usual ones.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help=f"Folder for {SCORES} and {REPORT}; default: none.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help=f"Folder for {SCORES} and {REPORT}, written anew; default: none.")
+    ] = None,
     device: Device = "cpu",
     as_json: AsJson = False,
     plugin: Plugins = None,
@@ -57,9 +60,10 @@ def evaluate(
 ) -> None:
     """Score a model's predictions of rows whose target is known; with --out, write them and a report."""
     given = locals()
-    with plain_errors("stopped; nothing is written"), notes_on_stderr() as said:
+    with plain_errors(given, "stopped; nothing is written"), notes_on_stderr() as said:
         import_plugins(plugin or ())
         if out is not None:
+            check_apart(out, model)
             check_writable(out)
         estimator = load_estimator(model, device)
         about = remembered(model)

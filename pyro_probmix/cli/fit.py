@@ -41,7 +41,6 @@ __all__ = ["fit"]
 
 _MODEL: Any = {"rich_help_panel": "The model; defaults are those of the estimators"}
 _TRAINING: Any = {"rich_help_panel": "Its training"}
-_NAMES = {"members": "num_members", "neighbors": "num_neighbors", "samples": "num_samples", "hidden": "hidden_features"}
 
 
 def fit(
@@ -64,14 +63,14 @@ def fit(
         ),
     ] = None,
     fusion: Annotated[str | None, typer.Option(help="log-linear, linear or numerical.", **_MODEL)] = None,
-    hidden: Annotated[
+    hidden_features: Annotated[
         str | None, typer.Option(metavar="WIDTHS", help="Widths of hidden layers, such as 128,32.", **_MODEL)
     ] = None,
     alpha: Annotated[float | None, typer.Option(help="Mixing coefficient Beta(alpha, alpha).", **_MODEL)] = None,
     beta: Annotated[float | None, typer.Option(help="Vicinity of a label, in standardised units.", **_MODEL)] = None,
-    members: Annotated[int | None, typer.Option(help="Networks of the ensemble.", **_MODEL)] = None,
-    neighbors: Annotated[int | None, typer.Option(help="Mix with one of so many neighbours.", **_MODEL)] = None,
-    samples: Annotated[int | None, typer.Option(help="Embedding samples of a prediction.", **_MODEL)] = None,
+    num_members: Annotated[int | None, typer.Option(help="Networks of the ensemble.", **_MODEL)] = None,
+    num_neighbors: Annotated[int | None, typer.Option(help="Mix with one of so many neighbours.", **_MODEL)] = None,
+    num_samples: Annotated[int | None, typer.Option(help="Embedding samples of a prediction.", **_MODEL)] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the rows, at most.", **_TRAINING)] = None,
     batch_size: Annotated[int | None, typer.Option(help="Rows a step.", **_TRAINING)] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Of Adam.", **_TRAINING)] = None,
@@ -96,15 +95,15 @@ def fit(
     na: Na = None,
     drop: Drop = None,
     ids: Ids = None,
-    kind: Kinds = None,
+    kinds: Kinds = None,
 ) -> None:
     """Fit a model of a column given the others, and save it as a folder."""
     given = locals()
     started = time.monotonic()
-    with plain_errors("stopped; no model is written"), notes_on_stderr() as said:
+    with plain_errors(given, "stopped; no model is written"), notes_on_stderr() as said:
         import_plugins(plugin or ())
         check_integer("seed", seed, 0)
-        check_writable(check_destination(out, overwrite).parent)
+        check_writable(check_destination(out, overwrite).parent, out)
         columns = [as_column(name, no_header) for name in target]
         options, wanted = table_options(given), columns if len(columns) > 1 else columns[0]
         data = load_table(table, wanted, task=cast("Task | None", task), **options)
@@ -129,7 +128,7 @@ def _labels(data: Any, kinds: dict[str, Any]) -> Any:
         return data.target
     unknown = [label for label in dict.fromkeys(data.target.tolist()) if label not in levels]
     if unknown:
-        raise ValueError(f"kind: expected the order of all labels of {name}, got none of {unknown[0]!r}")
+        raise ValueError(f"kinds: expected the order of all labels of {name}, got none of {unknown[0]!r}")
     import pandas as pd
 
     return pd.Series(pd.Categorical(data.target, categories=list(levels), ordered=True))
@@ -139,7 +138,7 @@ def _estimator(given: dict[str, Any], data: Any) -> Any:
     """The estimator of the task, with the settings that have been given."""
     kind = ProbMixRegressor if data.task == "regression" else ProbMixClassifier
     known = kind().get_params()
-    settings = {_NAMES.get(name, name): value for name, value in given.items() if value is not None}
+    settings = {name: value for name, value in given.items() if value is not None and name != "kinds"}
     if "hidden_features" in settings:
         settings["hidden_features"] = _widths(settings["hidden_features"])
     if "class_weight" in settings and "class_weight" not in known:
@@ -149,9 +148,9 @@ def _estimator(given: dict[str, Any], data: Any) -> Any:
 
 
 def _widths(text: str) -> tuple[int, ...]:
-    widths = numbers("hidden", text)
+    widths = numbers("hidden_features", text)
     if not all(width.is_integer() for width in widths):
-        raise ValueError(f'hidden: expected whole numbers, such as 128,32, got "{text}"')
+        raise ValueError(f'hidden_features: expected whole numbers, such as 128,32, got "{text}"')
     return tuple(map(int, widths))
 
 

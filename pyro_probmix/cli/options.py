@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -27,6 +29,7 @@ __all__ = [
     "Plugins",
     "Sep",
     "as_column",
+    "check_apart",
     "experiment_settings",
     "notes_on_stderr",
     "numbers",
@@ -35,6 +38,9 @@ __all__ = [
     "say",
     "table_options",
 ]
+
+_OPTIONS = {"ids": "--id", "intervals": "--interval", "kinds": "--kind"}
+"""Options that are not named as in Python, for they are repeated."""
 
 _TABLE: Any = {"rich_help_panel": "How the table is read"}
 
@@ -81,10 +87,10 @@ def table_options(given: Mapping[str, Any]) -> dict[str, Any]:
         if given.get(name):
             found[name] = [as_column(column, given["no_header"]) for column in given[name]]
     kinds = {}
-    for pair in given.get("kind") or ():
+    for pair in given.get("kinds") or ():
         column, equals, kind = pair.rpartition("=")
         if not (equals and column):
-            raise ValueError(f'kind: expected NAME=KIND, such as zip=category, got "{pair}"')
+            raise ValueError(f'kinds: expected NAME=KIND, such as zip=category, got "{pair}"')
         kinds[column] = kind
     return {**found, **({"kinds": kinds} if kinds else {})}
 
@@ -96,6 +102,16 @@ def as_column(text: str, no_header: bool = False) -> str | int:
     ('price', -1, '2020', 0)
     """
     return int(text) if re.fullmatch(r"-\d+" if not no_header else r"-?\d+", text) else text
+
+
+def check_apart(out: Path, model: Path) -> None:
+    """Refuses to write into the folder of a model.
+
+    Raises:
+        ValueError: if the place is that folder or in it.
+    """
+    if Path(os.path.realpath(out)).is_relative_to(os.path.realpath(model)):
+        raise ValueError(f"out: expected a place outside of the model {model}, got {out}")
 
 
 def numbers(option: str, text: str | None) -> list[float]:
@@ -147,8 +163,13 @@ def say(notes: Iterable[str]) -> None:
 
 
 @contextmanager
-def plain_errors(stopped: str = "stopped; finished cells are kept") -> Iterator[None]:
-    """An error the user can mend is one line on standard error and exit code 2."""
+def plain_errors(given: Iterable[str], stopped: str = "stopped; finished cells are kept") -> Iterator[None]:
+    """An error the user can mend is one line on standard error and exit code 2; it names options, not arguments.
+
+    Args:
+        given: names of the parameters of the command.
+        stopped: what is said of an interruption.
+    """
     try:
         yield
     except KeyboardInterrupt:
@@ -157,8 +178,18 @@ def plain_errors(stopped: str = "stopped; finished cells are kept") -> Iterator[
     except (ValueError, OSError, ImportError, TypeError) as error:
         if isinstance(error, TypeError) and not re.match(r"[\w.\[\]]+: expected ", str(error)):
             raise  # a fault of the library's own
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(f"error: {_with_options(str(error), given)}", err=True)
         raise typer.Exit(2) from None
+
+
+def _with_options(text: str, given: Iterable[str]) -> str:
+    """A message that names arguments of Python, with the options that the command has for them."""
+    names = {*given} - {"model", "name", "table"}
+    options = {name: _OPTIONS.get(name, f"--{name.replace('_', '-')}") for name in names}
+    head, colon, rest = text.partition(": ")
+    if colon and names.issuperset(head.split(", ")):
+        text = f"{', '.join(options[name] for name in head.split(', '))}: {rest}"
+    return re.sub(r"\b(\w+)=True\b", lambda found: options.get(found[1], found[0]), text)
 
 
 def experiment_settings(given: dict[str, Any]) -> dict[str, Any]:

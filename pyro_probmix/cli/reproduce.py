@@ -61,21 +61,22 @@ def reproduce(
     plugin: Plugins = None,
 ) -> None:
     """Compute a table, an ablation or a figure of the paper, or calibration; print and write it beside the paper's."""
+    given = locals()
     common: dict[str, Any] = {
         "out": out,
         "seed": seed,
         "progress": sys.stderr.isatty(),
-        **experiment_settings(locals()),
+        **experiment_settings(given),
     }
-    with plain_errors(*(["stopped"] if name in PICTURES else [])):
+    with plain_errors(given, *(["stopped"] if name in PICTURES else [])):
         import_plugins(plugin or ())
         check_choice("name", name, REPRODUCTIONS)
         of_data = {"datasets": datasets, "data": data}
         of_table = {"protocol": protocol if protocol != "paper" else None}
         places = {"device": device if device != "cpu" else None, "jobs": jobs, "compile": compile or None}
         with_data, trained = (*TABLES, CALIBRATION.name), (*TABLES, *ABLATIONS, CALIBRATION.name)
-        for names, given in ((with_data, of_data), (TABLES, of_table), (trained, {"methods": methods, **places})):
-            for option, value in given.items():
+        for names, chosen in ((with_data, of_data), (TABLES, of_table), (trained, {"methods": methods, **places})):
+            for option, value in chosen.items():
                 if value is not None and name not in names:
                     raise ValueError(f"{option}: expected none for {name}, got {value}")
         if name in PICTURES:

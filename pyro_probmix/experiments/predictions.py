@@ -98,8 +98,8 @@ def prediction_table(
     """
     import pandas as pd
 
-    levels = [check_number("quantiles", level, "(0, 1)") for level in quantiles]
-    shares = [check_number("intervals", share, "(0, 1)") for share in intervals]
+    levels = [_share("quantiles", level) for level in quantiles]
+    shares = [_share("intervals", share) for share in intervals]
     if hasattr(estimator, "classes_"):
         if shares or tuple(levels) != QUANTILES:
             raise ValueError("quantiles, intervals: expected none for classes, which have probabilities")
@@ -116,6 +116,12 @@ def prediction_table(
     if twice:
         raise ValueError(f"ids: expected other names than those of predictions, got {', '.join(map(str, twice))}")
     return pd.concat([ids.reset_index(drop=True), frame], axis=1)
+
+
+def _share(name: str, value: float) -> float:
+    if isinstance(value, (int, float)) and 1 <= value < 100:
+        raise ValueError(f"{name}: expected a number in (0, 1), got {value:g}; write {value / 100:g} for {value:g} %")
+    return check_number(name, value, "(0, 1)")
 
 
 def quantile_name(level: float) -> str:

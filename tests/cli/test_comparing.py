@@ -87,7 +87,7 @@ MISTAKES = {
     "target": (["my.csv"], ["--target"]),
     "alpha": (["--alpha", "0"], ["alpha: expected a number in (0, inf), got 0"]),
     "beta": (["--beta", "-1"], ["beta: expected a number in [0, inf), got -1"]),
-    "neighbours": (["--num-neighbors", "100"], ["num_neighbors: expected fewer than the 80 training rows, got 100"]),
+    "neighbours": (["--num-neighbors", "100"], ["--num-neighbors: expected fewer than the 80 training rows, got 100"]),
     "splits": (["--splits", "0"], ["splits: expected an integer >= 1, got 0"]),
     "epochs": (["--epochs", "0"], ["epochs: expected an integer >= 1, got 0"]),
     "jobs": (["--jobs", "0"], ["jobs: expected an integer >= 1, got 0"]),

@@ -24,7 +24,7 @@ from pyro_probmix.persistence import read_settings
 from pyro_probmix.tables import TableWarning
 
 ROOT = Path(__file__).resolve().parents[2]
-QUICK = ["--epochs", "3", "--hidden", "8,4", "--samples", "7"]
+QUICK = ["--epochs", "3", "--hidden-features", "8,4", "--num-samples", "7"]
 SAME = {"epochs": 3, "hidden_features": (8, 4), "num_samples": 7, "random_state": 0}
 
 
@@ -67,7 +67,8 @@ def homes(rows: int = 80) -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def place(tmp_path_factory) -> Path:
     """A folder with rows of training and new ones, and a model of either kind."""
-    folder = tmp_path_factory.mktemp("homes")
+    folder = tmp_path_factory.mktemp("place") / "homes"
+    folder.mkdir()
     frame = homes()
     frame[:60].to_csv(folder / "homes.csv", index=False)
     frame[60:].to_csv(folder / "sold.csv", index=False)
@@ -153,7 +154,8 @@ def test_what_was_set_aside_in_training_is_not_said_to_be_new(tmp_path):
 
 
 def test_a_fit_is_told_as_json_and_remembers_its_target(tmp_path):
-    options = ["--members", "2", "--method", "probmix", "--likelihood", "auto", "--fusion", "numerical", "--seed", "3"]
+    options = ["--num-members", "2", "--method", "probmix", "--likelihood", "auto"]
+    options += ["--fusion", "numerical", "--seed", "3"]
     found = done("fit", "homes.csv", "--target", "price", "--out", tmp_path / "m", "--json", *QUICK, *options)
     told = json.loads(found.stdout)
     assert told["rows"] == 60
@@ -220,25 +222,64 @@ MISTAKES = {
         "fit homes.csv --target price --out m --method probmix --likelihood student_t",
         ["likelihood: expected a family that is closed", "StudentT"],
     ),
-    "class weight": ("fit homes.csv --target price --out m --class-weight balanced", ["class_weight: expected none"]),
-    "widths": ("fit homes.csv --target price --out m --hidden 8;4", ["hidden: expected numbers with commas"]),
-    "half a width": ("fit homes.csv --target price --out m --hidden 8.5", ["hidden: expected whole numbers"]),
-    "kind": ("fit homes.csv --target price --out m --kind town", ["kind: expected NAME=KIND"]),
+    "class weight": ("fit homes.csv --target price --out m --class-weight balanced", ["--class-weight: expected none"]),
+    "widths": (
+        "fit homes.csv --target price --out m --hidden-features 8;4",
+        ["--hidden-features: expected numbers with commas"],
+    ),
+    "half a width": (
+        "fit homes.csv --target price --out m --hidden-features 8.5",
+        ["--hidden-features: expected whole numbers"],
+    ),
+    "kind": ("fit homes.csv --target price --out m --kind town", ["--kind: expected NAME=KIND"]),
     "device": ("fit homes.csv --target price --out m --device abacus", ["device: expected one that is here"]),
     "epochs": ("fit homes.csv --target price --out m --epochs 0", ["epochs: expected an integer >= 1, got 0"]),
     "seed": ("fit homes.csv --target price --out m --seed -1", ["seed: expected an integer >= 0, got -1"]),
-    "a model is there": ("fit homes.csv --target price --out numbers", ["numbers: expected a new folder", "overwrite"]),
+    "a model is there": (
+        "fit homes.csv --target price --out numbers",
+        ["numbers: expected a new folder", "; --overwrite"],
+    ),
     "a file is there": ("fit homes.csv --target price --out new.csv --overwrite", ["new.csv: expected a new folder"]),
     "no model": ("predict nowhere new.csv --out a.csv", ["nowhere: expected the folder of a model, got none"]),
     "a file": ("predict new.csv new.csv --out a.csv", ["new.csv: expected the folder of a model, got a file"]),
     "suffix": ("predict numbers new.csv --out a.xls", ["out: expected a file that ends in .csv"]),
     "levels": (
         "predict numbers new.csv --out a.csv --quantiles 5,95",
-        ["quantiles: expected a number in (0, 1), got 5"],
+        ["--quantiles: expected a number in (0, 1), got 5; write 0.05 for 5 %"],
+    ),
+    "a share in percent": (
+        "predict numbers new.csv --out a.csv --interval 90",
+        ["--interval: expected a number in (0, 1), got 90; write 0.9 for 90 %"],
+    ),
+    "the table as the file": (
+        "predict numbers new.csv --out ../homes/new.csv --overwrite",
+        ["--out: expected another file than the table, got ../homes/new.csv"],
+    ),
+    "a file in the model": (
+        "predict numbers new.csv --out numbers/a.csv",
+        ["--out: expected a place outside of the model numbers, got numbers/a.csv"],
+    ),
+    "scores in the model": (
+        "evaluate numbers sold.csv --out numbers",
+        ["--out: expected a place outside of the model"],
+    ),
+    "predictions are there": ("predict numbers new.csv --out sold.csv", ["--out: expected a new file", "--overwrite"]),
+    "a folder is there": ("predict numbers new.csv --out d.csv", ["--out: expected a file, got the folder d.csv"]),
+    "below a file": (
+        "predict numbers new.csv --out sold.csv/a.csv",
+        ["--out: expected a place that can be written to, got sold.csv/a.csv (sold.csv: not a directory)"],
+    ),
+    "a model below a file": (
+        "fit homes.csv --target price --out sold.csv/m",
+        ["--out: expected a place that can be written to, got sold.csv/m (", "sold.csv: not a directory)"],
+    ),
+    "a comparison below a file": (
+        "compare iris --methods erm --out sold.csv",
+        ["--out: expected a place that can be written to, got sold.csv (sold.csv: not a directory)"],
     ),
     "levels of classes": ("predict classes new.csv --out a.csv --interval 0.9", ["expected none for classes"]),
     "level twice": ("predict numbers new.csv --out a.csv --quantiles 0.5,0.5", ["expected distinct ones"]),
-    "no id": ("predict numbers new.csv --out a.csv --id name", ["ids: expected a column of new.csv", '"name"']),
+    "no id": ("predict numbers new.csv --out a.csv --id name", ["--id: expected a column of new.csv", '"name"']),
     "no column": ("predict numbers bare.csv --out a.csv", ["bare.csv: expected the columns of training", '"town"']),
     "metric": ("evaluate numbers sold.csv --metrics nnl", ["metrics: expected one of", "nnl"]),
     "no metric": ("evaluate numbers sold.csv --metrics ,", ["metrics: expected names"]),
@@ -253,6 +294,7 @@ def test_a_mistake_is_one_line_and_exit_code_2_and_leaves_nothing(mistake, place
     command, expected = MISTAKES[mistake]
     homes()[60:][["area", "balcony", "sold"]].to_csv("bare.csv", index=False)
     homes()[60:].assign(speed="never").to_csv("other.csv", index=False)
+    Path("d.csv").mkdir(exist_ok=True)
     before = sorted(path.name for path in place.rglob("*"))
     found = run(*command.split())
     lines = [line for line in found.stderr.splitlines() if not line.startswith("note: ")]
@@ -280,6 +322,12 @@ def test_a_folder_that_tells_nonsense_is_refused(tmp_path):
             found = run(*command)
             assert (found.exit_code, found.stdout) == (2, "")
             assert "expected names of columns as" in found.stderr
+
+
+def test_predictions_are_replaced_when_that_is_asked_for(tmp_path):
+    (tmp_path / "a.csv").write_text("old")
+    done("predict", "numbers", "new.csv", "--out", tmp_path / "a.csv", "--overwrite")
+    assert len(pd.read_csv(tmp_path / "a.csv")) == 20
 
 
 def test_a_model_is_replaced_when_that_is_asked_for(tmp_path):
