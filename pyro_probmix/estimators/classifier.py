@@ -36,7 +36,8 @@ class ProbMixClassifier(ClassifierMixin, ProbMixEstimator):
         likelihood: ``"categorical"``, or ``"ordinal"`` for classes that have an order: numbers, or an ordered
             category of pandas. The class is then where a predicted number plus logistic noise falls among cutpoints.
         beta: β ≥ 0, what is added to the probability of each class in the vicinity of a label
-            (:class:`~pyro_probmix.LabelVicinity`). Labels are pooled log-linearly; linearly for β = 0.
+            (:class:`~pyro_probmix.LabelVicinity`). Labels are pooled log-linearly; linearly for β = 0, the default. Of
+            C classes a label has else (C − 1) β / (1 + C β) off its class, a floor of the loss where they are apart.
         class_weight: ``"balanced"`` for weights n / (C nₖ) that give each class the same sum, or the weight of each
             class by its label, others having one; multiplies ``sample_weight``. Default: one for all.
 
@@ -62,7 +63,7 @@ class ProbMixClassifier(ClassifierMixin, ProbMixEstimator):
         likelihood: str = "categorical",
         hidden_features: Sequence[int] = (128, 32),
         alpha: float = 0.2,
-        beta: float = 0.01,
+        beta: float = 0.0,
         fusion: str = "log-linear",
         num_neighbors: int | None = None,
         num_members: int = 1,
