@@ -102,7 +102,7 @@ def compare(
             warnings=[note for note in said if note not in notes],
         )
     if as_json:
-        print_json(comparison.to_json())
+        print_json({**comparison.to_json(), "notes": said})
         return
     for panel in comparison.tables():
         Console().print(panel)
@@ -112,7 +112,7 @@ def compare(
 
 
 def _data(
-    name: str, folder: Path | None, target: str | None, task: Task | None, options: dict[str, Any], said: Sequence[str]
+    name: str, folder: Path | None, target: str | None, task: Task | None, options: dict[str, Any], said: list[str]
 ) -> tuple[Dataset, Sequence[str]]:
     """The data, and what is to be said of a table."""
     if not is_table(name):
@@ -122,5 +122,5 @@ def _data(
     if target is None:
         raise ValueError(f"target: expected the column to predict of {name}, --target NAME, got none")
     table = load_table(name, as_column(target, "header" in options), task=task, **options)
-    say(note for note in table.notes if note not in said)
+    say(said, table.notes)
     return table.dataset(), table.notes

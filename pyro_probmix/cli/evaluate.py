@@ -77,7 +77,7 @@ def evaluate(
         if names == []:
             raise ValueError("metrics: expected names, such as nll,crps, got none")
         scores = score(estimator, data.features, data.target, names)
-        told = {"model": str(model), "table": data.name, "rows": len(data), "scores": scores}
+        told = {"model": str(model), "table": data.name, "rows": len(data), "scores": scores, "notes": said}
         if out is not None:
             out.mkdir(parents=True, exist_ok=True)
             write_evaluation(out / REPORT, estimator, data, scores, warnings=said)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import typer
 
@@ -27,12 +27,14 @@ from pyro_probmix.cli.options import (
     notes_on_stderr,
     numbers,
     plain_errors,
+    plural,
     print_json,
     say,
     table_options,
 )
-from pyro_probmix.datasets import Task, load_table
+from pyro_probmix.datasets import load_table
 from pyro_probmix.estimators import ProbMixClassifier, ProbMixRegressor
+from pyro_probmix.estimators.targets import LIKELIHOODS, candidates
 from pyro_probmix.experiments import import_plugins
 from pyro_probmix.persistence import check_destination, save
 from pyro_probmix.tables.kinds import resolve_kinds
@@ -97,7 +99,11 @@ def fit(
     ids: Ids = None,
     kinds: Kinds = None,
 ) -> None:
-    """Fit a model of a column given the others, and save it as a folder."""
+    """Fit a model of a column given the others, and save it as a folder.
+
+    Predictions have the columns mean, std, quantiles such as q05, and on
+    demand lower90 and upper90; or class, and p[NAME] of each class in order.
+    """
     given = locals()
     started = time.monotonic()
     with plain_errors(given, "stopped; no model is written"), notes_on_stderr() as said:
@@ -106,16 +112,35 @@ def fit(
         check_writable(check_destination(out, overwrite).parent, out)
         columns = [as_column(name, no_header) for name in target]
         options, wanted = table_options(given), columns if len(columns) > 1 else columns[0]
-        data = load_table(table, wanted, task=cast("Task | None", task), **options)
-        say(note for note in data.notes if note not in said)
+        data = load_table(table, wanted, task=_task(task, likelihood), **options)
+        say(said, data.notes)
+        say(said, _counts(given, data))
         estimator = _estimator(given, data)
         estimator.fit(data.features, _labels(data, options.get("kinds", {})))
         estimator.set_params(verbose=False)  # the terminal's, not the model's
         names = [data.target_name] if isinstance(data.target_name, str) else list(data.target_name or ())
         aside = [name for name in (*options.get("drop", ()), *options.get("ids", ())) if isinstance(name, str)]
-        about = {"table": data.name, "targets": names, "task": data.task, "set_aside": aside}
+        named = [] if data.ids is None else list(data.ids.columns)
+        about = {"table": data.name, "targets": names, "task": data.task, "set_aside": aside, "ids": named}
         save(estimator, out, overwrite=overwrite, about=about)
-    _report(estimator, data, names, out, time.monotonic() - started, as_json)
+    _report(estimator, data, names, out, time.monotonic() - started, said, as_json)
+
+
+def _task(task: str | None, likelihood: str | None) -> Any:
+    """The task, which a likelihood tells too."""
+    own = "classification" if likelihood in ("categorical", "ordinal") else None
+    own = "regression" if likelihood in (*LIKELIHOODS, "auto") else own
+    if own is not None and task in {"regression", "classification"} - {own}:
+        raise ValueError(f"likelihood: expected one of a {task}, got {likelihood}, of a {own}")
+    return own if task is None else task
+
+
+def _counts(given: dict[str, Any], data: Any) -> list[str]:
+    """What is said of a target that counts, where no likelihood has been chosen."""
+    if given["likelihood"] is not None or data.task != "regression" or "poisson" not in candidates(data.target):
+        return []
+    ends = f"{data.target.min():.0f}…{data.target.max():.0f}"
+    return [f"the target is counts {ends}; --likelihood auto chooses among the likelihoods of counts"]
 
 
 def _labels(data: Any, kinds: dict[str, Any]) -> Any:
@@ -154,7 +179,9 @@ def _widths(text: str) -> tuple[int, ...]:
     return tuple(map(int, widths))
 
 
-def _report(estimator: Any, data: Any, targets: list[str], out: Path, seconds: float, as_json: bool) -> None:
+def _report(
+    estimator: Any, data: Any, targets: list[str], out: Path, seconds: float, said: list[str], as_json: bool
+) -> None:
     best = [history.best_epoch + 1 for history in estimator.histories_]
     validated = [history.validation_loss for history in estimator.histories_]
     losses = [own[epoch - 1] if own else None for own, epoch in zip(validated, best, strict=True)]
@@ -169,11 +196,13 @@ def _report(estimator: Any, data: Any, targets: list[str], out: Path, seconds: f
         "epochs": best,
         "validation_loss": losses,
         "seconds": round(seconds, 1),
+        "notes": said,
     }
     if as_json:
         print_json(told)
         return
-    typer.echo(f"rows:       {told['rows']}, {told['features']} features from {data.features.shape[1]} columns")
+    features, columns = plural(estimator.preparation_.num_features, "feature"), plural(data.features.shape[1], "column")
+    typer.echo(f"rows:       {told['rows']}, {features} from {columns}")
     typer.echo(f"target:     {', '.join(targets)} ({data.task})")
     typer.echo(f"method:     {told['method']}, {told['likelihood']} likelihood")
     typer.echo(f"best epoch: {', '.join(map(str, best))}")

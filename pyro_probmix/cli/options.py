@@ -34,6 +34,7 @@ __all__ = [
     "notes_on_stderr",
     "numbers",
     "plain_errors",
+    "plural",
     "print_json",
     "say",
     "table_options",
@@ -126,6 +127,15 @@ def numbers(option: str, text: str | None) -> list[float]:
         raise ValueError(f'{option}: expected numbers with commas between them, got "{text}"') from None
 
 
+def plural(number: int, name: str) -> str:
+    """So many of a name.
+
+    >>> plural(1, "row"), plural(2, "row")
+    ('1 row', '2 rows')
+    """
+    return f"{number} {name}{'' if number == 1 else 's'}"
+
+
 def print_json(content: Any) -> None:
     """Prints what a program is to read; numbers that JSON does not have are null."""
     typer.echo(json.dumps(_finite(content), indent=1))
@@ -145,10 +155,7 @@ def notes_on_stderr() -> Iterator[list[str]]:
     found: list[str] = []
 
     def show(message: Any, *_: Any, **__: Any) -> None:
-        text = " ".join(str(message).split())
-        if text not in found:
-            found.append(text)
-            say([text])
+        say(found, [" ".join(str(message).split())])
 
     with warnings.catch_warnings():
         warnings.simplefilter("always", UserWarning)
@@ -156,10 +163,12 @@ def notes_on_stderr() -> Iterator[list[str]]:
         yield found
 
 
-def say(notes: Iterable[str]) -> None:
-    """Notes as lines on standard error."""
+def say(said: list[str], notes: Iterable[str]) -> None:
+    """Notes as lines on standard error, but those that have been said; they are added to these."""
     for note in notes:
-        typer.echo(f"note: {note}", err=True)
+        if note not in said:
+            said.append(note)
+            typer.echo(f"note: {note}", err=True)
 
 
 @contextmanager

@@ -23,7 +23,9 @@ from pyro_probmix.cli.options import (
     notes_on_stderr,
     numbers,
     plain_errors,
+    plural,
     print_json,
+    say,
     table_options,
 )
 from pyro_probmix.datasets import load_table
@@ -36,6 +38,7 @@ from pyro_probmix.experiments import (
     remembered,
     write_table,
 )
+from pyro_probmix.tables import Reading, read_cells
 
 __all__ = ["predict"]
 
@@ -63,9 +66,14 @@ def predict(
     na: Na = None,
     ids: Ids = None,
 ) -> None:
-    """Predict rows: mean, std and quantiles of a number, or the class and its probabilities; in their order."""
+    """Predict rows, in their order.
+
+    Columns of a number: mean, std, quantiles such as q05, and lower90 and
+    upper90 of an interval; of classes: class, then p[NAME] in their order.
+    Those of --id go first; by default they are those of fit.
+    """
     given = locals()
-    with plain_errors(given, "stopped; no predictions are written"), notes_on_stderr():
+    with plain_errors(given, "stopped; no predictions are written"), notes_on_stderr() as said:
         import_plugins(plugin or ())
         check_suffix(out)
         check_apart(out, model)
@@ -74,15 +82,22 @@ def predict(
         levels = QUANTILES if quantiles is None else numbers("quantiles", quantiles)
         estimator = load_estimator(model, device)
         about = remembered(model)
-        aside = [name for name in about["set_aside"] if name not in (ids or ())]
-        data = load_table(table, preparation=estimator.preparation_, drop=aside, **table_options(given))
+        reading = table_options(given)
+        named = reading.pop("ids", None)
+        cells = read_cells(table, Reading(**reading))
+        names = list(cells.frame.columns)
+        named = [name for name in about["ids"] if name in names] if named is None else named
+        unused = [name for name in about["targets"] if name in names and name not in named]
+        say(said, [f'the target "{name}" is not used' for name in unused])
+        aside = [*about["set_aside"], *about["targets"]]
+        data = load_table(cells, preparation=estimator.preparation_, drop=aside, ids=named)
         options: dict[str, Any] = {"quantiles": levels, "intervals": intervals or (), "ids": data.ids}
         frame = prediction_table(estimator, data.features, targets=about["targets"], **options)
         write_table(frame, out)
     if as_json:
-        print_json({"predictions": str(out), "rows": len(frame), "columns": list(frame.columns)})
+        print_json({"predictions": str(out), "rows": len(frame), "columns": list(frame.columns), "notes": said})
     else:
-        typer.echo(f"predictions: {out}, {len(frame)} rows")
+        typer.echo(f"predictions: {out}, {plural(len(frame), 'row')}")
 
 
 def _check_new(out: Path, table: Path, overwrite: bool) -> None:

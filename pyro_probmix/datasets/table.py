@@ -99,7 +99,8 @@ def load_table(
     twice.
 
     Args:
-        source: a DataFrame, or a path: .csv, .tsv, .txt (also .gz), .parquet or .xlsx.
+        source: a DataFrame; a path: .csv, .tsv, .txt (also .gz), .parquet or .xlsx; or what
+            :func:`~pyro_probmix.tables.read_cells` has read, which knows how.
         target: name or position of the target, from the end if negative; several for a regression with several
             outputs. Without a header, names are ``"column 1"``, ``"column 2"``, ….
         task: ``"regression"`` or ``"classification"``; by default as above.
@@ -128,7 +129,8 @@ def load_table(
     """
     if task is not None:
         check_choice("task", task, get_args(Task))
-    cells = read_cells(source, Reading(sep, decimal, encoding, header, cast("tuple[str, ...]", na)))
+    reading = Reading(sep, decimal, encoding, header, cast("tuple[str, ...]", na))
+    cells = source if isinstance(source, Cells) else read_cells(source, reading)
     names = list(cells.frame.columns)
     targets = [] if target is None else _chosen("target", target, cells)
     set_aside, left_out = _chosen("ids", ids, cells), _chosen("drop", drop, cells, preparation is None)

@@ -51,14 +51,14 @@ def load_estimator(path: str | Path, device: str = "cpu") -> Any:
 
 
 def remembered(path: str | Path) -> dict[str, Any]:
-    """What a folder tells of the table of training: ``targets``, ``set_aside`` and ``task``.
+    """What a folder tells of the table of training: ``targets``, ``set_aside``, ``ids`` and ``task``.
 
     Raises:
         ValueError: if it tells no names there, besides what :func:`~pyro_probmix.persistence.read_settings` refuses.
     """
     about = read_settings(path)["about"]
     found: dict[str, Any] = {"task": about.get("task")}
-    for key in ("targets", "set_aside"):
+    for key in ("targets", "set_aside", "ids"):
         found[key] = about.get(key, [])
         if not (isinstance(found[key], list) and all(isinstance(name, str) for name in found[key])):
             raise ValueError(f"{path}: expected names of columns as {key}, got {found[key]!r:.80}")

@@ -225,7 +225,8 @@ def fit_replicas(
         with without_validation():
             chunks = divide(replicas, settings, chunk_size, num_workers)
         total = sum(chunk.epochs for chunk in chunks)
-        with tqdm(total=total, desc=f"{len(data)} replicas", unit="epoch", disable=not progress, leave=False) as bar:
+        name = "1 replica" if len(data) == 1 else f"{len(data)} replicas"
+        with tqdm(total=total, desc=name, unit="epoch", disable=not progress, leave=False) as bar:
             results = _train_all(chunks, num_workers, bar)
     for replica in replicas:
         replica.model.eval()

@@ -1,0 +1,119 @@
+"""What the command answers beside its files: notes of a table, the terminal, and JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from pyro_probmix.cli import app
+
+ROOT = Path(__file__).resolve().parents[2]
+QUICK = ["--method", "erm", "--epochs", "2", "--hidden-features", "4"]
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def done(*arguments):
+    found = run(*arguments)
+    assert found.exit_code == 0, found.output
+    return found
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    """A folder with a table of counts, grades and large numbers, separated by tabs, and a model of the numbers."""
+    folder = tmp_path_factory.mktemp("answers")
+    rng = np.random.default_rng(0)
+    x = rng.uniform(0, 1, 60)
+    frame = pd.DataFrame({"flat": [f"F{i:02d}" for i in range(60)], "x": x, "visits": rng.poisson(1 + 3 * x)})
+    frame["grade"] = np.where(x > 0.5, 3, np.where(x > 0.2, 2, 1))
+    frame["cost"] = 9e4 * x + rng.normal(0, 1e4, 60)
+    frame.to_csv(folder / "flats.tsv", index=False, sep="\t")
+    frame[:1].to_csv(folder / "one.tsv", index=False, sep="\t")
+    frame[["x"]].to_csv(folder / "bare.csv", index=False)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(folder)
+        done("fit", "flats.tsv", "--target", "cost", *SET_ASIDE, "--out", "costs", *QUICK)
+    return folder
+
+
+SET_ASIDE = ["--id", "flat", "--drop", "visits", "--drop", "grade"]
+
+
+@pytest.fixture(autouse=True)
+def here(place, monkeypatch):
+    monkeypatch.chdir(place)
+
+
+def test_columns_that_name_rows_are_remembered(tmp_path):
+    said = done("predict", "costs", "flats.tsv", "--out", tmp_path / "a.csv").stderr
+    assert list(pd.read_csv(tmp_path / "a.csv").columns) == ["flat", "mean", "std", "q05", "q50", "q95"]
+    assert "ignored" not in said
+    assert said.count('note: the target "cost" is not used') == 1
+    done("predict", "costs", "bare.csv", "--out", tmp_path / "b.csv")
+    assert pd.read_csv(tmp_path / "b.csv").columns[0] == "mean"
+    done("predict", "costs", "flats.tsv", "--out", tmp_path / "c.csv", "--id", "cost")
+    assert list(pd.read_csv(tmp_path / "c.csv").columns)[:2] == ["cost", "mean"]
+
+
+def test_a_likelihood_tells_the_task(tmp_path):
+    grades = ["fit", "flats.tsv", "--target", "grade", "--id", "flat", "--out", tmp_path / "m", *QUICK]
+    told = json.loads(done(*grades, "--likelihood", "ordinal", "--json").stdout)
+    assert (told["task"], told["likelihood"]) == ("classification", "ordinal")
+    found = run(*grades, "--likelihood", "gamma", "--task", "classification", "--overwrite")
+    assert found.stderr == "error: --likelihood: expected one of a classification, got gamma, of a regression\n"
+    found = run(*grades, "--likelihood", "ordinal", "--task", "regression", "--overwrite")
+    assert found.stderr == "error: --likelihood: expected one of a regression, got ordinal, of a classification\n"
+
+
+def test_counts_are_said_where_no_likelihood_is_chosen(tmp_path):
+    fit = ["fit", "flats.tsv", "--id", "flat", "--out", tmp_path / "m", *QUICK, "--overwrite"]
+    told = done(*fit, "--target", "visits", "--json")
+    note = [note for note in json.loads(told.stdout)["notes"] if "counts" in note]
+    assert note == ["the target is counts 0…8; --likelihood auto chooses among the likelihoods of counts"]
+    assert f"note: {note[0]}" in told.stderr
+    assert "counts" not in done(*fit, "--target", "visits", "--likelihood", "normal").stderr
+    assert "counts" not in done(*fit, "--target", "cost").stderr
+
+
+def test_json_has_the_notes(tmp_path):
+    for command in (
+        ["fit", "flats.tsv", "--target", "cost", *SET_ASIDE, "--out", tmp_path / "m", *QUICK],
+        ["predict", "costs", "flats.tsv", "--out", tmp_path / "a.csv"],
+        ["evaluate", "costs", "one.tsv", "--sep", "tab", "--na", "?"],
+    ):
+        found = done(*command, "--json")
+        said = [line.removeprefix("note: ") for line in found.stderr.splitlines() if line.startswith("note: ")]
+        assert json.loads(found.stdout)["notes"] == said
+
+
+def test_fit_shows_progress_on_a_terminal_alone(tmp_path):
+    script = shutil.which("script")
+    if script is None:
+        pytest.skip("the program script is not installed")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    fit = [sys.executable, "-m", "pyro_probmix.cli", "fit", "flats.tsv", "--target", "cost", *SET_ASIDE, *QUICK]
+    on_a_terminal = [
+        script,
+        "-qec",
+        "stty cols 80 rows 24; " + shlex.join([*fit, "--out", str(tmp_path / "a")]),
+        "/dev/null",
+    ]
+    shown = []
+    for command in (on_a_terminal, [*fit, "--out", str(tmp_path / "b")]):
+        found = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=True)
+        shown.append((found.stdout + found.stderr).decode())
+    assert "epoch/s" in shown[0]
+    assert "epoch/s" not in shown[1]
