@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from pyro_probmix._files import check_writable, write_json
 from pyro_probmix.cli.options import (
@@ -23,13 +22,16 @@ from pyro_probmix.cli.options import (
     check_apart,
     notes_on_stderr,
     plain_errors,
+    plural,
     print_json,
     table_options,
 )
 from pyro_probmix.datasets import load_table
 from pyro_probmix.evaluation import find_metric
 from pyro_probmix.experiments import import_plugins, load_estimator, remembered, score, write_evaluation
+from pyro_probmix.experiments.table import Table
 from pyro_probmix.reports import REPORT
+from pyro_probmix.reports.page import shown
 
 __all__ = ["SCORES", "evaluate"]
 
@@ -85,11 +87,8 @@ def evaluate(
     if as_json:
         print_json(told)
         return
-    shown = Table(title=f"{data.name}: {len(data)} rows")
-    shown.add_column("metric")
-    shown.add_column("value", justify="right")
-    for name, value in scores.items():
-        shown.add_row(find_metric(name).heading, f"{value:.5g}")
-    Console().print(shown)
+    rows = [[find_metric(name).heading, shown(value)] for name, value in scores.items()]
+    for panel in Table(["metric", "value"], rows, f"{data.name}: {plural(len(data), 'row')}").terminal():
+        Console().print(panel)
     if out is not None:
         typer.echo(f"scores: {out / SCORES}\nreport: {out / REPORT}")

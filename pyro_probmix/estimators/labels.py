@@ -90,6 +90,12 @@ class Labels:
             raise ValueError("class_weight: expected None for a matrix of labels, got one; sample_weight does the same")
         if not (class_weight == "balanced" or isinstance(class_weight, dict)):
             raise ValueError(f'class_weight: expected "balanced", weights by label, or None, got {class_weight!r}')
+        known = self.classes.tolist()
+        if isinstance(class_weight, dict) and not class_weight.keys() >= {*known}:
+            for label in class_weight:
+                if label not in known:
+                    listed = ", ".join(map(repr, known[:10]))
+                    raise ValueError(f"class_weight: expected weights of the classes {listed}, got one of {label!r}")
         own = compute_sample_weight(class_weight, self.classes[self.values])
         return own if weight is None else own * weight
 

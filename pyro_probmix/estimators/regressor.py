@@ -307,7 +307,23 @@ class ProbMixRegressor(RegressorMixin, ProbMixEstimator):
 
 def _targets(y: Any) -> NDArray[np.float64]:
     """Targets of shape ``(n,)`` or ``(n, k)`` in double precision."""
-    y = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
+    try:
+        y = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
+    except ValueError as error:
+        text = next(
+            (cell for cell in np.asarray(y, object).ravel() if isinstance(cell, str) and not _is_number(cell)), None
+        )
+        if text is None:
+            raise
+        raise ValueError(f"y: expected numbers, got text such as {text!r}; ProbMixClassifier takes labels") from error
     if y.ndim > 2 or y.ndim == 0:
         raise ValueError(f"y: expected shape (n,) or (n, k), got {y.shape}")
     return y
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -43,7 +43,8 @@ class Pair:
     def difference(self) -> str:
         """The mean difference and its standard error, or the median."""
         if self.median:
-            return f"median {self.found.median:+.3g}"
+            value = self.found.median
+            return f"median {value:+.0f}" if 1e3 <= abs(value) < 1e15 else f"median {value:+.3g}"
         mean, error = self.found.difference, self.found.std_error
         size = max(error, abs(mean) / 10)
         digits = max(0, 1 - math.floor(math.log10(size))) if size > 0 else 2

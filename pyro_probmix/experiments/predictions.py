@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pyro_probmix._checks import check_number
 from pyro_probmix._files import write_bytes
 from pyro_probmix.estimators import ProbMixClassifier, ProbMixRegressor
-from pyro_probmix.evaluation import evaluate
+from pyro_probmix.evaluation import METRICS, evaluate, find_metric
 from pyro_probmix.persistence import load, read_settings
 
 if TYPE_CHECKING:
@@ -201,7 +201,7 @@ def score(estimator: Any, X: Any, y: Any, metrics: Iterable[str] | None = None) 
         estimator: a fitted estimator.
         X: features, as for ``predict``.
         y: targets in their units, or labels.
-        metrics: names, as for :func:`~pyro_probmix.evaluate`.
+        metrics: names, as for :func:`~pyro_probmix.evaluate`; default: its own, and ``"coverage@0.9"`` of numbers.
 
     Raises:
         ValueError: if a metric is unknown or does not fit, or a label is none of the classes of training.
@@ -210,9 +210,11 @@ def score(estimator: Any, X: Any, y: Any, metrics: Iterable[str] | None = None) 
         >>> X = np.linspace(0.0, 1.0, 40).reshape(20, 2)
         >>> model = pm.ProbMixRegressor("erm", epochs=2, random_state=0).fit(X, X[:, 0])
         >>> list(score(model, X, X[:, 0]))
-        ['nll', 'crps', 'rmse']
+        ['nll', 'crps', 'rmse', 'coverage@0.9']
     """
-    return evaluate(estimator.iter_distributions(X), label_positions(estimator, y), metrics)
+    usual = [*(metric for metric in METRICS.values() if metric.default), find_metric("coverage@0.9")]
+    wanted = usual if metrics is None else metrics  # of the usual ones, those that fit
+    return evaluate(estimator.iter_distributions(X), label_positions(estimator, y), wanted)
 
 
 def label_positions(estimator: Any, y: Any) -> NDArray[Any]:

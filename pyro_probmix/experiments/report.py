@@ -108,4 +108,7 @@ def write_evaluation(
 
 def _reading(table: Table) -> dict[str, Any]:
     """How a file was read, as far as that was asked or guessed."""
-    return {name: value for name, value in table.reading.to_dict().items() if value not in (None, [], True)}
+    found = {name: value for name, value in table.reading.to_dict().items() if value not in (None, [], True)}
+    if "sep" in found:  # as the option has it
+        found["sep"] = {"\t": "tab", " ": "blank"}.get(found["sep"], found["sep"])
+    return found

@@ -90,8 +90,12 @@ def evaluation_report(
         training_section({f"network {k}": history for k, history in enumerate(histories, start=1)}),
         warnings_section(warnings),
     ]
-    lead = f"Predictions of {target} for {kept.size} rows, scored by what came."
+    lead = f"Predictions of {target} for {_rows(kept.size)}, scored by what came."
     return write_page(path, title, lead, sections)
+
+
+def _rows(size: int) -> str:
+    return "1 row" if size == 1 else f"{size} rows"
 
 
 def _scores_table(scores: Mapping[str, float], size: int) -> Table:
@@ -105,4 +109,4 @@ def _scores_table(scores: Mapping[str, float], size: int) -> Table:
                 metric.axis.removeprefix(metric.label).strip(" ,").replace("(", "").replace(")", ""),
             )
         rows.append([label, shown(float(value)), meaning])
-    return Table(f"Scores on {size} rows", ["metric", "value", "meaning"], rows, words=frozenset({0, 2}))
+    return Table(f"Scores on {_rows(size)}", ["metric", "value", "meaning"], rows, words=frozenset({0, 2}))

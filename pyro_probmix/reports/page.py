@@ -120,7 +120,7 @@ def shown(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{value:.0f}" if 1e4 <= abs(value) < 1e8 else f"{value:.4g}"
+        return f"{value:.0f}" if 1e4 <= abs(value) < 1e15 else f"{value:.4g}"
     if isinstance(value, Mapping):
         return "; ".join(f"{key} {shown(one)}" for key, one in value.items()) or "none"
     if isinstance(value, (list, tuple)):

@@ -117,3 +117,22 @@ def test_fit_shows_progress_on_a_terminal_alone(tmp_path):
         shown.append((found.stdout + found.stderr).decode())
     assert "epoch/s" in shown[0]
     assert "epoch/s" not in shown[1]
+
+
+def test_scores_are_plain_numbers_in_the_table_and_the_report(tmp_path):
+    found = done("evaluate", "costs", "flats.tsv", "--out", tmp_path / "s", "--metrics", "nll,mse,rmse")
+    report = (tmp_path / "s" / "report.html").read_text()
+    scores = json.loads((tmp_path / "s" / "scores.json").read_text())["scores"]
+    assert scores["mse"] > 1e8
+    for name in ("mse", "rmse"):
+        assert f" {scores[name]:.0f} " in found.stdout
+        assert f">{scores[name]:.0f}<" in report
+    assert "e+0" not in found.stdout
+    assert ">tab</td>" in report
+
+
+def test_one_row_is_no_rows(tmp_path):
+    assert "one.tsv: 1 row " in done("evaluate", "costs", "one.tsv", "--out", tmp_path / "s").stdout
+    assert "1 row," in (tmp_path / "s" / "report.html").read_text()
+    assert "coverage at 0.9" in done("evaluate", "costs", "flats.tsv").stdout
+    assert done("predict", "costs", "one.tsv", "--out", tmp_path / "a.csv").stdout.endswith("a.csv, 1 row\n")

@@ -82,3 +82,11 @@ def test_labels_of_one_column_are_labels(iris: Any) -> None:
     assert model.log_likelihood(X, column) == pytest.approx(model.log_likelihood(X, y))
     regressor = pm.ProbMixRegressor("erm", **SMALL).fit(X, y.astype(float))
     assert np.isfinite(regressor.log_likelihood(X, pandas.Series(y.astype(float))))  # which is read-only
+
+
+@pytest.mark.parametrize("kind", [np.asarray, pandas.Series, list])
+def test_labels_of_a_regression_are_sent_to_the_classifier(kind: Any) -> None:
+    y = kind(["1.5", "b", "c"] * 4)
+    message = "^y: expected numbers, got text such as 'b'; ProbMixClassifier takes labels$"
+    with pytest.raises(ValueError, match=message):
+        pm.ProbMixRegressor("erm", **SMALL).fit(np.ones((12, 2)), y)

@@ -137,3 +137,10 @@ def test_what_is_no_weight_is_refused(weight: Any, message: str, diabetes: Any) 
 def test_what_is_no_class_weight_is_refused(class_weight: Any, iris: Any) -> None:
     with pytest.raises(ValueError, match='class_weight: expected "balanced", weights by label, or None, got'):
         pm.ProbMixClassifier("erm", class_weight=class_weight, **SMALL).fit(*iris)
+
+
+def test_the_weight_of_an_unknown_class_is_named(iris: Any) -> None:
+    with pytest.raises(
+        ValueError, match=r"^class_weight: expected weights of the classes 0, 1, 2, got one of 'setosa'$"
+    ):
+        pm.ProbMixClassifier("erm", class_weight={"setosa": 2.0}, **SMALL).fit(*iris)
