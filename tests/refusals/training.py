@@ -298,6 +298,8 @@ for estimator in (pm.ProbMixRegressor, pm.ProbMixClassifier):
         "batch_size": {"zero": 0},
         "num_neighbors": {"zero": 0, "negative": -3},
         "beta": {"negative": -0.1},
+        "likelihood": {"unknown": "normall"},
+        "ema_decay": {"one": 1.0, "negative": -0.5},
     }.items():
         table(
             estimator.__name__,
@@ -309,16 +311,9 @@ for estimator in (pm.ProbMixRegressor, pm.ProbMixClassifier):
         estimator.__name__,
         "(Input )?X",
         lambda value, estimator=estimator: estimated(estimator, X=value),
-        nan=with_one(NAN),
         infinite=with_one(INF),
+        below_all_numbers=with_one(-INF),
     )
-table(
-    "ProbMixRegressor",
-    "(Input )?y",
-    lambda value: estimated(y=value),
-    nan=np.array([NAN] + [0.0] * 7),
-    none_at_all=None,
-) if False else None
 table("ProbMixRegressor", "(Input )?y", lambda value: estimated(y=value), nan=np.array([NAN] + [0.0] * 7))
 table(
     "ProbMixClassifier", "y", lambda value: estimated(pm.ProbMixClassifier, y=value), one_class=np.zeros(8, dtype=int)
