@@ -22,7 +22,6 @@ from pyro_probmix.cli.options import (
     check_apart,
     notes_on_stderr,
     plain_errors,
-    plural,
     print_json,
     table_options,
 )
@@ -31,7 +30,7 @@ from pyro_probmix.evaluation import find_metric
 from pyro_probmix.experiments import import_plugins, load_estimator, remembered, score, write_evaluation
 from pyro_probmix.experiments.table import Table
 from pyro_probmix.reports import REPORT
-from pyro_probmix.reports.page import shown
+from pyro_probmix.reports.page import plural, shown
 
 __all__ = ["SCORES", "evaluate"]
 

@@ -27,7 +27,6 @@ from pyro_probmix.cli.options import (
     notes_on_stderr,
     numbers,
     plain_errors,
-    plural,
     print_json,
     say,
     table_options,
@@ -37,6 +36,7 @@ from pyro_probmix.estimators import ProbMixClassifier, ProbMixRegressor
 from pyro_probmix.estimators.targets import LIKELIHOODS, candidates
 from pyro_probmix.experiments import import_plugins
 from pyro_probmix.persistence import check_destination, save
+from pyro_probmix.reports.page import plural
 from pyro_probmix.tables.kinds import resolve_kinds
 
 __all__ = ["fit"]

@@ -34,7 +34,6 @@ __all__ = [
     "notes_on_stderr",
     "numbers",
     "plain_errors",
-    "plural",
     "print_json",
     "say",
     "table_options",
@@ -125,15 +124,6 @@ def numbers(option: str, text: str | None) -> list[float]:
         return [float(part) for part in (text or "").split(",") if part.strip()]
     except ValueError:
         raise ValueError(f'{option}: expected numbers with commas between them, got "{text}"') from None
-
-
-def plural(number: int, name: str) -> str:
-    """So many of a name.
-
-    >>> plural(1, "row"), plural(2, "row")
-    ('1 row', '2 rows')
-    """
-    return f"{number} {name}{'' if number == 1 else 's'}"
 
 
 def print_json(content: Any) -> None:

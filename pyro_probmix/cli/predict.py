@@ -23,7 +23,6 @@ from pyro_probmix.cli.options import (
     notes_on_stderr,
     numbers,
     plain_errors,
-    plural,
     print_json,
     say,
     table_options,
@@ -38,6 +37,7 @@ from pyro_probmix.experiments import (
     remembered,
     write_table,
 )
+from pyro_probmix.reports.page import plural
 from pyro_probmix.tables import Reading, read_cells
 
 __all__ = ["predict"]

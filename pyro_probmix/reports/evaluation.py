@@ -9,7 +9,7 @@ from typing import Any
 from torch.distributions import Distribution
 
 from pyro_probmix.evaluation import METRICS, find_metric
-from pyro_probmix.reports.page import Section, Table, shown, write_page
+from pyro_probmix.reports.page import Section, Table, plural, shown, write_page
 from pyro_probmix.reports.predictions import Predictions
 from pyro_probmix.reports.sections import (
     calibration_section,
@@ -90,12 +90,8 @@ def evaluation_report(
         training_section({f"network {k}": history for k, history in enumerate(histories, start=1)}),
         warnings_section(warnings),
     ]
-    lead = f"Predictions of {target} for {_rows(kept.size)}, scored by what came."
+    lead = f"Predictions of {target} for {plural(kept.size, 'row')}, scored by what came."
     return write_page(path, title, lead, sections)
-
-
-def _rows(size: int) -> str:
-    return "1 row" if size == 1 else f"{size} rows"
 
 
 def _scores_table(scores: Mapping[str, float], size: int) -> Table:
@@ -109,4 +105,4 @@ def _scores_table(scores: Mapping[str, float], size: int) -> Table:
                 metric.axis.removeprefix(metric.label).strip(" ,").replace("(", "").replace(")", ""),
             )
         rows.append([label, shown(float(value)), meaning])
-    return Table(f"Scores on {_rows(size)}", ["metric", "value", "meaning"], rows, words=frozenset({0, 2}))
+    return Table(f"Scores on {plural(size, 'row')}", ["metric", "value", "meaning"], rows, words=frozenset({0, 2}))

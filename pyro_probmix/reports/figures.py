@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pyro_probmix._drawing import BLUE, GREY, VERMILION, describe, tint
 from pyro_probmix.evaluation import evaluate, find_metric, plots
-from pyro_probmix.reports.page import Figure, shown
+from pyro_probmix.reports.page import Figure, plural, shown
 from pyro_probmix.reports.predictions import LEVELS, Predictions
 from pyro_probmix.training import History
 
@@ -79,8 +79,9 @@ def calibration_figures(kept: Predictions, name: str = "") -> list[Figure]:
         return [
             _figure(
                 lambda ax: plots.reliability_diagram(_classes(probabilities), labels, bins=_BINS, ax=ax),
-                f"{before}How often the most probable class came, against its probability, of {len(labels)} rows. On "
-                f"average its probability is {confidence:.0%}, and it came in {accuracy:.0%} of the rows.",
+                f"{before}How often the most probable class came, against its probability, of "
+                f"{plural(len(labels), 'row')}. On average its probability is "
+                f"{confidence:.0%}, and it came in {accuracy:.0%} of the rows.",
                 f"{before}reliability of the most probable class",
             )
         ]
@@ -95,7 +96,7 @@ def densities_figure(kept: Predictions, name: str = "", target: str = "y") -> Fi
         told.append(f"row {one.row}: label {shown(float(one.label))}, median {median}, 90 % from {low} to {high}")
     return _figure(
         lambda ax: _draw_densities(ax, kept),
-        f"{before}Predictive densities of {target} in {len(told)} rows. {'; '.join(told)}.",
+        f"{before}Predictive densities of {target} in {plural(len(told), 'row')}. {'; '.join(told)}.",
         f"{before}predictive densities of {target}",
         height=0.9 + 0.42 * len(told),
     )

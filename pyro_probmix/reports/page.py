@@ -10,7 +10,7 @@ from typing import Any
 
 from pyro_probmix._files import write_bytes
 
-__all__ = ["REPORT", "Figure", "Section", "Table", "pairs_table", "shown", "write_page"]
+__all__ = ["REPORT", "Figure", "Section", "Table", "pairs_table", "plural", "shown", "write_page"]
 
 REPORT = "report.html"
 """Name of a report in its folder."""
@@ -105,6 +105,15 @@ def pairs_table(caption: str, names: tuple[str, str], values: Mapping[str, Any])
     """A table of names and values."""
     rows = [[_short(str(name)), _short(shown(value))] for name, value in values.items()]
     return Table(caption, names, rows, words=frozenset({0, 1}))
+
+
+def plural(number: int, name: str) -> str:
+    """So many of a name.
+
+    >>> plural(1, "row"), plural(2, "row")
+    ('1 row', '2 rows')
+    """
+    return f"{number} {name}{'' if number == 1 else 's'}"
 
 
 def shown(value: Any) -> str:

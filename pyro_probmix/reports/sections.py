@@ -15,7 +15,7 @@ from pyro_probmix.reports.figures import (
     densities_figure,
     training_figure,
 )
-from pyro_probmix.reports.page import Section, Table, pairs_table
+from pyro_probmix.reports.page import Section, Table, pairs_table, plural
 from pyro_probmix.reports.predictions import Predictions
 from pyro_probmix.training import History
 
@@ -66,7 +66,9 @@ def data_section(data: Mapping[str, Any], columns: Mapping[str, str], notes: Seq
     tables = [pairs_table("The table", ("what", "as read"), data)]
     if columns:
         listed = dict(list(columns.items())[:_COLUMNS])
-        caption = f"The {len(columns)} columns" + (f", the first {len(listed)}" if len(listed) < len(columns) else "")
+        caption = f"The {plural(len(columns), 'column')}" + (
+            f", the first {len(listed)}" if len(listed) < len(columns) else ""
+        )
         tables.append(pairs_table(caption, ("column", "read as"), listed))
     return Section("Data as read", tables=tables, notes=notes)
 
@@ -84,7 +86,7 @@ def calibration_section(kept: Mapping[str, Predictions]) -> Section:
     metrics = list(next(iter(numbers.values())))
     rows = [[name or "this model", *(f"{found[metric]:.3f}" for metric in metrics)] for name, found in numbers.items()]
     size = max(len(one.labels) for one in kept.values())
-    caption = f"Calibration on {size} rows"
+    caption = f"Calibration on {plural(size, 'row')}"
     headings = ["method" if len(numbers) > 1 or "" not in numbers else "", *(find_metric(m).heading for m in metrics)]
     figures = [figure for name, one in list(kept.items())[:_DRAWN] for figure in calibration_figures(one, name)]
     told = _TOLD_OF_NUMBERS if "pit" in metrics else _TOLD_OF_CLASSES
@@ -128,4 +130,6 @@ def _classes_table(kept: Predictions, name: str, class_names: Sequence[str], num
         rows.append([str(row), names[int(labels[row])], *told])
     before = f"{name}: the" if name else "The"
     headings = ["row", "label", "most probable", "second", "third"][: 2 + min(3, probabilities.shape[-1])]
-    return Table(f"{before} most probable classes of {len(rows)} rows", headings, rows, words=frozenset(range(5)))
+    return Table(
+        f"{before} most probable classes of {plural(len(rows), 'row')}", headings, rows, words=frozenset(range(5))
+    )

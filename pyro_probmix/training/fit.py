@@ -17,6 +17,7 @@ from pyro_probmix.mixing import SamplingGraph
 from pyro_probmix.models import DensityModel
 from pyro_probmix.models.objectives import Objective
 from pyro_probmix.models.priors import refuse_priors
+from pyro_probmix.training.bars import bar_size
 from pyro_probmix.training.checkpoints import describe_training
 from pyro_probmix.training.data import Validation, check_model, check_rows, prepare, without_validation
 from pyro_probmix.training.history import History
@@ -135,7 +136,8 @@ def fit(
     with without_validation():  # which the first torch.compile of a process would end
         step = SingleStep(model, loader, held_out, settings, optimizer, scheduler, learning_rate)
     described = describe_training(model, loader, held_out, settings, seed, step.described) if path else {}
-    bar = tqdm(total=epochs, desc=type(model).__name__, unit="epoch", disable=not progress, leave=False)
+    name = type(model).__name__
+    bar = tqdm(total=epochs, desc=name, unit="epoch", disable=not progress, leave=False, **bar_size())
     # The data have been looked at: no step needs to wait for the device to look again.
     with seeded(seed, step.device), without_validation(), pyro.get_param_store().scope(), bar:
         loop = Loop(step, [epochs], settings, path, described)

@@ -22,6 +22,7 @@ from pyro_probmix.mixing import EmbeddingGraph, SamplingGraph
 from pyro_probmix.models import DensityModel
 from pyro_probmix.models.objectives import Objective
 from pyro_probmix.models.priors import refuse_priors
+from pyro_probmix.training.bars import bar_size
 from pyro_probmix.training.chunks import Chunk, divide, train_apart
 from pyro_probmix.training.compiled import check_compiler
 from pyro_probmix.training.data import (
@@ -226,7 +227,7 @@ def fit_replicas(
             chunks = divide(replicas, settings, chunk_size, num_workers)
         total = sum(chunk.epochs for chunk in chunks)
         name = "1 replica" if len(data) == 1 else f"{len(data)} replicas"
-        with tqdm(total=total, desc=name, unit="epoch", disable=not progress, leave=False) as bar:
+        with tqdm(total=total, desc=name, unit="epoch", disable=not progress, leave=False, **bar_size()) as bar:
             results = _train_all(chunks, num_workers, bar)
     for replica in replicas:
         replica.model.eval()
