@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pyro_probmix._checks import check_choice
 from pyro_probmix.datasets.dataset import Dataset, Task
 from pyro_probmix.tables import Cells, Preparation, Reading, read_cells
-from pyro_probmix.tables.kinds import Kind, clean_name, name_cells, quoted, resolve_kinds, warn
+from pyro_probmix.tables.kinds import Kind, clean_name, did_you_mean, name_cells, quoted, resolve_kinds, warn
 from pyro_probmix.tables.preparation import drop_reason
 from pyro_probmix.tables.suspicions import determination, sentinels
 from pyro_probmix.tables.typed import Typed, check_columns, check_last_row, type_column
@@ -199,7 +199,10 @@ def _chosen(argument: str, wanted: Any, cells: Cells, strict: bool = True) -> li
         if name not in names:
             if not strict:
                 continue
-            raise ValueError(f"{argument}: expected a column of {cells.name} ({quoted(names)}), got {quoted([one])}")
+            raise ValueError(
+                f"{argument}: expected a column of {cells.name} ({quoted(names, 10)}), got {quoted([one])}"
+                f"{did_you_mean(names, one)}"
+            )
         twice = [other for other in names if other.rpartition(".")[0] == name and other not in found]
         if argument == "target" and twice and any(f'named "{name}"' in note for note in cells.warnings):
             raise ValueError(f"{argument}: expected a column whose name comes once, got {quoted([name])}; rename one")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pyro_probmix.tables.kinds import clean_name, quoted
-from pyro_probmix.tables.reading import Reading, guess_decimal, guess_separator, split_lines
+from pyro_probmix.tables.reading import Reading, grouped_by_points, guess_decimal, guess_separator, split_lines
 from pyro_probmix.tables.sources import MAX_CELLS, MAX_COLUMNS, check_file, find_encoding, open_lines
 from pyro_probmix.tables.workbooks import read_parquet, read_workbook
 
@@ -127,12 +127,40 @@ def _text_cells(path: Path, reading: Reading) -> Cells:
         frame = _collect(path, itertools.chain(head, records), width, header)
     names, warnings = _named(path, header, width)
     frame.columns = names
+    if decimal is None:
+        warnings = (*warnings, *_doubtful_points(path, frame, sep))
+        decimal = "."
     if reading.sep is None and sep != ",":
         notes.append(f"cells separated by {_SPOKEN.get(sep, sep)}")
     if reading.decimal is None and decimal != ".":
         notes.append(f'"{decimal}" as the decimal sign')
     found = replace(reading, sep=sep, decimal=decimal, encoding=encoding)
     return Cells(frame, path.name, found, (*notes, *warnings), warnings)
+
+
+def _doubtful_points(path: Path, frame: pd.DataFrame, sep: str) -> list[str]:
+    """What is said of points that may separate thousands, where no column shows the decimal sign.
+
+    Raises:
+        ValueError: if ``;`` separates cells, as where the comma is the decimal sign.
+    """
+    said = []
+    for position, name in enumerate(frame.columns):
+        column = frame.iloc[:, position]
+        cell, mixed = grouped_by_points(column)
+        if cell is None or not (mixed or sep == ";"):
+            continue
+        whole = cell.replace(".", "")
+        if sep == ";":
+            raise ValueError(
+                f'{path}: {quoted([name])}: expected numbers of one reading, got "{cell}"; where it means {whole}, '
+                f'give --decimal , (decimal=","), otherwise --decimal . (decimal=".")'
+            )
+        said.append(
+            f'{quoted([name])}: "{cell}" beside whole numbers is read with a decimal point; where it means {whole}, '
+            f'give --decimal , (decimal=",")'
+        )
+    return said
 
 
 _SPOKEN = {"\t": "tabs", " ": "blanks"}

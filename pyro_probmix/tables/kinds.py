@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,6 +18,7 @@ __all__ = [
     "TableWarning",
     "Values",
     "clean_name",
+    "did_you_mean",
     "name_cells",
     "quoted",
     "resolve_kinds",
@@ -108,7 +110,9 @@ def resolve_kinds(
     for key, value in (kinds or {}).items():
         name = names[key] if isinstance(key, int) and -len(names) <= key < len(names) else clean_name(key)
         if name not in names:
-            raise ValueError(f"kinds: expected columns among {quoted(names)}, got {quoted([name])}")
+            raise ValueError(
+                f"kinds: expected columns among {quoted(names, 10)}, got {quoted([name])}{did_you_mean(names, name)}"
+            )
         levels: tuple[str, ...] | None = None
         if isinstance(value, str) and "<" in value:
             value = tuple(re.split(r"\s*<\s*", value.strip()))
@@ -120,6 +124,17 @@ def resolve_kinds(
             raise ValueError(f'kinds: expected one of {quoted(KINDS)} for "{name}", got {value!r}')
         found[name] = (value, levels)
     return found
+
+
+def did_you_mean(names: Iterable[Any], name: Any) -> str:
+    """The end of a message about a name that is not known: the one of those known that is nearest, if any is.
+
+    Example:
+        >>> print(did_you_mean(["area", "price"], "prize"))
+        ; did you mean "price"?
+    """
+    near = difflib.get_close_matches(clean_name(name), [clean_name(one) for one in names], 1)
+    return f"; did you mean {quoted(near)}?" if near else ""
 
 
 def clean_name(name: Any) -> str:

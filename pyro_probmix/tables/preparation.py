@@ -78,7 +78,7 @@ class Preparation:
             cells = X.iloc[:, position]
             kind, levels = given.get(name) or (recognise(cells), None)
             values = convert(cells, kind, levels=levels)
-            check_values(name, values, cells, kind, rows)
+            check_values(name, values, cells, kind, rows, name in given)
             notes += [f'"{name}": {note}' for note in values.notes]
             key = _content(kind, values)
             reason = None if name in given else drop_reason(name, kind, values)

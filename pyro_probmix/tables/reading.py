@@ -10,7 +10,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-__all__ = ["SEPARATORS", "Reading", "guess_decimal", "guess_separator", "split_lines"]
+from pyro_probmix.tables.kinds import MISSING
+
+__all__ = ["SEPARATORS", "Reading", "grouped_by_points", "guess_decimal", "guess_separator", "split_lines"]
 
 SEPARATORS = (";", "\t", "|", ",", " ")
 """The separators that are guessed, the less ambiguous ones first; ``" "`` is any run of blanks."""
@@ -19,6 +21,8 @@ _COMMA = re.compile(r"\s*[-+]?(?:\d+|\d{1,3}(?:\.\d{3})+),\d+\s*%?")
 _POINT = re.compile(r"\s*[-+]?(?:\d*|\d{1,3}(?:,\d{3})+)\.\d+(?:[eE][-+]?\d+)?\s*%?")
 _COMMA_GROUPS = re.compile(r"\s*[-+]?[1-9]\d{0,2}(?:,\d{3})+\s*")
 _POINT_GROUPS = re.compile(r"\s*[-+]?[1-9]\d{0,2}(?:\.\d{3})+\s*")
+
+_WHOLE = re.compile(r"[-+]?\d+")
 
 
 @dataclass(frozen=True)
@@ -155,8 +159,8 @@ def _is_numeric(sample: Sequence[str]) -> bool:
     return sum(bool(re.fullmatch(r"[-+]?[\d.,]+(?:[eE][-+]?\d+)?", word)) for word in words) > len(words) / 2
 
 
-def guess_decimal(cells: Iterable[str], sep: str) -> str:
-    """The decimal sign of cells of text.
+def guess_decimal(cells: Iterable[str], sep: str) -> str | None:
+    """The decimal sign of cells of text, None where no cell tells.
 
     Raises:
         ValueError: if numbers such as ``1,234`` could be of either.
@@ -179,4 +183,22 @@ def guess_decimal(cells: Iterable[str], sep: str) -> str:
         return ","
     if doubtful is not None and sep != ",":
         raise ValueError(f'expected numbers of one reading, got "{doubtful}"; give the decimal sign, "." or ","')
-    return "."
+    return None
+
+
+def grouped_by_points(cells: Iterable[str]) -> tuple[str | None, bool]:
+    """A cell such as ``7.011`` of a column that has only those and whole numbers, and whether it has these, too.
+
+    Example:
+        >>> grouped_by_points(["930", "7.011", ""]), grouped_by_points(["7.011", "0.5"])
+        (('7.011', True), (None, False))
+    """
+    found, whole = None, False
+    for cell in map(str.strip, cells):
+        if _POINT_GROUPS.fullmatch(cell):
+            found = found or cell
+        elif _WHOLE.fullmatch(cell):
+            whole = True
+        elif cell.lower() not in MISSING and cell != "-":
+            return None, False
+    return found, found is not None and whole

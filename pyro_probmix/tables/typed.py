@@ -41,6 +41,7 @@ class Typed(NamedTuple):
         cells: the cells it had.
         gone: which cells are missing by the words of the reading, of shape ``(n,)``.
         known: whether the kind was known before the cells were seen, so that others may be among them.
+        given: whether the kind was given, and not guessed.
     """
 
     kind: Kind
@@ -48,6 +49,7 @@ class Typed(NamedTuple):
     cells: pd.Series
     gone: NDArray[np.bool_]
     known: bool = False
+    given: bool = False
 
     def series(self) -> pd.Series:
         """The values as pandas has them; cells of another kind as they are."""
@@ -120,7 +122,7 @@ def type_column(
         missing, gone = values.missing | also, gone | also
         data = np.where(also, np.nan, values.data) if values.data.dtype.kind == "f" else values.data
         values = values._replace(data=data, missing=missing)
-    return Typed(kind, values, column, gone, known)
+    return Typed(kind, values, column, gone, known, given is not None)
 
 
 def check_columns(name: str, columns: Mapping[str, Typed]) -> list[str]:
@@ -146,7 +148,7 @@ def check_columns(name: str, columns: Mapping[str, Typed]) -> list[str]:
     for title, column in columns.items():
         if not column.known or not column.values.faults.any():
             try:
-                check_values(title, column.values, column.cells, column.kind, rows)
+                check_values(title, column.values, column.cells, column.kind, rows, column.given)
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from None
         said += [f"{quoted([title])}: {note}" for note in column.values.notes]

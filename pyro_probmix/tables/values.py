@@ -108,7 +108,7 @@ def array_values(column: NDArray[Any], kind: Kind, levels: tuple[str, ...] | Non
     return _as_levels(codes, [_label(value) for value in uniques.tolist()], missing, levels)
 
 
-def check_values(name: str, values: Values, column: Any, kind: Kind, rows: Any = None) -> None:
+def check_values(name: str, values: Values, column: Any, kind: Kind, rows: Any = None, given: bool = False) -> None:
     """Refuse a column with cells of another kind, or infinite ones.
 
     Args:
@@ -117,6 +117,7 @@ def check_values(name: str, values: Values, column: Any, kind: Kind, rows: Any =
         column: the cells, of shape ``(n,)``.
         kind: what was expected.
         rows: what the rows are called, of shape ``(n,)``; by default their positions.
+        given: whether the kind was given, and not guessed.
 
     Raises:
         ValueError: naming column, cells and rows.
@@ -125,6 +126,12 @@ def check_values(name: str, values: Values, column: Any, kind: Kind, rows: Any =
     if values.faults.any():
         cells = [column.iloc[i] if hasattr(column, "iloc") else column[i] for i in values.faults.nonzero()[0][:100]]
         words = [str(word).strip() for word in dict.fromkeys(cells)]
+        if given:
+            expected = _EXPECTED[kind].partition(", as ")[0]
+            raise ValueError(
+                f'kinds: expected {expected} in "{title}", got {name_cells(values.faults, column, rows)}; correct '
+                f"them, call {quoted(words, 3)} missing (--na, na=), or give another kind"
+            )
         raise ValueError(
             f'"{title}": expected {_EXPECTED[kind]}, got {name_cells(values.faults, column, rows)}; correct them, '
             f"call {quoted(words, 3)} missing (--na, na=), or take the column as names (--kind, "

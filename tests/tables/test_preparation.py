@@ -277,9 +277,9 @@ def test_arrays_that_are_no_numbers_are_refused(X, message):
         ({"area": "length"}, 'expected one of "number", .* for "area", got \'length\''),
         ({"volume": "number"}, 'kinds: expected columns among "area".*got "volume"'),
         ({"town": "Bonn < Bonn"}, 'two or more distinct levels of "town"'),
-        ({"town": "number"}, '"town": expected numbers'),
-        ({"town": ["Bonn", "Rome"]}, '"town": expected levels of the order given.*"Oslo"'),
-        ({"area": "date"}, '"area": expected dates'),
+        ({"town": "number"}, 'kinds: expected numbers in "town", got 40 cells'),
+        ({"town": ["Bonn", "Rome"]}, 'kinds: expected levels of the order given in "town".*"Oslo"'),
+        ({"area": "date"}, 'kinds: expected dates in "area"'),
     ],
 )
 def test_kinds_that_do_not_fit_are_refused(kinds, message):

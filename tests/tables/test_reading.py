@@ -175,3 +175,32 @@ def test_frames_keep_their_index_and_lose_blanks_around_names():
     assert cells.frame.index.tolist() == [7, 9]
     assert cells.name == "X"
     assert list(frame.columns) == [" a\nb ", "c"]
+
+
+@pytest.mark.parametrize(
+    ("text", "decimal", "numbers"),
+    [
+        ("km;y\n930;1,5\n7.011;2,5\n", None, [930, 7011]),
+        ("km;y\n930;1.5\n7.011;2.5\n", None, [930, 7.011]),
+        ("km;y\n930;1\n7.011;2\n", ",", [930, 7011]),
+        ("km;y\n930;1\n7.011;2\n", ".", [930, 7.011]),
+        ("km;y\n0.930;1\n7.011;2\n", None, [0.93, 7.011]),
+        ("km,y\n1.930,1\n7.011,2\n", None, [1.93, 7.011]),
+        ("km\ty\n1.930\t1\n7.011\t2\n", None, [1.93, 7.011]),
+    ],
+)
+def test_points_are_read_as_other_columns_or_the_user_tell(tmp_path, text, decimal, numbers):
+    path = tmp_path / "t.csv"
+    path.write_text(text)
+    cells = read_cells(path, Reading(decimal=decimal))
+    assert cells.warnings == ()
+    assert type_column(cells.frame["km"], decimal=cells.reading.decimal).series().tolist() == numbers
+
+
+def test_points_beside_whole_numbers_are_said(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("km,y\n930,1\n7.011,2\n")
+    assert read_cells(path).warnings == (
+        '"km": "7.011" beside whole numbers is read with a decimal point; where it means 7011, '
+        'give --decimal , (decimal=",")',
+    )
