@@ -52,8 +52,7 @@ def write_bytes(path: Path, content: bytes, new: bool = False) -> None:
         raise
     except OSError as error:
         if not new:
-            error.filename, error.filename2 = str(path), None  # not the temporary one
-            raise
+            raise OSError(error.errno, error.strerror, str(path)) from error  # not of the temporary file
         os.replace(temporary, path)  # on a file system without links
     finally:
         temporary.unlink(missing_ok=True)

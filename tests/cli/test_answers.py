@@ -132,6 +132,14 @@ def test_scores_are_plain_numbers_in_the_table_and_the_report(tmp_path):
     assert ">tab</td>" in report
 
 
+def test_a_file_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "scores.json").mkdir()
+    found = run("evaluate", "costs", "flats.tsv", "--out", tmp_path)
+    assert found.exit_code == 2
+    assert found.stderr.endswith(f"Is a directory: '{tmp_path / 'scores.json'}'\n")
+    assert not list(tmp_path.glob("*.tmp"))
+
+
 def test_one_row_is_no_rows(tmp_path):
     assert "one.tsv: 1 row " in done("evaluate", "costs", "one.tsv", "--out", tmp_path / "s").stdout
     report = (tmp_path / "s" / "report.html").read_text()
