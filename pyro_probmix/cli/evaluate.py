@@ -18,6 +18,7 @@ from pyro_probmix.cli.options import (
     NoHeader,
     Plugins,
     Sep,
+    SkipRows,
     as_column,
     check_apart,
     notes_on_stderr,
@@ -58,6 +59,7 @@ def evaluate(
     encoding: Encoding = None,
     no_header: NoHeader = False,
     na: Na = None,
+    skip_rows: SkipRows = 0,
 ) -> None:
     """Score a model's predictions of rows whose target is known; with --out, write them and a report."""
     given = locals()

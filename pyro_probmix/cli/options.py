@@ -28,6 +28,7 @@ __all__ = [
     "NoHeader",
     "Plugins",
     "Sep",
+    "SkipRows",
     "as_column",
     "check_apart",
     "experiment_settings",
@@ -51,6 +52,9 @@ NoHeader = Annotated[
     bool, typer.Option("--no-header", help='The first row is data; names are "column 1" and on.', **_TABLE)
 ]
 Na = Annotated[list[str] | None, typer.Option(help="A cell that is missing, such as ?; repeatable.", **_TABLE)]
+SkipRows = Annotated[
+    int, typer.Option("--skip-rows", metavar="N", help="Rows above the names of columns, such as a title.", **_TABLE)
+]
 Drop = Annotated[list[str] | None, typer.Option(help="A column to leave out; repeatable.", **_TABLE)]
 Ids = Annotated[
     list[str] | None, typer.Option("--id", help="A column that names rows, no feature; repeatable.", **_TABLE)
@@ -81,6 +85,8 @@ def table_options(given: Mapping[str, Any]) -> dict[str, Any]:
     found = {name: given[name] for name in ("sep", "decimal", "encoding") if given[name] is not None}
     if given["no_header"]:
         found["header"] = False
+    if given["skip_rows"]:
+        found["skip_rows"] = given["skip_rows"]
     if given["na"]:
         found["na"] = tuple(given["na"])
     for name in ("drop", "ids"):

@@ -19,6 +19,7 @@ from pyro_probmix.cli.options import (
     NoHeader,
     Plugins,
     Sep,
+    SkipRows,
     check_apart,
     notes_on_stderr,
     numbers,
@@ -64,6 +65,7 @@ def predict(
     encoding: Encoding = None,
     no_header: NoHeader = False,
     na: Na = None,
+    skip_rows: SkipRows = 0,
     ids: Ids = None,
 ) -> None:
     """Predict rows, in their order.

@@ -85,6 +85,7 @@ def load_table(
     encoding: str | None = None,
     header: bool = True,
     na: Sequence[str] = (),
+    skip_rows: int = 0,
     drop: Sequence[str | int] = (),
     ids: Sequence[str | int] = (),
     kinds: Mapping[Any, Any] | None = None,
@@ -109,6 +110,7 @@ def load_table(
         encoding: of the text.
         header: whether the first row has the names.
         na: cells that are missing; rows without a target are dropped where their cell is one of these.
+        skip_rows: rows of the file above the names of the columns, such as a title.
         drop: columns that are left out.
         ids: columns that name rows, and are no features.
         kinds: the kind of a column by name, where it is not to be guessed, see
@@ -129,7 +131,7 @@ def load_table(
     """
     if task is not None:
         check_choice("task", task, get_args(Task))
-    reading = Reading(sep, decimal, encoding, header, cast("tuple[str, ...]", na))
+    reading = Reading(sep, decimal, encoding, header, cast("tuple[str, ...]", na), skip_rows)
     cells = source if isinstance(source, Cells) else read_cells(source, reading)
     names = list(cells.frame.columns)
     targets = [] if target is None else _chosen("target", target, cells)

@@ -6,7 +6,7 @@ import csv
 import itertools
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ SUFFIXES = (".csv", ".tsv", ".txt", ".dat", ".data", ".parquet", ".pq", ".xlsx",
 
 _SAMPLE = 500
 _ROWS_AT_ONCE = 20_000
+_TITLES = 20
 _NUMBER = re.compile(r"[-+]?(?:\d+(?:[.,]\d*)?|[.,]\d+)(?:[eE][-+]?\d+)?")
 
 
@@ -103,6 +104,7 @@ def _text_cells(path: Path, reading: Reading) -> Cells:
     encoding, note = (reading.encoding, None) if reading.encoding else find_encoding(path)
     notes = [] if note is None else [note]
     with open_lines(path, str(encoding)) as lines:
+        skipped = sum(1 for _ in itertools.islice(lines, reading.skip_rows))
         sample = list(itertools.islice(lines, _SAMPLE))
         if sample and sample[0].startswith("\ufeff"):
             sample[0] = sample[0][1:]
@@ -111,11 +113,13 @@ def _text_cells(path: Path, reading: Reading) -> Cells:
             sep = sep or guess_separator(sample, len(sample) < _SAMPLE)
         except ValueError as error:
             raise ValueError(f"{path}: {error} (sep=, --sep)") from None
-        records = _records(path, itertools.chain(sample, lines), sep)
+        records = _records(path, itertools.chain(sample, lines), sep, skipped)
         header = _header(path, records, reading)
         head = list(itertools.islice(records, _SAMPLE))
         if not head:
             raise ValueError(f"{path}: expected rows below the header, got none")
+        if header is not None:
+            _check_title(path, header, head)
         if header is not None and not header[-1].strip() and all(_ends_empty(cells, header) for _, cells in head):
             header = header[:-1]  # a separator at the end of each row
         width = _width(path, header, head)
@@ -175,9 +179,8 @@ def _declared(sample: list[str]) -> str | None:
     return declared[1]
 
 
-def _records(path: Path, lines: Iterator[str], sep: str) -> Iterator[tuple[int, list[str]]]:
-    """The rows that have cells, with their numbers."""
-    number = 0
+def _records(path: Path, lines: Iterator[str], sep: str, number: int) -> Iterator[tuple[int, list[str]]]:
+    """The rows that have cells, with their numbers, which go on from one."""
     records = split_lines(lines, sep)
     while True:
         number += 1
@@ -218,6 +221,32 @@ def check_header(path: Path, header: list[Any]) -> None:
             f"{path}: expected the names of the columns in the first row, got the number {quoted(numbers[:1])}; "
             "where the table has no header, say so (--no-header, header=False)"
         )
+
+
+def _check_title(path: Path, header: Sequence[Any], rows: Sequence[tuple[int, Sequence[Any]]]) -> None:
+    """Refuse a first row that has a title alone, above the names.
+
+    Raises:
+        ValueError: naming the row that looks like the header.
+    """
+    filled = [cell for cell in header if not _is_empty(cell)]
+    width = max(len(cells) for _, cells in rows)
+    if len(filled) != 1 or _is_empty(header[0]) or width < 2:
+        return
+    for number, cells in rows[:_TITLES]:
+        if len(cells) == width and all(isinstance(cell, str) and _is_name(cell) for cell in cells):
+            raise ValueError(
+                f"{path}: expected the names of the columns in the first row, got {quoted(filled)} alone; row {number} "
+                f"looks like the header: skip what is above (--skip-rows {number - 1}, skip_rows={number - 1})"
+            )
+
+
+def _is_empty(cell: Any) -> bool:
+    return cell is None or not str(cell).strip()
+
+
+def _is_name(cell: str) -> bool:
+    return bool(cell.strip()) and not _NUMBER.fullmatch(cell.strip())
 
 
 def _width(path: Path, header: list[str] | None, head: list[tuple[int, list[str]]]) -> int:
@@ -297,9 +326,12 @@ def _workbook_cells(path: Path, rows: list[tuple[int, tuple[Any, ...]]], reading
     import pandas as pd
 
     header = None
+    rows = [(number, row) for number, row in rows if number > reading.skip_rows]
     if reading.header and rows:
         header = list(rows.pop(0)[1])
         check_header(path, header)
+        if rows:
+            _check_title(path, header, rows)
     if not rows:
         raise ValueError(f"{path}: expected rows below the header, got none")
     names, warnings = _named(path, header, len(rows[0][1]))

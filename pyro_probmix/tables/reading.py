@@ -35,13 +35,14 @@ class Reading:
         encoding: of the text. Guessed: UTF-8, UTF-16 with its mark, else Windows-1252, which is said.
         header: whether the first row has the names of the columns.
         na: cells that are missing, besides empty ones and those as ``NA``.
+        skip_rows: rows of the file above the names of the columns, such as a title.
 
     Raises:
         ValueError: if a setting is out of range.
 
     Example:
         >>> Reading(sep=";", decimal=",").to_dict()
-        {'sep': ';', 'decimal': ',', 'encoding': None, 'header': True, 'na': []}
+        {'sep': ';', 'decimal': ',', 'encoding': None, 'header': True, 'na': [], 'skip_rows': 0}
     """
 
     sep: str | None = None
@@ -49,6 +50,7 @@ class Reading:
     encoding: str | None = None
     header: bool = True
     na: tuple[str, ...] = ()
+    skip_rows: int = 0
 
     def __post_init__(self) -> None:
         sep = {r"\t": "\t", "tab": "\t", "blank": " "}.get(self.sep or "", self.sep)
@@ -65,6 +67,8 @@ class Reading:
                 ) from None
         if not isinstance(self.header, bool):
             raise ValueError(f"header: expected True or False, got {self.header!r}")
+        if isinstance(self.skip_rows, bool) or not isinstance(self.skip_rows, int) or self.skip_rows < 0:
+            raise ValueError(f"skip_rows: expected an integer of at least 0, got {self.skip_rows!r}")
         words = (self.na,) if isinstance(self.na, str) else self.na
         object.__setattr__(self, "na", tuple(str(word).strip() for word in words))
         object.__setattr__(self, "sep", sep)

@@ -130,6 +130,20 @@ def test_rows_that_are_odd_are_predicted_and_said(tmp_path):
     assert len(pd.read_csv(tmp_path / "a.csv")) == 20
 
 
+def test_a_title_above_the_names_is_skipped(tmp_path):
+    titled = tmp_path / "titled.csv"
+    titled.write_text("Homes sold\n" + Path("sold.csv").read_text())
+    done("predict", "numbers", titled, "--skip-rows", 1, "--out", tmp_path / "titled.parquet")
+    done("predict", "numbers", "sold.csv", "--out", tmp_path / "plain.parquet")
+    found, plain = (pd.read_parquet(tmp_path / f"{name}.parquet") for name in ("titled", "plain"))
+    np.testing.assert_array_equal(found["mean"], plain["mean"])
+    scored = [
+        json.loads(done("evaluate", "numbers", *rest, "--json").stdout)["scores"]
+        for rest in ([titled, "--skip-rows", 1], ["sold.csv"])
+    ]
+    assert scored[0] == scored[1]
+
+
 def test_scores_are_those_of_python(tmp_path):
     for name, target in (("numbers", "price"), ("classes", "speed")):
         found = done("evaluate", name, "sold.csv", "--out", tmp_path / name, "--json")

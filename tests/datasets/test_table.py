@@ -169,6 +169,14 @@ REFUSED = {
         r'"km": expected numbers of one reading, got "7.011"; where it means 7011, give --decimal , .*--decimal \. ',
     ),
     "all thousands or decimals": ("km;y\n2.930;1\n7.011;2\n", "y", {}, '"km": expected numbers of one reading'),
+    "a title": (
+        "Homes of 2020,,\n,,\ntown,area,y\nBonn,1,2\nRome,2,5\n",
+        "y",
+        {},
+        r'got "Homes of 2020" alone; row 3 looks like the header: .*--skip-rows 2, skip_rows=2',
+    ),
+    "a title without separators": ("Homes\ntown;area\nBonn;1\nRome;2\n", "area", {}, "row 2 looks like the header"),
+    "negative rows": ("a,b\n1,2\n", "b", {"skip_rows": -1}, "skip_rows: expected an integer of at least 0, got -1"),
     "kind of another make": ("a,b\n1,2\n", "b", {"kinds": {"a": "text"}}, "expected one of \"number\".*got 'text'"),
     "separator": ("a,b\n1,2\n", "b", {"sep": ";;"}, "sep: expected one character.*got ';;'"),
     "encoding": ("a,b\n1,2\n", "b", {"encoding": "utf-99"}, 'encoding: expected one that is known.*got "utf-99"'),
@@ -183,6 +191,19 @@ def test_refused(case, write):
     with pytest.raises(ValueError, match=message):
         load_table(path, target, **options)
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_title_is_skipped_and_rows_keep_their_numbers(write, tmp_path):
+    path = write("Homes\n\ntown;area;y\nBonn;1;2\nRome;7;5\n")
+    table = load_table(path, "y", skip_rows=2)
+    assert table.features.index.tolist() == [4, 5]
+    assert table.features["area"].tolist() == [1, 7]
+    book = tmp_path / "homes.xlsx"
+    cells = [["Homes", None, None], [None] * 3, ["town", "area", "y"], ["Bonn", 1, 2], ["Rome", 7, 5]]
+    pd.DataFrame(cells).to_excel(book, header=False, index=False)
+    pd.testing.assert_frame_equal(load_table(book, "y", skip_rows=2).features, table.features)
+    with pytest.raises(ValueError, match="row 3 looks like the header"):
+        load_table(book, "y")
 
 
 @quiet
