@@ -7,7 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["parse_dates"]
+__all__ = ["COMPACT", "are_compact", "parse_dates"]
+
+COMPACT = "%Y%m%d"
+"""The form of dates that are whole numbers."""
+
+_MANY = 10
 
 _DAYS = (
     "%Y/%m/%d",
@@ -62,8 +67,26 @@ def parse_dates(text: Any, form: str | None = None) -> tuple[NDArray[Any], NDArr
     return dates, bad, form, ambiguous
 
 
+def are_compact(text: Any) -> bool:
+    """Whether all cells of a Series of text are eight digits, dates from 1900 to 2100, and many differ.
+
+    Example:
+        >>> import pandas as pd
+        >>> are_compact(pd.Series([str(20200101 + i) for i in range(20)])), are_compact(pd.Series(["20201301"] * 20))
+        (True, False)
+    """
+    text = text.str.strip()
+    if not len(text) or not text.iloc[:_TRIED].str.fullmatch(r"(?:19|20|21)\d{6}").all() or text.nunique() < _MANY:
+        return False
+    dates = _read(text, COMPACT)
+    years = dates.astype("M8[Y]").astype(int) + 1970
+    return not np.isnat(dates).any() and bool((years <= 2100).all())
+
+
 def _form(text: Any) -> tuple[str | None, bool]:
     head = text.iloc[:_TRIED]
+    if head.str.fullmatch(r"\s*\d{8}\s*").all() and not np.isnat(_read(head, COMPACT)).any():
+        return COMPACT, False
     if not head.str.contains(r"\d\D+\d|[A-Za-z]{3} \d{4}", regex=True).mean() > 0.5:
         return None, False
     shares = {form: float((~np.isnat(_read(head, form))).mean()) for form in (_ISO, *_forms())}

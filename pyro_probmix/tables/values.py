@@ -9,7 +9,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from pyro_probmix.tables.dates import parse_dates
+from pyro_probmix.tables.dates import COMPACT, are_compact, parse_dates
 from pyro_probmix.tables.kinds import MISSING, Kind, Values, name_cells, quoted
 from pyro_probmix.tables.numerals import are_identifiers, missing_words, parse_numbers
 
@@ -42,7 +42,8 @@ def recognise(column: Any, decimal: str = ".") -> Kind:
     if isinstance(dtype, (pd.DatetimeTZDtype, pd.PeriodDtype)) or pd.api.types.is_datetime64_dtype(dtype):
         return "date"
     if not _is_text(dtype):
-        return "number"
+        whole = pd.api.types.is_integer_dtype(dtype)
+        return "date" if whole and are_compact(column.dropna().astype("str")) else "number"
     cells = column[~column.isna()]
     inferred = _check_objects(cells)
     if inferred in ("boolean", "date", "datetime", "datetime64", "period"):
@@ -53,6 +54,8 @@ def recognise(column: Any, decimal: str = ".") -> Kind:
     plain = pd.to_numeric(cells, errors="coerce").to_numpy()
     if plain.dtype.kind == "f" and len(plain) and (np.abs(plain) < _LONG).all():  # at once, as most columns are
         return "number"
+    if are_compact(cells[~missing_words(cells, dashes=True)]):
+        return "date"
     cells = cells[~missing_words(cells)]
     if not len(cells) or are_identifiers(cells):
         return "category"
@@ -239,14 +242,19 @@ def _dates(column: Any, form: str | None) -> Values:
     if pd.api.types.is_datetime64_dtype(column.dtype):
         return Values(column.to_numpy("M8[us]"), missing, np.zeros(len(column), bool))
     dates = np.full(len(column), np.datetime64("NaT"), "M8[us]")
+    if pd.api.types.is_integer_dtype(column.dtype):
+        column = column.astype("str")
     if not _is_text(column.dtype):
         return Values(dates, np.ones(len(column), bool), ~missing)
     text = column.astype("str").where(~missing, "")
     missing |= missing_words(text, dashes=True)
+    guessed = form is None
     dates[~missing], bad, form, ambiguous = parse_dates(text[~missing], form)
     faults = np.zeros(len(column), bool)
     faults[~missing] = bad
     notes = (f"dates read as {form}, though day and month could be the other way round",) if ambiguous else ()
+    if guessed and form == COMPACT:
+        notes = ("whole numbers such as 20200131 read as dates",)
     return Values(dates, missing | faults, faults, notes=notes, form=form)
 
 

@@ -206,6 +206,26 @@ def test_a_title_is_skipped_and_rows_keep_their_numbers(write, tmp_path):
         load_table(book, "y")
 
 
+def test_whole_numbers_that_are_dates_are_read_so(write):
+    days = pd.date_range("2019-12-01", periods=40, freq="9D")
+    rows = [f"{day:%Y%m%d},{(7 * i) % 11}" for i, day in enumerate(days)]
+    path = write("\n".join(["day,y", *rows]) + "\n")
+    with pytest.warns(TableWarning, match='"day": whole numbers such as 20200131 read as dates'):
+        table = load_table(path, "y")
+    assert table.features["day"].tolist() == list(days)
+    numbers = load_table(path, "y", kinds={"day": "number"})
+    assert numbers.features["day"].iloc[0] == 20191201
+    frame = pd.DataFrame({"day": [int(f"{day:%Y%m%d}") for day in days], "y": range(40)})
+    with pytest.warns(TableWarning, match="read as dates"):
+        preparation = Preparation.fit(frame[["day"]])
+    assert preparation.kinds == {"day": "date"}
+    np.testing.assert_array_equal(
+        preparation.transform(frame[["day"]].iloc[:1]), preparation.transform(frame[["day"]])[:1]
+    )
+    with pytest.warns(TableWarning, match='"day": taken as missing, as no date: 1 cell'):
+        preparation.transform(pd.DataFrame({"day": [20201399]}))
+
+
 @quiet
 def test_a_comma_at_the_end_of_a_row_is_no_field(write):
     table = load_table(write("a,y\n9,1.5,\n8,4,\n"), "y")
