@@ -81,6 +81,7 @@ def write_folder(
 
     Raises:
         FileExistsError: as of :func:`check_destination`.
+        OSError: if it cannot be written, such as to a full disk.
         ValueError: if the settings are too long, or the tensors too many, to be read again.
     """
     path = check_destination(path, overwrite)
@@ -91,7 +92,10 @@ def write_folder(
     temporary.mkdir()
     try:
         weights = temporary / WEIGHTS
-        save_file(dict(tensors), weights)
+        try:
+            save_file(dict(tensors), weights)
+        except SafetensorError as error:  # such as of a full disk
+            raise OSError(f"{path}: {error}") from error
         with open(weights, "rb") as file:
             os.fsync(file.fileno())
         about = {"tensors": len(tensors), "bytes": weights.stat().st_size, "sha256": _sha256(weights)}

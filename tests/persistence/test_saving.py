@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -262,6 +265,23 @@ def test_what_is_there_is_kept(tmp_path):
     assert (tmp_path / "mine" / "notes.txt").read_text() == (tmp_path / "file").read_text() == "mine"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["empty", "file", "mine"]
     assert sorted(p.name for p in (tmp_path / "empty").iterdir()) == [SETTINGS, "weights.safetensors"]
+
+
+def test_a_disk_that_is_full_leaves_nothing_behind(tmp_path):
+    """A limit of the size of files stands for it, in a process of its own."""
+    script = (
+        "import resource, sys, torch, pyro_probmix as pm\n"
+        "likelihood = pm.nn.NormalLikelihood()\n"
+        "model = pm.ERM(pm.nn.MLP(100, [100], likelihood.num_outputs), likelihood)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+        "try:\n    pm.save(model, sys.argv[1])\n"
+        "except OSError as error:\n    print(error)\n"
+    )
+    pytest.importorskip("resource", reason="this system has no limits of files")
+    command = [sys.executable, "-c", script, str(tmp_path / "model")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout.startswith(f"{tmp_path / 'model'}: "), done.stderr
+    assert not list(tmp_path.iterdir())
 
 
 def test_who_may_read_settings_may_read_weights(tmp_path):
