@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import math
@@ -166,7 +167,7 @@ def test_processes_change_the_time_alone():
 def test_saving_is_atomic(tmp_path, monkeypatch):
     comparison = small("diabetes", ("erm",), out=tmp_path)
     before = (tmp_path / RESULTS).read_bytes()
-    monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "disk full")))
     with pytest.raises(OSError, match="disk full"):
         comparison.save(tmp_path / RESULTS)
     assert (tmp_path / RESULTS).read_bytes() == before

@@ -121,9 +121,9 @@ def test_the_command_and_its_processes_know_plugins(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("plugin", "message"),
     [
-        ("nowhere.py", "error: plugin: expected a module or a file, got nowhere.py, which is not there"),
+        ("nowhere.py", "error: --plugin: expected a module or a file, got nowhere.py, which is not there"),
         ("no_such_module", "error: No module named 'no_such_module'"),
-        ("colorsys.py", "error: plugin: expected a file whose name no other module has, got colorsys.py"),
+        ("colorsys.py", "error: --plugin: expected a file whose name no other module has, got colorsys.py"),
     ],
 )
 def test_a_plugin_that_is_not_there(
