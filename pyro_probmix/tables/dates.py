@@ -100,9 +100,7 @@ def _form(text: Any) -> tuple[str | None, bool]:
     most = max(int((~np.isnat(dates)).sum()) for dates in read.values())
     likely = [form for form in likely if (~np.isnat(read[form])).sum() == most]
     ordered = [form for form in likely if _is_ordered(read[form])]
-    if len(ordered) == 1 or len(likely) == 1:
-        return (ordered or likely)[0], False
-    return likely[0], len({read[form].tobytes() for form in likely}) > 1
+    return (ordered or likely)[0], len({read[form].tobytes() for form in likely}) > 1
 
 
 def _forms() -> list[str]:

@@ -51,8 +51,9 @@ def parse_numbers(column: Any, decimal: str = ".") -> tuple[NDArray[Any], NDArra
     missing = column.isna().to_numpy(bool).copy()
     if decimal == ",":
         # The point is no decimal sign here: whatever has one is looked at below.
-        pointed = column.astype("str").str.contains(".", regex=False, na=False)
-        first = column.astype("str").str.replace(",", ".", regex=False).mask(pointed)
+        text = column.where(column.map(lambda cell: isinstance(cell, str)))  # what is a number already stays one
+        pointed = text.astype("str").str.contains(".", regex=False, na=False)
+        first = column.mask(text.notna(), text.astype("str").str.replace(",", ".", regex=False)).mask(pointed)
     else:
         first = column
     numbers = pd.to_numeric(first, errors="coerce").to_numpy()
@@ -99,7 +100,7 @@ def _clean(text: Any, decimal: str) -> tuple[NDArray[np.float64], NDArray[np.boo
     bare = bare.str.replace(r"\s*%$", "", regex=True)
     bare = bare.str.replace(r"^\((.*)\)$", r"-\1", regex=True).str.strip()
     point, group = (r"\.", "[ ,'’]") if decimal == "." else (",", "[ .'’]")
-    whole, rest = f"[0-9]{{1,3}}({group})[0-9]{{3}}(?:\\1[0-9]{{3}})*", f"{point}[0-9]+"
+    whole, rest = f"[1-9][0-9]{{0,2}}({group})[0-9]{{3}}(?:\\1[0-9]{{3}})*", f"{point}[0-9]+"
     grouped = bare.str.fullmatch(f"[-+]?{whole}(?:{rest})?").to_numpy(bool)
     plain = bare.str.fullmatch(f"[-+]?(?:[0-9]+(?:{point}[0-9]*)?|{rest})(?:[eE][-+]?[0-9]+)?").to_numpy(bool)
     digits = bare.where(~grouped, bare.str.replace(group, "", regex=True))

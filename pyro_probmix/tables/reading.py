@@ -99,7 +99,8 @@ def split_lines(lines: Iterable[str], sep: str) -> Iterator[list[str]]:
     if sep == " ":
         lines = (" ".join(line.split()) + "\n" for line in lines)
     else:  # blanks between a closing quote and a separator are of no cell
-        blanks = re.compile(rf'(?<!")"[ \t]+(?=[{re.escape(sep)}\r\n]|$)')
+        blank = " " if sep == "\t" else r"[ \t]"
+        blanks = re.compile(rf'(?<!")"{blank}+(?=[{re.escape(sep)}\r\n]|$)')
         lines = (blanks.sub('"', line) if '" ' in line or '"\t' in line else line for line in lines)
     return csv.reader(lines, delimiter=sep, skipinitialspace=sep != " ", strict=True)
 

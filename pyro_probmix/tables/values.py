@@ -183,11 +183,23 @@ def _number_share(cells: Any, decimal: str) -> float:
     return float(1 - faults.sum() / max(1, len(cells) - (missing & ~faults).sum()))
 
 
+def _of_levels(column: Any) -> Any:
+    """A category as a column of the type of its levels, one that has missing values where there are any."""
+    import pandas as pd
+
+    if not isinstance(column.dtype, pd.CategoricalDtype):
+        return column
+    levels = column.cat.categories
+    if column.isna().any() and pd.api.types.is_integer_dtype(levels.dtype):
+        whole = pd.array(levels).take(column.cat.codes.to_numpy(), allow_fill=True)
+        return pd.Series(whole, column.index, name=column.name)
+    return column.astype(levels.dtype)
+
+
 def _numbers(column: Any, decimal: str) -> Values:
     import pandas as pd
 
-    if isinstance(column.dtype, pd.CategoricalDtype):
-        column = column.astype(column.cat.categories.dtype)
+    column = _of_levels(column)
     types, dtype, none = pd.api.types, column.dtype, np.zeros(len(column), bool)
     missing = column.isna().to_numpy(bool)
     if types.is_bool_dtype(dtype):
@@ -232,8 +244,7 @@ def _truth(value: Any) -> int:
 def _dates(column: Any, form: str | None) -> Values:
     import pandas as pd
 
-    if isinstance(column.dtype, pd.CategoricalDtype):
-        column = column.astype(column.cat.categories.dtype)
+    column = _of_levels(column)
     missing = column.isna().to_numpy(bool).copy()
     if isinstance(column.dtype, pd.PeriodDtype):
         column = column.dt.to_timestamp()

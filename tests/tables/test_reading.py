@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pyro_probmix.tables import Reading, read_cells
+from pyro_probmix.datasets import load_table
+from pyro_probmix.tables import Preparation, Reading, TableWarning, read_cells
 from pyro_probmix.tables.numerals import parse_numbers
 from pyro_probmix.tables.typed import type_column
 
@@ -204,3 +205,44 @@ def test_points_beside_whole_numbers_are_said(tmp_path):
         '"km": "7.011" beside whole numbers is read with a decimal point; where it means 7011, '
         'give --decimal , (decimal=",")',
     )
+
+
+def test_no_group_of_three_follows_a_zero(tmp_path):
+    """0,123 is not 123: in a table of decimal points it is no number, in one of decimal commas a share."""
+    path = tmp_path / "shares.csv"
+    path.write_text('y,share\n1.5,"0,123"\n2.5,"0,456"\n3.5,"1,923"\n')
+    with pytest.raises(ValueError, match=r'"0,123"'):
+        load_table(path, "y", kinds={"share": "number"})
+    path.write_text("y;share\n1,5;0,123\n2,5;0,456\n3,25;0,75\n")
+    assert load_table(path, "y").features["share"].tolist() == [0.123, 0.456, 0.75]
+
+
+def test_numbers_of_a_workbook_are_no_text_with_a_decimal_comma(tmp_path):
+    path = tmp_path / "book.xlsx"
+    pd.DataFrame({"y": [1.234, 0.125, 2.5], "x": [1, 2, 4]}).to_excel(path, index=False)
+    assert load_table(path, "y", decimal=",").target.tolist() == [1.234, 0.125, 2.5]
+
+
+def test_an_empty_cell_after_a_quoted_one_is_a_cell(tmp_path):
+    path = tmp_path / "gaps.tsv"
+    path.write_text('name\tx\ty\n"a"\t\t5\n"b" \t2\t6\n"a"\t3\t7.5\n')
+    frame = read_cells(path).frame
+    assert frame["y"].tolist() == ["5", "6", "7.5"]
+    assert frame["name"].tolist() == ["a", "b", "a"]
+
+
+def test_dates_that_only_their_order_decides_are_said(tmp_path):
+    path = tmp_path / "days.csv"
+    path.write_text("when,y\n01/02/2020,1.5\n01/05/2020,2.5\n02/01/2020,3.5\n03/04/2020,2.25\n")
+    with pytest.warns(TableWarning, match="other way round|day and month|month and day"):
+        table = load_table(path, "y")
+    assert table.features["when"].dt.month.tolist() == [1, 1, 2, 3]
+
+
+def test_a_category_of_whole_numbers_may_have_missing_cells():
+    codes = pd.Categorical.from_codes([0, -1, 1, 0], [1, 2])
+    features = Preparation.fit(pd.DataFrame({"code": codes}), {"code": "number"}).transform(
+        pd.DataFrame({"code": codes})
+    )
+    assert features[:, 1].tolist() == [0.0, 1.0, 0.0, 0.0]
+    assert features[0, 0] == features[3, 0] < 0.0 < features[2, 0]
