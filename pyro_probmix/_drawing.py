@@ -27,7 +27,7 @@ def axes_or_new(ax: Axes | None) -> Axes:
     try:
         from matplotlib.axes import Axes
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError('drawing needs matplotlib: pip install "pyro-probmix[experiments]"') from error
+        raise ModuleNotFoundError('drawing needs matplotlib: pip install "pyro-probmix[tables]"') from error
     if ax is None:
         from matplotlib import pyplot
 

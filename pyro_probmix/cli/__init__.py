@@ -19,7 +19,7 @@ except ModuleNotFoundError as error:
     missing = (error.name or "").partition(".")[0]
     if missing not in {"jinja2", "matplotlib", "rich", "typer"}:
         raise
-    print(f'error: the command needs {missing}: pip install "pyro-probmix[experiments]"', file=sys.stderr)
+    print(f'error: the command needs {missing}: pip install "pyro-probmix[tables]"', file=sys.stderr)
     raise SystemExit(2) from None
 
 __all__ = ["REPRODUCTIONS", "app", "main"]

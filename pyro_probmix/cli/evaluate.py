@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from pyro_probmix._files import check_writable, write_json
+from pyro_probmix.cli.models import load_estimator, remembered
 from pyro_probmix.cli.options import (
     AsJson,
     Decimal,
@@ -27,10 +28,11 @@ from pyro_probmix.cli.options import (
     table_options,
 )
 from pyro_probmix.datasets import load_table
+from pyro_probmix.estimators import score
 from pyro_probmix.evaluation import find_metric
-from pyro_probmix.experiments import import_plugins, load_estimator, remembered, score, write_evaluation
+from pyro_probmix.experiments import import_plugins
 from pyro_probmix.experiments.table import Table
-from pyro_probmix.reports import REPORT
+from pyro_probmix.reports import REPORT, estimator_report
 from pyro_probmix.reports.page import plural, shown
 
 __all__ = ["SCORES", "evaluate"]
@@ -83,7 +85,7 @@ def evaluate(
         told = {"model": str(model), "table": data.name, "rows": len(data), "scores": scores, "notes": said}
         if out is not None:
             out.mkdir(parents=True, exist_ok=True)
-            write_evaluation(out / REPORT, estimator, data, scores, warnings=said)
+            estimator_report(out / REPORT, estimator, data, scores, warnings=said)
             write_json(out / SCORES, told)
     if as_json:
         print_json(told)

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from pyro_probmix._files import check_writable
+from pyro_probmix.cli.models import load_estimator, remembered
 from pyro_probmix.cli.options import (
     AsJson,
     Decimal,
@@ -29,17 +30,10 @@ from pyro_probmix.cli.options import (
     table_options,
 )
 from pyro_probmix.datasets import load_table
-from pyro_probmix.experiments import (
-    QUANTILES,
-    check_suffix,
-    import_plugins,
-    load_estimator,
-    prediction_table,
-    remembered,
-    write_table,
-)
+from pyro_probmix.estimators import prediction_table
+from pyro_probmix.experiments import import_plugins
 from pyro_probmix.reports.page import plural
-from pyro_probmix.tables import Reading, read_cells
+from pyro_probmix.tables import Reading, check_suffix, read_cells, write_table
 
 __all__ = ["predict"]
 
@@ -81,7 +75,7 @@ def predict(
         check_apart(out, model)
         _check_new(out, table, overwrite)
         check_writable(out.parent, out)
-        levels = QUANTILES if quantiles is None else numbers("quantiles", quantiles)
+        levels = None if quantiles is None else numbers("quantiles", quantiles)
         estimator = load_estimator(model, device)
         about = remembered(model)
         reading = table_options(given)

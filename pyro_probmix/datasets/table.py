@@ -42,6 +42,13 @@ class Table:
         notes: what is to be said of the table.
         reading: how it was read.
         kinds: those that were given, by name.
+
+    Example:
+        >>> import pandas as pd
+        >>> frame = pd.DataFrame({"town": ["Bonn", "Ulm"] * 10, "price": np.linspace(1.0, 3.0, 20) ** 2})
+        >>> table = load_table(frame, "price")
+        >>> len(table), table.task, list(table.features.columns)
+        (20, 'regression', ['town'])
     """
 
     name: str

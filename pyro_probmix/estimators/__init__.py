@@ -28,6 +28,7 @@ from pyro_probmix.estimators.likelihoods import (
     ShapeLikelihood,
     StudentTLikelihood,
 )
+from pyro_probmix.estimators.predictions import prediction_table, score
 from pyro_probmix.estimators.regressor import ProbMixRegressor
 from pyro_probmix.estimators.scoring import log_likelihood_scorer
 from pyro_probmix.estimators.targets import LIKELIHOODS
@@ -42,4 +43,6 @@ __all__ = [
     "ShapeLikelihood",
     "StudentTLikelihood",
     "log_likelihood_scorer",
+    "prediction_table",
+    "score",
 ]

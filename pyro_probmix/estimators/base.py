@@ -154,6 +154,23 @@ class ProbMixEstimator(BaseEstimator):
         check_is_fitted(self, "models_")
         yield from self._blocks(X)
 
+    def encode_labels(self, y: Any) -> NDArray[Any]:
+        """Labels as the densities have them: targets in double precision, classes as their positions in ``classes_``.
+
+        Args:
+            y: targets or labels, as in ``fit``.
+
+        Raises:
+            ValueError: if a label is none of the classes of training, or y is of another shape.
+
+        Example:
+            >>> X, y = np.linspace(0.0, 1.0, 60).reshape(30, 2), np.array(["no", "yes"] * 15)
+            >>> model = pm.ProbMixClassifier("erm", epochs=2, random_state=0).fit(X, y)
+            >>> model.encode_labels(["yes", "no"])
+            array([1, 0])
+        """
+        raise NotImplementedError
+
     @torch.no_grad()
     def _predictive(self, x: Tensor) -> Any:
         with in_few_threads(self.models_[0]):

@@ -155,6 +155,11 @@ class ProbMixClassifier(ClassifierMixin, ProbMixEstimator):
         self.classes_, self.likelihood_, self._kind = labels.classes, self.likelihood, labels.kind
         return self
 
+    def encode_labels(self, y: Any) -> NDArray[Any]:
+        check_is_fitted(self, "models_")
+        kind = "classes" if self._kind == "soft" and np.ndim(y) == 1 else self._kind
+        return Labels(kind, self.classes_, np.empty(0)).others("y", y).values
+
     def predict(self, X: Any) -> NDArray[Any]:
         """The label of the largest probability; of several labels, which have a probability above one half."""
         probabilities = self.predict_proba(X)

@@ -68,8 +68,9 @@ class Labels:
             raise ValueError(f"{name}: expected a matrix of {len(self.classes)} columns, as in fit, got {y.shape}")
         values = _positions(self.classes, y)
         if strict and (values < 0).any():
+            known, first = ", ".join(map(repr, self.classes[:10].tolist())), y[values < 0].tolist()[0]
             rows = name_rows(torch.as_tensor(values < 0))
-            raise ValueError(f"{name}: expected the classes of the training rows, got others in {rows}")
+            raise ValueError(f"{name}: expected the classes of training, {known}, got others, as {first!r}, in {rows}")
         if strict and self.kind == "soft":
             return replace(self, values=np.eye(len(self.classes))[values])
         return Labels("classes", self.classes, values)
@@ -123,10 +124,8 @@ def _kind_of_matrix(name: str, y: NDArray[Any]) -> str:
 
 def _positions(classes: NDArray[Any], y: NDArray[Any]) -> NDArray[np.int64]:
     """Where each label is among the classes, −1 where it is not."""
-    order = np.argsort(classes, kind="stable")
-    places = np.searchsorted(classes[order], y).clip(max=len(classes) - 1)
-    found = order[places]
-    return np.where(classes[found] == y, found, -1)
+    places = {label: place for place, label in enumerate(classes.tolist())}
+    return np.array([places.get(label, -1) for label in y.tolist()], np.int64)
 
 
 def _ordered_categories(y: Any) -> list[Any] | None:

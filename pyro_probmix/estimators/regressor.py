@@ -225,6 +225,9 @@ class ProbMixRegressor(RegressorMixin, ProbMixEstimator):
         if auto:
             self.likelihood_scores_ = scores
 
+    def encode_labels(self, y: Any) -> NDArray[np.float64]:
+        return _targets(y)
+
     def predict(self, X: Any, return_std: bool = False) -> Any:
         """The predictive mean and, where ``return_std``, the standard deviation, in the shape and units of y."""
         found = self._mapped(X, lambda p: (p.mean, p.stddev) if return_std else (p.mean,))

@@ -57,8 +57,17 @@ class Metric:
     @property
     def axis(self) -> str:
         """Its name along an axis."""
-        better = f"{self.better} is better" if self.better != "level" else f"best at {self.level:g}"
-        return f"{self.label} ({_UNITS[self.units]}), {better}".replace(" ()", "")
+        units = f" ({_UNITS[self.units]})" if self.units else ""
+        return f"{self.label}{units}, {self._best}"
+
+    @property
+    def meaning(self) -> str:
+        """Its units, and which values are better."""
+        return f"{_UNITS[self.units]}, {self._best}" if self.units else self._best
+
+    @property
+    def _best(self) -> str:
+        return f"{self.better} is better" if self.better != "level" else f"best at {self.level:g}"
 
 
 METRICS: dict[str, Metric] = {}

@@ -19,16 +19,6 @@ from pyro_probmix.experiments.paper.reproduce import (
 )
 from pyro_probmix.experiments.paper.tables import PaperTable
 from pyro_probmix.experiments.plugins import import_plugins
-from pyro_probmix.experiments.predictions import (
-    QUANTILES,
-    check_suffix,
-    load_estimator,
-    prediction_table,
-    remembered,
-    score,
-    write_table,
-)
-from pyro_probmix.experiments.report import write_evaluation
 from pyro_probmix.experiments.results import Comparison
 from pyro_probmix.experiments.settings import ExperimentSettings, settings_for
 
@@ -38,7 +28,6 @@ __all__ = [
     "FIGURE",
     "METHODS",
     "PICTURES",
-    "QUANTILES",
     "RESULTS",
     "TABLES",
     "TUNED_TABLES",
@@ -49,21 +38,14 @@ __all__ = [
     "Method",
     "PaperTable",
     "ablate",
-    "check_suffix",
     "compare",
     "draw_picture",
     "import_plugins",
-    "load_estimator",
     "paper_settings",
-    "prediction_table",
     "recalibrate",
-    "remembered",
     "reproduce",
-    "score",
     "select_datasets",
     "select_methods",
     "select_table",
     "settings_for",
-    "write_evaluation",
-    "write_table",
 ]

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from pyro_probmix._files import versions
-from pyro_probmix.datasets import Dataset, Table
+from pyro_probmix.datasets import Dataset
 from pyro_probmix.experiments.methods import METHODS
-from pyro_probmix.experiments.predictions import label_positions
 from pyro_probmix.experiments.results import Comparison
-from pyro_probmix.reports import comparison_report, count_kinds, evaluation_report
+from pyro_probmix.reports import comparison_report, count_kinds
 
-__all__ = ["describe_columns", "write_evaluation", "write_report"]
+__all__ = ["describe_columns", "write_report"]
 
 
 def write_report(
@@ -71,44 +69,4 @@ def describe_columns(data: Dataset) -> dict[str, str]:
         found[name] = (
             "0 or 1" if zero_one else f"constant, {low:.4g}" if low == high else f"number from {low:.4g} to {high:.4g}"
         )
-    return found
-
-
-def write_evaluation(
-    path: Path, estimator: Any, table: Table, scores: Mapping[str, float], warnings: Sequence[str] = ()
-) -> None:
-    """Write what an estimator's predictions of a labelled table were worth as one page.
-
-    Args:
-        path: the file.
-        estimator: a fitted estimator.
-        table: the rows, with their target.
-        scores: of these predictions, by metric.
-        warnings: what was warned of.
-    """
-    target = table.target_name if isinstance(table.target_name, str) else ", ".join(table.target_name or ())
-    parameters = {name: value for name, value in estimator.get_params().items() if value is not None}
-    preparation = estimator.preparation_
-    evaluation_report(
-        path,
-        title=f"{target} of {table.name}",
-        p=estimator.iter_distributions(table.features),
-        y=label_positions(estimator, table.target),
-        scores=scores,
-        settings={**parameters, "likelihood": estimator.likelihood_, "versions": versions()},
-        data={"name": table.name, "task": table.task, **_reading(table)},
-        columns=preparation.as_read(),
-        data_notes=table.notes,
-        histories=estimator.histories_,
-        warnings=[note for note in warnings if note not in table.notes],
-        class_names=getattr(estimator, "classes_", ()),
-        target=target,
-    )
-
-
-def _reading(table: Table) -> dict[str, Any]:
-    """How a file was read, as far as that was asked or guessed."""
-    found = {name: value for name, value in table.reading.to_dict().items() if value not in (None, [], True)}
-    if "sep" in found:  # as the option has it
-        found["sep"] = {"\t": "tab", " ": "blank"}.get(found["sep"], found["sep"])
     return found

@@ -97,12 +97,6 @@ def evaluation_report(
 def _scores_table(scores: Mapping[str, float], size: int) -> Table:
     rows = []
     for name, value in scores.items():
-        label, meaning = name, ""
-        if name.partition("@")[0] in METRICS:
-            metric = find_metric(name)
-            label, meaning = (
-                metric.label,
-                metric.axis.removeprefix(metric.label).strip(" ,").replace("(", "").replace(")", ""),
-            )
-        rows.append([label, shown(float(value)), meaning])
+        known = find_metric(name) if name.partition("@")[0] in METRICS else None
+        rows.append([known.label if known else name, shown(float(value)), known.meaning if known else ""])
     return Table(f"Scores on {plural(size, 'row')}", ["metric", "value", "meaning"], rows, words=frozenset({0, 2}))

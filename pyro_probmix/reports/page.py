@@ -32,6 +32,10 @@ class Table:
         rows: texts, as many a row as there are headings; the first names the row.
         best: places ``(row, column)`` that are set in bold.
         words: columns that hold words and are set to the left; the others hold numbers.
+
+    Example:
+        >>> Table("Scores", ["method", "NLL"], [["ERM", "2.61"], ["ProbMix", "2.55"]], best=frozenset({(1, 1)})).rows[1]
+        ['ProbMix', '2.55']
     """
 
     caption: str

@@ -12,6 +12,7 @@ from pyro_probmix.tables.columns import (
 from pyro_probmix.tables.kinds import KINDS, Kind, TableWarning
 from pyro_probmix.tables.preparation import Preparation
 from pyro_probmix.tables.reading import Reading
+from pyro_probmix.tables.writing import check_suffix, write_table
 
 __all__ = [
     "KINDS",
@@ -27,5 +28,7 @@ __all__ = [
     "Preparation",
     "Reading",
     "TableWarning",
+    "check_suffix",
     "read_cells",
+    "write_table",
 ]

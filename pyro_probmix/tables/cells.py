@@ -41,6 +41,12 @@ class Cells:
         reading: how it was read, with what was guessed.
         notes: what is to be said of it.
         warnings: those of the notes that ask for a look.
+
+    Example:
+        >>> import pandas as pd
+        >>> cells = read_cells(pd.DataFrame({" x ": [1.5, 2.5]}))
+        >>> list(cells.frame.columns), len(cells.frame)
+        (['x'], 2)
     """
 
     frame: pd.DataFrame

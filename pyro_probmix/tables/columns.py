@@ -38,6 +38,12 @@ class Column:
     Args:
         name: of the column.
         missing: whether training had missing cells; then there is a 0/1 feature of them.
+
+    Example:
+        >>> import pandas as pd
+        >>> from pyro_probmix.tables import Preparation
+        >>> [column.kind for column in Preparation.fit(pd.DataFrame({"x": [1.0, 2.5], "t": ["a", "b"]})).columns]
+        ['number', 'category']
     """
 
     name: str
@@ -79,6 +85,11 @@ class NumberColumn(Column):
         offset: a whole number, subtracted first where whole numbers have many digits.
         center: the mean of the rest.
         scale: its standard deviation; 1 where it does not vary.
+
+    Example:
+        >>> column = NumberColumn("rooms", missing=True, offset=0, center=3.0, scale=0.8)
+        >>> column.feature_names
+        ('rooms', 'rooms=(missing)')
     """
 
     offset: int
@@ -97,6 +108,10 @@ class CategoryColumn(Column):
     Args:
         levels: those with a feature of their own.
         rare: those that share one, with any that is met later.
+
+    Example:
+        >>> CategoryColumn("town", missing=False, levels=("Bonn", "Rome"), rare=("Ulm",)).feature_names
+        ('town=Bonn', 'town=Rome', 'town=(other)')
     """
 
     levels: tuple[str, ...]
@@ -124,12 +139,16 @@ class CategoryColumn(Column):
 
 @dataclass(frozen=True)
 class OrderedColumn(Column):
-    """An ordered category, as its standardised position.
+    r"""An ordered category, as its standardised position, :math:`(k - \text{center}) / \text{scale}`.
 
     Args:
         levels: in their order.
         center: the mean position.
         scale: its standard deviation; 1 where it does not vary.
+
+    Example:
+        >>> OrderedColumn("grade", missing=False, levels=("low", "high"), center=0.5, scale=0.5).feature_names
+        ('grade',)
     """
 
     levels: tuple[str, ...]
@@ -151,6 +170,11 @@ class DateColumn(Column):
         scale: their standard deviation; 1 where they do not vary.
         parts: those of ``"year"``, ``"week"`` and ``"day"`` that vary.
         form: how dates of text were written.
+
+    Example:
+        >>> column = DateColumn("sold", False, "2020-01-06", center=9.0, scale=12.0, parts=("week",), form=None)
+        >>> column.feature_names
+        ('sold', 'sold sin(week)', 'sold cos(week)')
     """
 
     origin: str
@@ -173,7 +197,12 @@ class DateColumn(Column):
 
 @dataclass(frozen=True)
 class BooleanColumn(Column):
-    """Yes and no, as 1 and 0."""
+    """Yes and no, as 1 and 0; its arguments are those of :class:`Column`.
+
+    Example:
+        >>> BooleanColumn("garden", missing=False).to_dict()
+        {'kind': 'boolean', 'name': 'garden', 'missing': False}
+    """
 
     kind: ClassVar[Kind] = "boolean"
 

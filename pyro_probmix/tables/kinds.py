@@ -40,7 +40,18 @@ _LONGEST = 160
 
 
 class TableWarning(UserWarning):
-    """Something of a table that a reader should look at: what was cleaned, dropped, missing or not known."""
+    """Something of a table that a reader should look at: what was cleaned, dropped, missing or not known.
+
+    Example:
+        >>> import pandas as pd, warnings
+        >>> from pyro_probmix.tables import Preparation
+        >>> preparation = Preparation.fit(pd.DataFrame({"town": ["Bonn", "Rome"]}))
+        >>> with warnings.catch_warnings(record=True, category=TableWarning) as said:
+        ...     warnings.simplefilter("always")
+        ...     features = preparation.transform(pd.DataFrame({"town": ["Ulm"]}))
+        >>> str(said[0].message)
+        '"town": levels that training did not have: 1 cell (row 0: "Ulm")'
+    """
 
 
 class Values(NamedTuple):

@@ -221,7 +221,7 @@ def test_a_missing_extra_is_named(package, monkeypatch, capsys):
     with pytest.raises(SystemExit) as caught:
         runpy.run_module("pyro_probmix.cli", run_name="__main__")
     assert caught.value.code == 2
-    expected = f'error: the command needs {package}: pip install "pyro-probmix[experiments]"\n'
+    expected = f'error: the command needs {package}: pip install "pyro-probmix[tables]"\n'
     assert capsys.readouterr().err == expected
 
 

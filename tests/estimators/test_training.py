@@ -116,9 +116,7 @@ def test_what_is_no_eval_set_is_named(eval_set: Any, message: str, diabetes: Any
 
 def test_classes_that_training_did_not_have_choose_no_epoch(iris: Any) -> None:
     X, y = iris
-    with pytest.raises(
-        ValueError, match=r"eval_set y: expected the classes of the training rows, got others in 2 of 4"
-    ):
+    with pytest.raises(ValueError, match=r"eval_set y: expected the classes of training, .* in 2 of 4"):
         pm.ProbMixClassifier("erm", **SMALL).fit(X, y, eval_set=(X[:4], [0, 1, 7, 8]))
 
 

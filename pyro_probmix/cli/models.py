@@ -1,0 +1,38 @@
+"""The models of ``fit``: what a folder holds, and what it tells of the table of training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pyro_probmix.estimators import ProbMixClassifier, ProbMixRegressor
+from pyro_probmix.persistence import load, read_settings
+
+__all__ = ["load_estimator", "remembered"]
+
+
+def load_estimator(path: str | Path, device: str = "cpu") -> Any:
+    """The estimator of a folder.
+
+    Raises:
+        ValueError: if the folder holds another model, besides what :func:`~pyro_probmix.load` refuses.
+    """
+    estimator = load(path, device=device)
+    if not isinstance(estimator, (ProbMixClassifier, ProbMixRegressor)):
+        raise ValueError(f"{path}: expected an estimator, as fit saves it, got a {type(estimator).__name__}")
+    return estimator
+
+
+def remembered(path: str | Path) -> dict[str, Any]:
+    """What a folder tells of the table of training: ``targets``, ``set_aside``, ``ids`` and ``task``.
+
+    Raises:
+        ValueError: if it tells no names there, besides what :func:`~pyro_probmix.persistence.read_settings` refuses.
+    """
+    about = read_settings(path)["about"]
+    found: dict[str, Any] = {"task": about.get("task")}
+    for key in ("targets", "set_aside", "ids"):
+        found[key] = about.get(key, [])
+        if not (isinstance(found[key], list) and all(isinstance(name, str) for name in found[key])):
+            raise ValueError(f"{path}: expected names of columns as {key}, got {found[key]!r:.80}")
+    return found
