@@ -96,7 +96,7 @@ def test_axes_of_another_kind_are_refused(plot: Callable[..., Axes]) -> None:
 
 def test_what_to_install_is_said_where_matplotlib_is_missing(plot: Callable[..., Axes], monkeypatch: Any) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.axes", None)
-    with pytest.raises(ModuleNotFoundError, match=r'needs matplotlib: pip install "pyro-probmix\[experiments\]"'):
+    with pytest.raises(ModuleNotFoundError, match=r'needs matplotlib: pip install "pyro-probmix\[tables\]"'):
         plot()
 
 
