@@ -221,6 +221,7 @@ def state():
 
 before = state()
 import pyro_probmix
+[getattr(pyro_probmix, name) for name in dir(pyro_probmix)]
 after = state()
 print([name for name in before if before[name] != after[name]])
 """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import importlib.metadata
 from pathlib import Path
 
@@ -28,3 +30,13 @@ def test_public_name_is_documented(name: str) -> None:
     if name != "__version__":
         assert value.__doc__
         assert value.__doc__.strip()
+
+
+def test_public_names_are_what_the_type_checker_takes_them_for() -> None:
+    imported = {}
+    for node in ast.walk(ast.parse(Path(pm.__file__).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith(pm.__name__):
+            module = importlib.import_module(str(node.module))
+            imported |= {alias.name: getattr(module, alias.name) for alias in node.names}
+    assert sorted(imported) == sorted(pm.__all__)
+    assert all(getattr(pm, name) is value for name, value in imported.items())

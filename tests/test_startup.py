@@ -1,0 +1,52 @@
+"""Nothing heavy is imported before it is used; how long a start takes is measured by `benchmarks/startup.py`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+HEAVY = {
+    "arviz",
+    "joblib",
+    "lightning",
+    "matplotlib",
+    "numpy",
+    "pandas",
+    "pyro",
+    "safetensors",
+    "scipy",
+    "sklearn",
+    "torch",
+    "tqdm",
+}
+
+
+def imported(code: str) -> set[str]:
+    """The heavy libraries that a fresh process has imported after running the code."""
+    script = f"import sys\n{code}\nprint(*{{name.partition('.')[0] for name in sys.modules}})"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    return HEAVY.intersection(done.stdout.split())
+
+
+@pytest.fixture(scope="module")
+def of_pyro() -> set[str]:
+    """What Pyro imports itself."""
+    return imported("import pyro")
+
+
+@pytest.mark.parametrize(
+    "look",
+    ["", "dir(pm)", "pm.__version__", "assert not hasattr(pm, 'no_such_name')"],
+)
+def test_the_package_imports_nothing_heavy(look: str) -> None:
+    assert not imported(f"import pyro_probmix as pm\n{look}")
+
+
+def test_a_pool_needs_pyro_alone(of_pyro: set[str]) -> None:
+    code = "import pyro.distributions as dist, pyro_probmix as pm\n"
+    code += "pm.log_linear_pool([dist.Normal(0.0, 1.0), dist.Normal(3.0, 2.0)], [0.3, 0.7]).log_prob"
+    assert imported(code) == of_pyro
