@@ -46,6 +46,13 @@ def test_the_package_imports_nothing_heavy(look: str) -> None:
     assert not imported(f"import pyro_probmix as pm\n{look}")
 
 
+@pytest.mark.parametrize(
+    "room", ["distributions", "mixing", "nn", "models", "training", "evaluation", "tables", "datasets"]
+)
+def test_rooms_import_what_they_need_when_they_need_it(room: str, of_pyro: set[str]) -> None:
+    assert imported(f"import pyro_probmix.{room}") <= of_pyro
+
+
 def test_a_pool_needs_pyro_alone(of_pyro: set[str]) -> None:
     code = "import pyro.distributions as dist, pyro_probmix as pm\n"
     code += "pm.log_linear_pool([dist.Normal(0.0, 1.0), dist.Normal(3.0, 2.0)], [0.3, 0.7]).log_prob"

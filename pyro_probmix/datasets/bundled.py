@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
-from sklearn import datasets as sklearn_datasets
 
 from pyro_probmix._checks import check_choice
 from pyro_probmix.datasets.dataset import Dataset
 
 __all__ = ["BUNDLED", "load_bundled"]
 
-BUNDLED: dict[str, Callable[..., Any]] = {
-    "breast-cancer": sklearn_datasets.load_breast_cancer,
-    "diabetes": sklearn_datasets.load_diabetes,
-    "digits": sklearn_datasets.load_digits,
-    "iris": sklearn_datasets.load_iris,
-    "wine": sklearn_datasets.load_wine,
-}
-"""scikit-learn's loaders by data set name."""
+BUNDLED = ("breast-cancer", "diabetes", "digits", "iris", "wine")
+"""The names of :func:`load_bundled`."""
 
 
 def load_bundled(name: str) -> Dataset:
@@ -37,7 +27,10 @@ def load_bundled(name: str) -> Dataset:
     ((150, 4), ('setosa', 'versicolor', 'virginica'))
     """
     check_choice("name", name, BUNDLED)
-    bunch = BUNDLED[name](scaled=False) if name == "diabetes" else BUNDLED[name]()
+    from sklearn import datasets  # here, for it is slow to import
+
+    load = getattr(datasets, f"load_{name.replace('-', '_')}")
+    bunch = load(scaled=False) if name == "diabetes" else load()
     x = np.asarray(bunch.data, dtype=np.float64)
     features = tuple(map(str, bunch.feature_names))
     if name == "diabetes":

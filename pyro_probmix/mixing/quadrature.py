@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import torch
 from pyro.distributions import TorchDistribution
-from scipy.linalg import eigh_tridiagonal
 from torch import Tensor
 from torch.distributions import constraints
 
@@ -108,6 +107,8 @@ def _nodes_and_weights(a1: float, a0: float, size: int) -> tuple[Tensor, Tensor]
 
     SciPy's ``roots_jacobi`` divides zero by zero where a₁ + a₀ = 1.
     """
+    from scipy.linalg import eigh_tridiagonal  # here, for it is slow to import
+
     total, k = a1 + a0, np.arange(1.0, size)
     diagonal = np.empty(size)
     diagonal[0] = a1 / total

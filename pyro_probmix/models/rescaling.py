@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from scipy.special import betainc
 from torch import Tensor
 from torch.nn.functional import one_hot
 
@@ -46,6 +45,8 @@ def rescaled(model: Mixup, x: Tensor, y: Tensor) -> ERM:
           theta=0.75
         ...
     """
+    from scipy.special import betainc  # here, for it is slow to import
+
     if not isinstance(model, Mixup):
         raise TypeError(f"model: expected a Mixup model, whose input is interpolated, got {type(model).__name__}")
     law, likelihood = model.coefficient, model.likelihood

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import gammaln
 
 from pyro_probmix.tables.kinds import Kind, Values
 
@@ -112,6 +111,8 @@ def _by_level(y: NDArray[Any], x: NDArray[Any], target_kind: Kind) -> str | None
 
 def _by_thresholds(y: NDArray[Any], x: NDArray[Any]) -> str | None:
     """Whether each class is an interval of a number, and that could not be chance."""
+    from scipy.special import gammaln  # here, for it is slow to import
+
     order = np.lexsort((y, x))
     y, x = y[order], x[order]
     changes = y[1:] != y[:-1]

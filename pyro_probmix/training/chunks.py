@@ -12,7 +12,6 @@ from typing import Any
 
 import pyro
 import torch
-from joblib.externals.loky.backend.reduction import get_loky_pickler
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 from tqdm.auto import tqdm
@@ -47,9 +46,7 @@ class Chunk:
         return max(replica.epochs for replica in self.replicas)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        file = io.BytesIO()
-        _Pickler(file).dump(vars(self))
-        return _unpickled, (file.getvalue(),)
+        return _unpickled, (_pickled(vars(self)),)
 
     def __str__(self) -> str:
         numbers = ", ".join(str(replica.number) for replica in self.replicas)
@@ -76,13 +73,19 @@ class Chunk:
         return described
 
 
-class _Pickler(get_loky_pickler()):  # type: ignore[misc]  # that of joblib
-    """Pickles parametrized networks too; PyTorch refuses to, for a file of them would not last."""
+def _pickled(content: dict[str, Any]) -> bytes:
+    """By the pickler of joblib; parametrized networks too, which PyTorch refuses, for a file of them would not last."""
+    from joblib.externals.loky.backend.reduction import get_loky_pickler  # here, for it is slow to import
 
-    def reducer_override(self, obj: Any) -> Any:
-        if isinstance(obj, nn.Module) and is_parametrized(obj):
-            return copyreg.__newobj__, (type(obj),), vars(obj)  # type: ignore[attr-defined]
-        return super().reducer_override(obj)
+    class Pickler(get_loky_pickler()):  # type: ignore[misc]
+        def reducer_override(self, obj: Any) -> Any:
+            if isinstance(obj, nn.Module) and is_parametrized(obj):
+                return copyreg.__newobj__, (type(obj),), vars(obj)  # type: ignore[attr-defined]
+            return super().reducer_override(obj)
+
+    file = io.BytesIO()
+    Pickler(file).dump(content)
+    return file.getvalue()
 
 
 def _unpickled(content: bytes) -> Chunk:

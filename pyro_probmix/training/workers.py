@@ -13,8 +13,6 @@ from functools import cache
 from typing import Any, TypeVar
 
 import torch
-from joblib import Parallel, delayed
-from joblib.parallel import get_active_backend
 from tqdm.auto import tqdm
 
 __all__ = ["in_workers", "one_thread"]
@@ -38,6 +36,9 @@ def in_workers(
         >>> dict(in_workers(abs, [-3, 4], num_workers=0))
         {0: 3, 1: 4}
     """
+    from joblib import Parallel, delayed  # here, for it is slow to import
+    from joblib.parallel import get_active_backend
+
     backend, _ = get_active_backend()
     if not num_workers or getattr(backend, "supports_sharedmem", False):
         yield from ((number, function(item)) for number, item in enumerate(items))

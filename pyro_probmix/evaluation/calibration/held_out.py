@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 
 import torch
 from pyro.distributions import MaskedDistribution
-from sklearn.exceptions import NotFittedError
 from torch import Tensor
 from torch.distributions import Distribution
 
@@ -67,6 +66,8 @@ class Calibration(ABC):
             ValueError: if ``p`` has other outputs or classes than in ``fit``.
         """
         if not self.num_rows:
+            from sklearn.exceptions import NotFittedError  # here, for it is slow to import
+
             raise NotFittedError(f"{type(self).__name__}: expected to be fitted before it is called; call fit(p, y)")
         self._check(p)
         targets = self._targets(p)

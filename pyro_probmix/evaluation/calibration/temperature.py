@@ -6,7 +6,6 @@ from typing import Any
 
 import pyro.distributions as dist
 import torch
-from scipy.optimize import brentq
 from torch import Tensor
 
 from pyro_probmix._checks import name_rows
@@ -100,6 +99,8 @@ def _log_probabilities(p: Any) -> Tensor:
 
 def _zero(slope: Any, low: float, high: float) -> float:
     """Where an increasing function is zero, or the nearest end; 1 where it is zero all over."""
+    from scipy.optimize import brentq  # here, for it is slow to import
+
     if slope(low) >= 0:
         return 1.0 if slope(high) <= 0 else low
     return high if slope(high) <= 0 else float(brentq(slope, low, high, xtol=1e-14, rtol=1e-14))

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from pyro_probmix.distributions import affine, marginals, median, quantile
@@ -56,6 +55,8 @@ class VarianceScaling(Calibration):
     scale: Tensor
 
     def _fit(self, p: Any, y: Tensor, seen: Tensor) -> None:
+        from scipy.optimize import minimize_scalar  # here, for it is slow to import
+
         own = marginals(p)
         with torch.no_grad():
             center, spread = _center(own), _spread(own)

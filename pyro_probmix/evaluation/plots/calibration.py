@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import stats
 from torch.distributions import Distribution
 
 from pyro_probmix._checks import check_integer, check_number
@@ -60,6 +59,8 @@ def pit_histogram(p: Distribution, y: Any, bins: int = 10, seed: int = 0, ax: Ax
         >>> int(sum(bar.get_height() for bar in ax.patches[:10]))
         1000
     """
+    from scipy import stats  # here, for it is slow to import
+
     check_integer("bins", bins)
     values = _pit(p, y, seed)
     ax = axes_or_new(ax)
@@ -222,6 +223,8 @@ def reliability_diagram(p: Densities, y: Any, bins: int = 10, ax: Axes | None = 
 
 def _against_levels(levels: Sequence[float], shares: Mapping[str, Array], size: int, ax: Axes | None) -> Axes:
     """Shares against levels, and the band of a share of so many labels."""
+    from scipy import stats  # here, for it is slow to import
+
     ax = axes_or_new(ax)
     every = np.linspace(0, 1, 101)
     low, high = stats.binom.interval(_TRUST, size, every)
@@ -246,5 +249,7 @@ def _confidences(p: Distribution, y: Any) -> tuple[Array, Array]:
 
 
 def _wilson(hits: float, count: int) -> tuple[float, float]:
+    from scipy import stats  # here, for it is slow to import
+
     found = stats.binomtest(round(hits), int(count)).proportion_ci(_TRUST, method="wilson")
     return float(found.low), float(found.high)

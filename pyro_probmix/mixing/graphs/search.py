@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import torch
-from sklearn.neighbors import VALID_METRICS, NearestNeighbors
 from torch import Tensor
 
 from pyro_probmix._checks import check_finite, check_integer
@@ -52,11 +51,20 @@ def check_search(num_nodes: int, num_neighbors: int, metric: Metric = "euclidean
     num_neighbors = check_integer("num_neighbors", num_neighbors)
     if num_neighbors >= num_nodes:
         raise ValueError(f"num_neighbors: expected fewer than the {num_nodes} nodes, got {num_neighbors}")
-    if not (callable(metric) or (isinstance(metric, str) and any(metric in known for known in VALID_METRICS.values()))):
+    if not (callable(metric) or _is_metric(metric)):
         raise ValueError(f"metric: expected one of sklearn.neighbors.NearestNeighbors, or a function, got {metric!r}")
     if approximate and metric not in ("euclidean", "cosine"):
         raise ValueError(f"metric: expected 'euclidean' or 'cosine' for the approximate search, got {metric!r}")
     return num_neighbors
+
+
+def _is_metric(name: Any) -> bool:
+    """Whether this is the name of a metric; scikit-learn tells of all but the usual one."""
+    if not isinstance(name, str) or name == "euclidean":
+        return isinstance(name, str)
+    from sklearn.neighbors import VALID_METRICS  # here, for it is slow to import
+
+    return any(name in known for known in VALID_METRICS.values())
 
 
 def nearest_neighbors(points: Tensor, k: int, metric: Metric = "euclidean", approximate: bool = False) -> Tensor:
@@ -65,6 +73,8 @@ def nearest_neighbors(points: Tensor, k: int, metric: Metric = "euclidean", appr
         # At norm one the nearest in angle are the nearest.
         return _approximate(torch.nn.functional.normalize(points, dim=1) if metric == "cosine" else points, k)
     if metric != "euclidean":
+        from sklearn.neighbors import NearestNeighbors  # here, for it is slow to import
+
         # Without an argument the search leaves every point out of its own neighbours, by index.
         search = NearestNeighbors(n_neighbors=k, metric=metric).fit(points.numpy())
         return torch.from_numpy(search.kneighbors(return_distance=False)).to(torch.int64)
@@ -77,6 +87,8 @@ def nearest_neighbors(points: Tensor, k: int, metric: Metric = "euclidean", appr
 
 def _tree(points: Tensor, rows: Tensor, k: int) -> Tensor:
     """Search with a k-d tree, whose distances come from differences of coordinates in double precision."""
+    from sklearn.neighbors import NearestNeighbors  # here, for it is slow to import
+
     tree = NearestNeighbors(n_neighbors=k + 1, algorithm="kd_tree").fit(points.numpy())
     found = torch.from_numpy(tree.kneighbors(points[rows].numpy(), return_distance=False)).to(torch.int64)
     return _without_self(found, rows)
