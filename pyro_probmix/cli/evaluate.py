@@ -77,6 +77,10 @@ def evaluate(
             raise ValueError(f"target: expected the column of what came, of which {model} does not tell; --target NAME")
         wanted = columns if len(columns) > 1 else columns[0]
         options = {**table_options(given), "task": about["task"], "drop": about["set_aside"]}
+        options["na"] = (*options.get("na", ()), *about["na"])
+        classes = getattr(estimator, "classes_", None)
+        if classes is not None and classes.dtype.kind in "OU":  # names, though those of new rows may look like numbers
+            options["kinds"] = dict.fromkeys(columns, "category")
         data = load_table(table, wanted, preparation=estimator.preparation_, **options)
         names = None if metrics is None else [name.strip() for name in metrics.split(",") if name.strip()]
         if names == []:

@@ -24,15 +24,16 @@ def load_estimator(path: str | Path, device: str = "cpu") -> Any:
 
 
 def remembered(path: str | Path) -> dict[str, Any]:
-    """What a folder tells of the table of training: ``targets``, ``set_aside``, ``ids`` and ``task``.
+    """What a folder tells of the table of training: ``targets``, ``set_aside``, ``ids``, ``na`` and ``task``.
 
     Raises:
         ValueError: if it tells no names there, besides what :func:`~pyro_probmix.persistence.read_settings` refuses.
     """
     about = read_settings(path)["about"]
     found: dict[str, Any] = {"task": about.get("task")}
-    for key in ("targets", "set_aside", "ids"):
+    for key in ("targets", "set_aside", "ids", "na"):
         found[key] = about.get(key, [])
         if not (isinstance(found[key], list) and all(isinstance(name, str) for name in found[key])):
-            raise ValueError(f"{path}: expected names of columns as {key}, got {found[key]!r:.80}")
+            what = "cells" if key == "na" else "names of columns"
+            raise ValueError(f"{path}: expected {what} as {key}, got {found[key]!r:.80}")
     return found

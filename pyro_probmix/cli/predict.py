@@ -80,6 +80,7 @@ def predict(
         about = remembered(model)
         reading = table_options(given)
         named = reading.pop("ids", None)
+        reading["na"] = (*reading.get("na", ()), *about["na"])
         cells = read_cells(table, Reading(**reading))
         names = list(cells.frame.columns)
         named = [name for name in about["ids"] if name in names] if named is None else named

@@ -13,7 +13,7 @@ from pyro_probmix._checks import check_choice
 from pyro_probmix.datasets.dataset import Dataset, Task
 from pyro_probmix.tables import Cells, Preparation, Reading, read_cells
 from pyro_probmix.tables.kinds import Kind, clean_name, did_you_mean, name_cells, quoted, resolve_kinds, warn
-from pyro_probmix.tables.preparation import drop_reason
+from pyro_probmix.tables.preparation import FORMS, drop_reason
 from pyro_probmix.tables.suspicions import determination, sentinels
 from pyro_probmix.tables.typed import Typed, check_columns, check_last_row, type_column
 from pyro_probmix.tables.values import convert
@@ -33,7 +33,8 @@ class Table:
 
     Args:
         name: of the file; ``"X"`` of a frame.
-        features: a DataFrame of typed columns. Its index has the rows of the file, from 1.
+        features: a DataFrame of typed columns. Its index has the rows of the file, from 1, its ``attrs`` how dates
+            were written.
         target: numbers of shape ``(n,)``, or ``(n, k)`` of several; or labels of shape ``(n,)``; None where no target
             is asked for.
         target_name: its name, or names.
@@ -119,10 +120,11 @@ def load_table(
         na: cells that are missing; rows without a target are dropped where their cell is one of these.
         skip_rows: rows of the file above the names of the columns, such as a title.
         drop: columns that are left out.
-        ids: columns that name rows, and are no features.
+        ids: columns that name rows, and are no features but of a model that expects them.
         kinds: the kind of a column by name, where it is not to be guessed, see
             :class:`~pyro_probmix.tables.Preparation`.
-        preparation: that of a model which new rows are for: columns and their kinds are those it expects.
+        preparation: that of a model which new rows are for: columns and their kinds are those it expects; ``kinds``
+            is of the target alone.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -147,12 +149,15 @@ def load_table(
     notes, warnings = list(cells.notes), list(cells.warnings)
     expected = None if preparation is None else {column.name: column for column in preparation.columns}
     if preparation is not None and expected is not None:
+        if used := [name for name in targets if name in expected]:
+            raise ValueError(f"target: expected a column that is no feature of the model, got {quoted(used)}")
+        features += [name for name in set_aside if name in expected]
         features = _expected(cells, features, list(expected), set(preparation.dropped), warnings)
-        kinds = preparation.kinds
+        kinds = {**(kinds or {}), **preparation.kinds}
     if not features:
         raise ValueError(f"{cells.name}: expected a column besides the target {quoted(targets)}, got none")
-    check_last_row(cells.name, cells.frame)
-    given = resolve_kinds(kinds, names) if expected is None else resolve_kinds(kinds, features)
+    check_last_row(cells.name, cells.frame, known=[] if preparation is None else preparation.columns)
+    given = resolve_kinds(kinds, names)
     read = cells.reading
     try:
         typed = {
@@ -183,6 +188,7 @@ def load_table(
     import pandas as pd
 
     frame = pd.DataFrame({name: column.series() for name, column in typed.items()})[kept]
+    frame.attrs[FORMS] = {name: column.values.form for name, column in typed.items() if column.kind == "date"}
     notes += [note for note in warnings if note not in notes]
     notes += _copies(frame, found)
     return Table(
@@ -321,13 +327,12 @@ def _target(
 
 
 def _labels(column: Typed, kept: NDArray[np.bool_]) -> NDArray[Any]:
-    """Labels as they are written; numbers where all are."""
+    """Labels as they are written; whole numbers where all are."""
     import pandas as pd
 
     numbers = column.values.data[kept]
-    if column.kind == "number":
-        whole = numbers.dtype.kind == "f" and (numbers == np.floor(numbers)).all()
-        return numbers.astype(np.int64) if whole else numbers
+    if column.kind == "number" and (numbers == np.floor(numbers)).all():
+        return numbers if numbers.dtype.kind in "iu" else numbers.astype(np.int64)
     if pd.api.types.is_bool_dtype(column.cells.dtype):
         return numbers.astype(bool)
     values = convert(column.cells[kept], "category")

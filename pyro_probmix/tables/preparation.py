@@ -15,7 +15,10 @@ from pyro_probmix.tables.columns import Column, NumberColumn, column_from_dict, 
 from pyro_probmix.tables.kinds import Kind, Values, clean_name, name_cells, quoted, resolve_kinds, warn
 from pyro_probmix.tables.values import array_values, check_values, convert, recognise
 
-__all__ = ["Preparation", "drop_reason"]
+__all__ = ["FORMS", "Preparation", "drop_reason"]
+
+FORMS = "pyro_probmix.date_forms"
+"""Key of the ``attrs`` of a DataFrame that has how dates were written, by column."""
 
 _VERSION = 1
 _NAMELESS = re.compile(r"unnamed.*|level_\d+|", re.IGNORECASE)
@@ -80,6 +83,8 @@ class Preparation:
             values = convert(cells, kind, levels=levels)
             check_values(name, values, cells, kind, rows, name in given)
             notes += [f'"{name}": {note}' for note in values.notes]
+            if kind == "date" and values.form is None:  # read by load_table
+                values = values._replace(form=getattr(X, "attrs", {}).get(FORMS, {}).get(name))
             key = _content(kind, values)
             reason = None if name in given else drop_reason(name, kind, values)
             if reason is None and name not in given and key in seen:
@@ -285,6 +290,9 @@ def _say(column: Column, values: Values, cells: Any, rows: Any) -> None:
     faults = values.faults
     if column.kind == "number" and values.data.dtype.kind == "f" and np.isinf(values.data).any():
         check_values(column.name, values._replace(faults=np.zeros_like(faults)), cells, column.kind, rows)
+    if column.kind == "date":
+        for note in values.notes:
+            warn(f"{title}: {note}")
     if faults.any():
         kind = f"a {column.kind}" if column.kind != "ordered" else "a known level"
         warn(f"{title}: taken as missing, as no {kind[2:]}: {name_cells(faults, cells, rows)}")

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pyro_probmix.tables.kinds import Kind, Values, clean_name, quoted
+from pyro_probmix.tables.kinds import Kind, Values, clean_name, name_cells, quoted
+from pyro_probmix.tables.numerals import parse_numbers
 from pyro_probmix.tables.values import check_values, convert, recognise
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from pyro_probmix.tables.columns import Column
 
 __all__ = ["Typed", "check_columns", "check_last_row", "type_column"]
 
@@ -122,7 +125,22 @@ def type_column(
         missing, gone = values.missing | also, gone | also
         data = np.where(also, np.nan, values.data) if values.data.dtype.kind == "f" else values.data
         values = values._replace(data=data, missing=missing)
+    if kind == "number" and known and values.faults.any():
+        values = _without_odd_numbers(column, values)
     return Typed(kind, values, column, gone, known, given is not None)
+
+
+def _without_odd_numbers(column: pd.Series, values: Values) -> Values:
+    """Cells that are numbers by themselves but not beside the others, as of another currency, as missing ones."""
+    places = np.flatnonzero(values.faults)
+    _, missing, _, _ = parse_numbers(column.iloc[places])
+    odd = np.zeros_like(values.faults)
+    odd[places] = ~missing
+    if not odd.any():
+        return values
+    cells = name_cells(odd, column, column.index.to_numpy())
+    note = f"taken as missing, as numbers of another kind than the others: {cells}"
+    return values._replace(faults=values.faults & ~odd, notes=(*values.notes, note))
 
 
 def check_columns(name: str, columns: Mapping[str, Typed]) -> list[str]:
@@ -155,16 +173,22 @@ def check_columns(name: str, columns: Mapping[str, Typed]) -> list[str]:
     return said
 
 
-def check_last_row(name: str, frame: pd.DataFrame) -> None:
+def check_last_row(name: str, frame: pd.DataFrame, known: Iterable[Column] = ()) -> None:
     """Refuse a last row that sums up the others.
+
+    Args:
+        name: of the table.
+        frame: its cells.
+        known: columns of a model; their levels may be such words.
 
     Raises:
         ValueError: naming the row and the cell.
     """
+    levels = {column.name: [*getattr(column, "levels", ()), *getattr(column, "rare", ())] for column in known}
     for position, title in enumerate(frame.columns):
         cell, column = frame.iloc[-1, position], frame.iloc[:, position]
         is_total = isinstance(cell, str) and clean_name(cell).strip(" :.").lower() in _TOTALS
-        if is_total and (column == cell).sum() == 1:
+        if is_total and (column == cell).sum() == 1 and str(cell).strip() not in levels.get(title, ()):
             raise ValueError(
                 f"{name}: row {frame.index[-1]}: expected a row like the others, got {quoted([cell])} in the "
                 f"column {quoted([title])}; remove the row"

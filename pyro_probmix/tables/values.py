@@ -259,13 +259,17 @@ def _dates(column: Any, form: str | None) -> Values:
         return Values(dates, np.ones(len(column), bool), ~missing)
     text = column.astype("str").where(~missing, "")
     missing |= missing_words(text, dashes=True)
-    guessed = form is None
-    dates[~missing], bad, form, ambiguous = parse_dates(text[~missing], form)
+    known = form
+    dates[~missing], bad, form, ambiguous = parse_dates(text[~missing], known)
+    if known is not None and len(bad) and bad.all():  # new rows are written another way
+        dates[~missing], bad, form, ambiguous = parse_dates(text[~missing])
     faults = np.zeros(len(column), bool)
     faults[~missing] = bad
     notes = (f"dates read as {form}, though day and month could be the other way round",) if ambiguous else ()
-    if guessed and form == COMPACT:
+    if known is None and form == COMPACT:
         notes = ("whole numbers such as 20200131 read as dates",)
+    if known is not None and form not in (known, None):
+        notes = (f"dates read as {form}, as none is written like those of training, {known}", *notes)
     return Values(dates, missing | faults, faults, notes=notes, form=form)
 
 

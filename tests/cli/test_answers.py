@@ -147,3 +147,54 @@ def test_one_row_is_no_rows(tmp_path):
     assert not re.search(r"\b1 (rows|columns)\b", report)
     assert "coverage at 0.9" in done("evaluate", "costs", "flats.tsv").stdout
     assert done("predict", "costs", "one.tsv", "--out", tmp_path / "a.csv").stdout.endswith("a.csv, 1 row\n")
+
+
+def test_what_is_missing_in_training_is_missing_in_new_rows(tmp_path):
+    flats = pd.read_csv("flats.tsv", sep="\t")[["x", "cost"]].round(2)
+    flats.loc[::7, "x"] = -999
+    flats.to_csv(tmp_path / "flats.csv", index=False)
+    done("fit", tmp_path / "flats.csv", "--target", "cost", "--na", "-999", "--out", tmp_path / "m", *QUICK)
+    means = []
+    for cells in ("-999\n0.5\n", "\n0.5\n", "-999\n"):
+        (tmp_path / "new.csv").write_text("x,y\n" + cells.replace("\n", ",1\n"))
+        done("predict", tmp_path / "m", tmp_path / "new.csv", "--out", tmp_path / "p.csv", "--overwrite")
+        means.append(pd.read_csv(tmp_path / "p.csv")["mean"][0])
+    assert means[0] == means[1] == means[2]
+    assert json.loads(done("evaluate", tmp_path / "m", tmp_path / "flats.csv", "--json").stdout)["rows"] == 60
+
+
+@pytest.mark.parametrize("kind", [[], ["--kind", "code=category"], ["--kind", "code=3 < 7 < 11"]])
+def test_classes_that_look_like_numbers_stay_names(kind, tmp_path):
+    x = np.linspace(0, 1, 60)
+    codes = np.array(["3", "7", "11"] if kind else ["03", "7", "11"])[(3 * x - 1e-9).astype(int)]
+    frame = pd.DataFrame({"x": x, "code": codes})
+    frame.to_csv(tmp_path / "all.csv", index=False)
+    frame[codes == "11"].to_csv(tmp_path / "some.csv", index=False)  # read alone, they are numbers
+    done("fit", tmp_path / "all.csv", "--target", "code", "--out", tmp_path / "m", *QUICK, *kind)
+    both = [
+        json.loads(done("evaluate", tmp_path / "m", tmp_path / name, "--json").stdout)
+        for name in ("all.csv", "some.csv")
+    ]
+    assert [told["rows"] for told in both] == [60, int((codes == "11").sum())]
+
+
+def test_classes_that_are_no_whole_numbers_are_as_they_are_written(tmp_path):
+    pd.DataFrame({"x": np.arange(60) % 7, "stars": np.arange(60) % 5 / 2}).to_csv(tmp_path / "t.csv", index=False)
+    done("fit", tmp_path / "t.csv", "--target", "stars", "--task", "classification", "--out", tmp_path / "m", *QUICK)
+    done("predict", tmp_path / "m", tmp_path / "t.csv", "--out", tmp_path / "p.csv")
+    assert list(pd.read_csv(tmp_path / "p.csv").columns) == ["class", *(f"p[{stars}]" for stars in np.arange(5) / 2)]
+    assert "accuracy" in done("evaluate", tmp_path / "m", tmp_path / "t.csv").stdout
+
+
+def test_a_feature_may_name_the_rows_and_a_known_level_end_them(tmp_path):
+    frame = pd.DataFrame({"kind": ["total", "mean", "other"] * 20, "x": np.arange(60.0), "y": np.arange(60) % 11})
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    frame[:1].to_csv(tmp_path / "one.csv", index=False)
+    done("fit", tmp_path / "t.csv", "--target", "y", "--out", tmp_path / "m", *QUICK)
+    for name in ("t", "one"):
+        done("predict", tmp_path / "m", tmp_path / f"{name}.csv", "--id", "kind", "--out", tmp_path / f"p_{name}.csv")
+    every, one = pd.read_csv(tmp_path / "p_t.csv"), pd.read_csv(tmp_path / "p_one.csv")
+    assert every["kind"].tolist() == frame["kind"].tolist()
+    pd.testing.assert_frame_equal(every[:1], one)
+    found = run("evaluate", tmp_path / "m", tmp_path / "t.csv", "--target", "x")
+    assert (found.exit_code, "--target: expected a column that is no feature" in found.stderr) == (2, True)

@@ -321,3 +321,28 @@ def test_words_that_are_missing_are_so_as_numbers_too(cells):
 def test_rows_without_a_cell_are_none(write):
     table = load_table(write("x,y\n1,2\n,\n3,5\n4,4\n , \n"), "y")
     assert table.features.index.tolist() == [2, 4, 5]
+
+
+@pytest.mark.parametrize("form", ["%m/%d/%Y", "%d/%m/%Y", "%d.%m.%y"])
+def test_one_new_date_is_read_as_those_of_training(form, write):
+    days = pd.date_range("2020-01-05", periods=60, freq="5D")
+    cells = days.strftime(form)
+    table = load_table(write("day,y\n" + "".join(f"{cell},{7 * i % 11}\n" for i, cell in enumerate(cells))), "y")
+    preparation = Preparation.fit(table.features[table.target >= 0])
+    assert preparation.columns[0].form == form
+    for i in (0, 7, 15):  # some could be read the other way round
+        new = load_table(write(f"day\n{cells[i]}\n", "new.csv"), preparation=preparation)
+        assert new.features["day"].tolist() == [days[i]]
+    with pytest.warns(TableWarning, match=f'"day": dates read as %d %b %Y, as none is written like .*, {form}$'):
+        new = load_table(write("day\n5 Jan 2020\n", "new.csv"), preparation=preparation)
+    assert new.features["day"].tolist() == [pd.Timestamp("2020-01-05")]
+
+
+@quiet
+def test_new_amounts_of_another_currency_are_missing_ones(write):
+    table = load_table(write("pay,y\n" + "".join(f"${100 + i}.50,{7 * i % 11}\n" for i in range(30))), "y")
+    preparation = Preparation.fit(table.features)
+    path = write("pay\n$100.50\n€120.50\n$140.50\n", "new.csv")
+    with pytest.warns(TableWarning, match=r"as numbers of another kind than the others: 1 cell \(row 3: \"€120.50\"\)"):
+        new = load_table(path, preparation=preparation)
+    np.testing.assert_array_equal(new.features["pay"], [100.5, np.nan, 140.5])
