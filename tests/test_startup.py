@@ -25,11 +25,12 @@ HEAVY = {
 }
 
 
-def imported(code: str) -> set[str]:
-    """The heavy libraries that a fresh process has imported after running the code."""
-    script = f"import sys\n{code}\nprint(*{{name.partition('.')[0] for name in sys.modules}})"
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
-    return HEAVY.intersection(done.stdout.split())
+def imported(code: str, status: int = 0) -> set[str]:
+    """The heavy libraries that a fresh process has imported when it ends with this status after running the code."""
+    script = f"import atexit, sys\natexit.register(lambda: print('\\n', *sys.modules))\n{code}"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == status, done.stderr
+    return HEAVY & {name.partition(".")[0] for name in done.stdout.splitlines()[-1].split()}
 
 
 @pytest.fixture(scope="module")
@@ -57,3 +58,23 @@ def test_a_pool_needs_pyro_alone(of_pyro: set[str]) -> None:
     code = "import pyro.distributions as dist, pyro_probmix as pm\n"
     code += "pm.log_linear_pool([dist.Normal(0.0, 1.0), dist.Normal(3.0, 2.0)], [0.3, 0.7]).log_prob"
     assert imported(code) == of_pyro
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [
+        ("--help", 0),
+        ("--version", 0),
+        ("fit --help", 0),
+        ("predict --help", 0),
+        ("evaluate --help", 0),
+        ("compare --help", 0),
+        ("reproduce --help", 0),
+        ("ft", 2),
+        ("fit homes.csv --tagret price", 2),
+        ("fit homes.csv --target price --out model --epochs many", 2),
+    ],
+)
+def test_the_command_imports_nothing_heavy_before_it_runs(arguments: str, status: int) -> None:
+    code = f"sys.argv[1:] = {arguments.split()}\nfrom pyro_probmix.cli import main\nmain()"
+    assert not imported(code, status)

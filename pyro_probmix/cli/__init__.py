@@ -5,10 +5,12 @@ from __future__ import annotations
 import sys
 from typing import Annotated
 
+from pyro_probmix._version import __version__
+from pyro_probmix.cli.extras import missing_extra
+
 try:
     import typer
 
-    from pyro_probmix._version import __version__
     from pyro_probmix.cli.compare import compare as _compare
     from pyro_probmix.cli.evaluate import evaluate as _evaluate
     from pyro_probmix.cli.fit import fit as _fit
@@ -16,10 +18,10 @@ try:
     from pyro_probmix.cli.reproduce import REPRODUCTIONS
     from pyro_probmix.cli.reproduce import reproduce as _reproduce
 except ModuleNotFoundError as error:
-    missing = (error.name or "").partition(".")[0]
-    if missing not in {"jinja2", "matplotlib", "rich", "typer"}:
+    missing = missing_extra(error)
+    if missing is None:
         raise
-    print(f'error: the command needs {missing}: pip install "pyro-probmix[tables]"', file=sys.stderr)
+    print(f"error: {missing}", file=sys.stderr)
     raise SystemExit(2) from None
 
 __all__ = ["REPRODUCTIONS", "app", "main"]

@@ -6,13 +6,10 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
-import joblib  # type: ignore[import-untyped]
 import typer
-from rich.console import Console
 
-from pyro_probmix._files import check_writable
 from pyro_probmix.cli.options import (
     AsJson,
     Decimal,
@@ -33,18 +30,26 @@ from pyro_probmix.cli.options import (
     say,
     table_options,
 )
-from pyro_probmix.datasets import NAMES, UCI, Dataset, Task, is_table, load, load_table
-from pyro_probmix.experiments import FIGURE, METHODS, RESULTS, import_plugins, select_methods, settings_for
-from pyro_probmix.experiments import compare as run_comparison
-from pyro_probmix.reports import REPORT
+
+if TYPE_CHECKING:
+    from pyro_probmix.datasets import Dataset, Task
 
 __all__ = ["compare"]
 
+_DATA = (
+    "toy-regression, toy-classification, breast-cancer, diabetes, digits, iris, wine, bostonHousing, concrete, energy, "
+    "kin8nm, naval-propulsion-plant, power-plant, wine-quality-red, yacht"
+)
+_METHODS = (
+    "erm, mixup, local_mixup, manifold_mixup, local_manifold_mixup, probmix, local_probmix, manifold_probmix, "
+    "local_manifold_probmix, manifold_probmix_separate_variance, local_manifold_probmix_separate_variance"
+)
+
 
 def compare(
-    name: Annotated[
-        str, typer.Argument(help=f"One of {', '.join(NAMES)}, or the path of a table (.csv, .parquet, .xlsx, …).")
-    ] = ("toy-regression"),
+    name: Annotated[str, typer.Argument(help=f"One of {_DATA}, or the path of a table (.csv, .parquet, .xlsx, …).")] = (
+        "toy-regression"
+    ),
     data: Annotated[
         Path | None,
         typer.Option(help="Folder holding uci/NAME/data.txt; default $PYRO_PROBMIX_DATA, else downloaded."),
@@ -53,9 +58,7 @@ def compare(
     task: Annotated[
         str | None, typer.Option(help="regression or classification, for a table; default: by its target.")
     ] = None,
-    methods: Annotated[
-        str, typer.Option(show_default=False, help=f"Comma-separated methods; default all: {', '.join(METHODS)}.")
-    ] = ",".join(METHODS),
+    methods: Annotated[str | None, typer.Option(help=f"Comma-separated methods; default all: {_METHODS}.")] = None,
     splits: Annotated[int | None, typer.Option(help="Train/test splits; default 20 for UCI, else 5.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs; default by data set.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
@@ -80,10 +83,19 @@ def compare(
 ) -> None:
     """Train methods on the splits of a data set; print a table, write results.json, figure.png and report.html."""
     given = locals()
-    changes = experiment_settings(given)
     with plain_errors(given), notes_on_stderr() as said:
+        import joblib  # type: ignore[import-untyped]
+        from rich.console import Console
+
+        from pyro_probmix._files import check_writable
+        from pyro_probmix.datasets import UCI
+        from pyro_probmix.experiments import FIGURE, METHODS, RESULTS, import_plugins, select_methods, settings_for
+        from pyro_probmix.experiments import compare as run_comparison
+        from pyro_probmix.reports import REPORT
+
+        changes = experiment_settings(given)
         import_plugins(plugin or ())
-        chosen = select_methods(methods)
+        chosen = tuple(METHODS) if methods is None else select_methods(methods)
         if data is not None and name not in UCI:
             raise ValueError(f"data: expected none for {name}, which is no UCI set, got {data}")
         dataset, notes = _data(name, data, target, cast("Task | None", task), table_options(given), said)
@@ -117,6 +129,8 @@ def _data(
     name: str, folder: Path | None, target: str | None, task: Task | None, options: dict[str, Any], said: list[str]
 ) -> tuple[Dataset, Sequence[str]]:
     """The data, and what is to be said of a table."""
+    from pyro_probmix.datasets import is_table, load, load_table
+
     if not is_table(name):
         for option in options:
             raise ValueError(f"{option}: expected none for {name}, which is no table")

@@ -6,9 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from pyro_probmix._files import check_writable, write_json
 from pyro_probmix.cli.models import load_estimator, remembered
 from pyro_probmix.cli.options import (
     AsJson,
@@ -27,13 +25,6 @@ from pyro_probmix.cli.options import (
     print_json,
     table_options,
 )
-from pyro_probmix.datasets import load_table
-from pyro_probmix.estimators import score
-from pyro_probmix.evaluation import find_metric
-from pyro_probmix.experiments import import_plugins
-from pyro_probmix.experiments.table import Table
-from pyro_probmix.reports import REPORT, estimator_report
-from pyro_probmix.reports.page import plural, shown
 
 __all__ = ["SCORES", "evaluate"]
 
@@ -51,7 +42,7 @@ def evaluate(
         str | None, typer.Option(help="Comma-separated, such as nll,crps,coverage@0.9; default: the usual ones.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help=f"Folder for {SCORES} and {REPORT}, written anew; default: none.")
+        Path | None, typer.Option(help=f"Folder for {SCORES} and report.html, written anew; default: none.")
     ] = None,
     device: Device = "cpu",
     as_json: AsJson = False,
@@ -66,6 +57,17 @@ def evaluate(
     """Score a model's predictions of rows whose target is known; with --out, write them and a report."""
     given = locals()
     with plain_errors(given, "stopped; nothing is written"), notes_on_stderr() as said:
+        from rich.console import Console
+
+        from pyro_probmix._files import check_writable, write_json
+        from pyro_probmix.datasets import load_table
+        from pyro_probmix.estimators import score
+        from pyro_probmix.evaluation import find_metric
+        from pyro_probmix.experiments import import_plugins
+        from pyro_probmix.experiments.table import Table
+        from pyro_probmix.reports import REPORT, estimator_report
+        from pyro_probmix.reports.page import plural, shown
+
         import_plugins(plugin or ())
         if out is not None:
             check_apart(out, model)

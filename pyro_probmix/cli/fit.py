@@ -9,8 +9,6 @@ from typing import Annotated, Any
 
 import typer
 
-from pyro_probmix._checks import check_integer
-from pyro_probmix._files import check_writable
 from pyro_probmix.cli.options import (
     AsJson,
     Decimal,
@@ -32,13 +30,6 @@ from pyro_probmix.cli.options import (
     say,
     table_options,
 )
-from pyro_probmix.datasets import load_table
-from pyro_probmix.estimators import ProbMixClassifier, ProbMixRegressor
-from pyro_probmix.estimators.targets import LIKELIHOODS, candidates
-from pyro_probmix.experiments import import_plugins
-from pyro_probmix.persistence import check_destination, save
-from pyro_probmix.reports.page import plural
-from pyro_probmix.tables.kinds import resolve_kinds
 
 __all__ = ["fit"]
 
@@ -109,6 +100,12 @@ def fit(
     given = locals()
     started = time.monotonic()
     with plain_errors(given, "stopped; no model is written"), notes_on_stderr() as said:
+        from pyro_probmix._checks import check_integer
+        from pyro_probmix._files import check_writable
+        from pyro_probmix.datasets import load_table
+        from pyro_probmix.experiments import import_plugins
+        from pyro_probmix.persistence import check_destination, save
+
         import_plugins(plugin or ())
         check_integer("seed", seed, 0)
         check_writable(check_destination(out, overwrite).parent, out)
@@ -131,6 +128,8 @@ def fit(
 
 def _task(task: str | None, likelihood: str | None) -> Any:
     """The task, which a likelihood tells too."""
+    from pyro_probmix.estimators import LIKELIHOODS
+
     own = "classification" if likelihood in ("categorical", "ordinal") else None
     own = "regression" if likelihood in (*LIKELIHOODS, "auto") else own
     if own is not None and task in {"regression", "classification"} - {own}:
@@ -140,6 +139,8 @@ def _task(task: str | None, likelihood: str | None) -> Any:
 
 def _counts(given: dict[str, Any], data: Any) -> list[str]:
     """What is said of a target that counts, where no likelihood has been chosen."""
+    from pyro_probmix.estimators.targets import candidates
+
     if given["likelihood"] is not None or data.task != "regression" or "poisson" not in candidates(data.target):
         return []
     ends = f"{data.target.min():.0f}…{data.target.max():.0f}"
@@ -148,6 +149,8 @@ def _counts(given: dict[str, Any], data: Any) -> list[str]:
 
 def _labels(data: Any, kinds: dict[str, Any]) -> Any:
     """The target; labels as an ordered category where their order is given."""
+    from pyro_probmix.tables.kinds import resolve_kinds
+
     name = data.target_name
     if not isinstance(name, str) or name not in kinds or data.task == "regression":
         return data.target
@@ -164,6 +167,8 @@ def _labels(data: Any, kinds: dict[str, Any]) -> Any:
 
 def _estimator(given: dict[str, Any], data: Any) -> Any:
     """The estimator of the task, with the settings that have been given."""
+    from pyro_probmix.estimators import ProbMixClassifier, ProbMixRegressor
+
     kind = ProbMixRegressor if data.task == "regression" else ProbMixClassifier
     known = kind().get_params()
     settings = {name: value for name, value in given.items() if value is not None and name != "kinds"}
@@ -185,6 +190,8 @@ def _widths(text: str) -> tuple[int, ...]:
 def _report(
     estimator: Any, data: Any, targets: list[str], out: Path, seconds: float, said: list[str], as_json: bool
 ) -> None:
+    from pyro_probmix.reports.page import plural
+
     best = [history.best_epoch + 1 for history in estimator.histories_]
     validated = [history.validation_loss for history in estimator.histories_]
     losses = [own[epoch - 1] if own else None for own, epoch in zip(validated, best, strict=True)]

@@ -5,9 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pyro_probmix.estimators import ProbMixClassifier, ProbMixRegressor
-from pyro_probmix.persistence import load, read_settings
-
 __all__ = ["load_estimator", "remembered"]
 
 
@@ -17,6 +14,9 @@ def load_estimator(path: str | Path, device: str = "cpu") -> Any:
     Raises:
         ValueError: if the folder holds another model, besides what :func:`~pyro_probmix.load` refuses.
     """
+    from pyro_probmix.estimators import ProbMixClassifier, ProbMixRegressor
+    from pyro_probmix.persistence import load
+
     estimator = load(path, device=device)
     if not isinstance(estimator, (ProbMixClassifier, ProbMixRegressor)):
         raise ValueError(f"{path}: expected an estimator, as fit saves it, got a {type(estimator).__name__}")
@@ -29,6 +29,8 @@ def remembered(path: str | Path) -> dict[str, Any]:
     Raises:
         ValueError: if it tells no names there, besides what :func:`~pyro_probmix.persistence.read_settings` refuses.
     """
+    from pyro_probmix.persistence import read_settings
+
     about = read_settings(path)["about"]
     found: dict[str, Any] = {"task": about.get("task")}
     for key in ("targets", "set_aside", "ids", "na"):

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pyro_probmix.experiments import ExperimentSettings
+from pyro_probmix.cli.extras import missing_extra
 
 __all__ = [
     "AsJson",
@@ -183,7 +183,8 @@ def plain_errors(given: Iterable[str], stopped: str = "stopped; finished cells a
     except (ValueError, OSError, ImportError, TypeError) as error:
         if isinstance(error, TypeError) and not re.match(r"[\w.\[\]]+: expected ", str(error)):
             raise  # a fault of the library's own
-        typer.echo(f"error: {_with_options(str(error), given)}", err=True)
+        missing = missing_extra(error) if isinstance(error, ImportError) else None
+        typer.echo(f"error: {missing or _with_options(str(error), given)}", err=True)
         raise typer.Exit(2) from None
 
 
@@ -199,5 +200,7 @@ def _with_options(text: str, given: Iterable[str]) -> str:
 
 def experiment_settings(given: dict[str, Any]) -> dict[str, Any]:
     """What has been given of the settings of an experiment."""
+    from pyro_probmix.experiments import ExperimentSettings
+
     names = {field.name for field in fields(ExperimentSettings)}
     return {name: value for name, value in given.items() if name in names and value is not None}

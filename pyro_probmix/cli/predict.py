@@ -8,7 +8,6 @@ from typing import Annotated, Any
 
 import typer
 
-from pyro_probmix._files import check_writable
 from pyro_probmix.cli.models import load_estimator, remembered
 from pyro_probmix.cli.options import (
     AsJson,
@@ -29,11 +28,6 @@ from pyro_probmix.cli.options import (
     say,
     table_options,
 )
-from pyro_probmix.datasets import load_table
-from pyro_probmix.estimators import prediction_table
-from pyro_probmix.experiments import import_plugins
-from pyro_probmix.reports.page import plural
-from pyro_probmix.tables import Reading, check_suffix, read_cells, write_table
 
 __all__ = ["predict"]
 
@@ -70,6 +64,13 @@ def predict(
     """
     given = locals()
     with plain_errors(given, "stopped; no predictions are written"), notes_on_stderr() as said:
+        from pyro_probmix._files import check_writable
+        from pyro_probmix.datasets import load_table
+        from pyro_probmix.estimators import prediction_table
+        from pyro_probmix.experiments import import_plugins
+        from pyro_probmix.reports.page import plural
+        from pyro_probmix.tables import Reading, check_suffix, read_cells, write_table
+
         import_plugins(plugin or ())
         check_suffix(out)
         check_apart(out, model)

@@ -16,9 +16,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from pyro_probmix import models
 from pyro_probmix.cli import REPRODUCTIONS, app
 from pyro_probmix.datasets import DATA_VARIABLE, NAMES, UCI
-from pyro_probmix.experiments import METHODS
+from pyro_probmix.estimators import LIKELIHOODS
+from pyro_probmix.experiments import ABLATIONS, CALIBRATION, METHODS, PICTURES, TABLES
+from pyro_probmix.reports import REPORT
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = ["--splits", "2", "--epochs", "2", "--methods", "erm,local_probmix,manifold_probmix", "--jobs", "1"]
@@ -187,6 +190,21 @@ def test_the_sub_command_is_needed():
     assert "compare" in run("--help").stdout
 
 
+NAMED = {
+    "compare": [f"One of {', '.join(NAMES)}, or the path of a table", f"default all: {', '.join(METHODS)}."],
+    "evaluate": [f"Folder for scores.json and {REPORT}, "],
+    "fit": [f"{', '.join(models.METHODS)} or a plugin's.", f"Of numbers {', '.join(LIKELIHOODS)} or auto;"],
+    "reproduce": [f"One of {', '.join([*TABLES, *ABLATIONS, CALIBRATION.name, *PICTURES])}."],
+}
+
+
+@pytest.mark.parametrize("command", NAMED)
+def test_help_names_what_there_is(command):
+    shown = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "80", "TERMINAL_WIDTH": "80"}).stdout
+    shown = "".join(shown.replace("│", " ").split())
+    assert all(text.replace(" ", "") in shown for text in NAMED[command])
+
+
 def test_version():
     assert run("--version").stdout.startswith("pyro-probmix ")
     left = run("--version", "compare", "nowhere")
@@ -218,6 +236,7 @@ def test_a_missing_extra_is_named(package, monkeypatch, capsys):
             monkeypatch.delitem(sys.modules, name)
         if name.partition(".")[0] == package:
             monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.setattr(sys, "argv", ["pyro-probmix", "compare"])
     with pytest.raises(SystemExit) as caught:
         runpy.run_module("pyro_probmix.cli", run_name="__main__")
     assert caught.value.code == 2
