@@ -153,6 +153,9 @@ def load_table(
             raise ValueError(f"target: expected a column that is no feature of the model, got {quoted(used)}")
         features += [name for name in set_aside if name in expected]
         features = _expected(cells, features, list(expected), set(preparation.dropped), warnings)
+        if cells.left_out:
+            some = ", ".join(map(str, cells.left_out[:5])) + (", ..." if len(cells.left_out) > 5 else "")
+            warnings.append(f"no predictions of rows without a cell: {some}")
         kinds = {**(kinds or {}), **preparation.kinds}
     if not features:
         raise ValueError(f"{cells.name}: expected a column besides the target {quoted(targets)}, got none")
@@ -195,7 +198,7 @@ def load_table(
         cells.name,
         frame,
         found,
-        None if target is None else targets[0] if isinstance(target, (str, int)) else tuple(targets),
+        None if target is None else targets[0] if isinstance(target, (str, int, np.integer)) else tuple(targets),
         task,
         cells.frame.loc[kept, set_aside] if set_aside else None,
         tuple(notes),
@@ -207,7 +210,7 @@ def load_table(
 def _chosen(argument: str, wanted: Any, cells: Cells, strict: bool = True) -> list[str]:
     """The names of the columns that are asked for by name or position."""
     names, found = list(cells.frame.columns), []
-    for one in [wanted] if isinstance(wanted, (str, int)) else list(wanted):
+    for one in [wanted] if isinstance(wanted, (str, int, np.integer)) else list(wanted):
         name = clean_name(one)
         if isinstance(one, (int, np.integer)) and -len(names) <= one < len(names):
             name = names[one]
@@ -277,8 +280,7 @@ def _rows_with_target(cells: Cells, targets: Mapping[str, Typed]) -> tuple[NDArr
         missing = column.values.missing
         unsaid = missing & ~column.gone
         if unsaid.any():
-            words = sorted({str(cell) for cell in column.cells[unsaid].head(100)})[0]
-            word = "" if words in ("nan", "None", "<NA>", "NaT") else words
+            word = min(cell.strip() if isinstance(cell, str) else "" for cell in column.cells[unsaid].head(100))
             raise ValueError(
                 f'{cells.name}: "{name}": expected a target in each row, got {name_cells(unsaid, column.cells, rows)}; '
                 f'drop these rows, or have it done (--na "{word}", na=("{word}",))'
@@ -311,7 +313,7 @@ def _target(
         found = np.stack([column.values.data[kept].astype(np.float64) for _, column in columns], axis=1)
         return (found if len(columns) > 1 else found[:, 0]), "regression"
     name, column = columns[0]
-    numbers = column.values.data[kept]
+    numbers = _as_written(column, kept)
     if column.kind == "date":
         raise ValueError(f'{cells.name}: "{name}": expected numbers or classes as the target, got dates')
     if task is None and column.kind == "number" and not (numbers.dtype.kind == "i" and len(np.unique(numbers)) == 2):
@@ -324,6 +326,17 @@ def _target(
         expected = f"expected two to {limit} classes of {len(labels)} rows"
         raise ValueError(f'{cells.name}: "{name}": {expected}, got {len(classes)}: {shown}')
     return labels, "classification"
+
+
+def _as_written(column: Typed, kept: NDArray[np.bool_]) -> NDArray[Any]:
+    """The values of rows; integers that are floats for the sake of missing ones are integers."""
+    import pandas as pd
+
+    found = column.values.data[kept]
+    if column.kind == "number" and found.dtype.kind == "f" and column.values.missing.any():
+        cells = pd.to_numeric(column.cells[kept], errors="coerce").to_numpy()
+        return cells if cells.dtype.kind == "i" else found
+    return found
 
 
 def _labels(column: Typed, kept: NDArray[np.bool_]) -> NDArray[Any]:

@@ -41,6 +41,7 @@ class Cells:
         reading: how it was read, with what was guessed.
         notes: what is to be said of it.
         warnings: those of the notes that ask for a look.
+        left_out: the rows between others that have no cell.
 
     Example:
         >>> import pandas as pd
@@ -54,6 +55,7 @@ class Cells:
     reading: Reading
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    left_out: tuple[int, ...] = ()
 
     @property
     def first_row(self) -> int:
@@ -119,8 +121,10 @@ def _text_cells(path: Path, reading: Reading) -> Cells:
             sep = sep or guess_separator(sample, len(sample) < _SAMPLE)
         except ValueError as error:
             raise ValueError(f"{path}: {error} (sep=, --sep)") from None
-        records = _records(path, itertools.chain(sample, lines), sep, skipped)
-        header = _header(path, records, reading)
+        every = _records(path, itertools.chain(sample, lines), sep, skipped)
+        empty: list[int] = []
+        header = _header(path, _filled(every, []), reading)
+        records = every if header is not None and len(header) == 1 else _filled(every, empty)
         head = list(itertools.islice(records, _SAMPLE))
         if not head:
             raise ValueError(f"{path}: expected rows below the header, got none")
@@ -145,7 +149,8 @@ def _text_cells(path: Path, reading: Reading) -> Cells:
     if reading.decimal is None and decimal != ".":
         notes.append(f'"{decimal}" as the decimal sign')
     found = replace(reading, sep=sep, decimal=decimal, encoding=encoding)
-    return Cells(frame, path.name, found, (*notes, *warnings), warnings)
+    left_out = tuple(number for number in empty if number < frame.index[-1])
+    return Cells(frame, path.name, found, (*notes, *warnings), warnings, left_out)
 
 
 def _doubtful_points(path: Path, frame: pd.DataFrame, sep: str) -> list[str]:
@@ -186,7 +191,7 @@ def _declared(sample: list[str]) -> str | None:
 
 
 def _records(path: Path, lines: Iterator[str], sep: str, number: int) -> Iterator[tuple[int, list[str]]]:
-    """The rows that have cells, with their numbers, which go on from one."""
+    """The rows, but blank lines, with their numbers, which go on from one."""
     records = split_lines(lines, sep)
     while True:
         number += 1
@@ -202,8 +207,17 @@ def _records(path: Path, lines: Iterator[str], sep: str, number: int) -> Iterato
             raise ValueError(f"{path}: row {number}: expected cells of a table, got {got}") from None
         if len(cells) > MAX_COLUMNS:
             raise ValueError(f"{path}: expected at most {MAX_COLUMNS:,} columns, got {len(cells):,} in row {number}")
+        if cells:
+            yield number, cells
+
+
+def _filled(records: Iterator[tuple[int, list[str]]], empty: list[int]) -> Iterator[tuple[int, list[str]]]:
+    """The rows that have a cell that is not empty; the numbers of the others are added to a list."""
+    for number, cells in records:
         if any(cell.strip() for cell in cells):
             yield number, cells
+        else:
+            empty.append(number)
 
 
 def _header(path: Path, records: Iterator[tuple[int, list[str]]], reading: Reading) -> list[str] | None:
@@ -344,4 +358,5 @@ def _workbook_cells(path: Path, rows: list[tuple[int, tuple[Any, ...]]], reading
     numbers, cells = zip(*rows, strict=True)
     frame = pd.DataFrame(list(cells), pd.Index(numbers, name="row"), dtype=object)
     frame.columns = names
-    return Cells(frame, path.name, reading, (*notes, *warnings), warnings)
+    left_out = tuple(sorted({*range(numbers[0], numbers[-1])} - {*numbers}))
+    return Cells(frame, path.name, reading, (*notes, *warnings), warnings, left_out)

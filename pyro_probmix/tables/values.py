@@ -34,6 +34,7 @@ def recognise(column: Any, decimal: str = ".") -> Kind:
     """
     import pandas as pd
 
+    column = _of_arrow(column)
     dtype = column.dtype
     if isinstance(dtype, pd.CategoricalDtype):
         return "ordered" if dtype.ordered else "category"
@@ -85,6 +86,7 @@ def convert(
     Raises:
         ValueError: if a cell is neither text nor a number nor a date, such as a list.
     """
+    column = _of_arrow(column)
     if _is_text(column.dtype):
         _check_objects(column)
     if kind == "number":
@@ -181,6 +183,15 @@ def _check_objects(column: Any) -> str:
 def _number_share(cells: Any, decimal: str) -> float:
     _, missing, faults, _ = parse_numbers(cells, decimal)
     return float(1 - faults.sum() / max(1, len(cells) - (missing & ~faults).sum()))
+
+
+def _of_arrow(column: Any) -> Any:
+    """Decimals, dates, text and dictionaries of Arrow as the objects of Python, durations as those of NumPy."""
+    import pandas as pd
+
+    if not isinstance(column.dtype, pd.ArrowDtype) or column.dtype.kind in "biuf":
+        return column
+    return column.astype("m8[us]" if column.dtype.kind == "m" else object)
 
 
 def _of_levels(column: Any) -> Any:

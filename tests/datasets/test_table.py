@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 
 import numpy as np
@@ -346,3 +347,33 @@ def test_new_amounts_of_another_currency_are_missing_ones(write):
     with pytest.warns(TableWarning, match=r"as numbers of another kind than the others: 1 cell \(row 3: \"€120.50\"\)"):
         new = load_table(path, preparation=preparation)
     np.testing.assert_array_equal(new.features["pay"], [100.5, np.nan, 140.5])
+
+
+@pytest.mark.parametrize("cells", [["0", "1", "?", "1", "0"], ["0", "1", "", "1", "0"]])
+def test_two_integers_are_classes_where_rows_without_one_are_dropped(cells, write):
+    path = write("x,y\n" + "".join(f"{i},{cell}\n" for i, cell in enumerate(cells)))
+    with pytest.warns(TableWarning, match="rows without a target are dropped: 1 cell"):
+        table = load_table(path, np.int64(-1), na=(cells[2],))
+    assert (table.task, table.target.tolist(), table.target_name) == ("classification", [0, 1, 1, 0], "y")
+
+
+def test_the_word_for_a_missing_target_is_the_one_that_helps(write):
+    path = write("x,y\n1,2.5\n2,nan\n3,4.5\n")
+    with pytest.raises(ValueError, match=re.escape('(--na "nan", na=("nan",))')):
+        load_table(path, "y")
+    with pytest.warns(TableWarning, match="rows without a target are dropped"):
+        assert load_table(path, "y", na=("nan",)).target.tolist() == [2.5, 4.5]
+
+
+def test_new_rows_without_a_cell_are_said(write, tmp_path):
+    preparation = Preparation.fit(pd.DataFrame({"a": [1.5, 2.5]}))
+    with pytest.warns(TableWarning, match="no predictions of rows without a cell: 3, 4$"):
+        table = load_table(write("b,a\n1,2\n,\n,\n3,4\n\n5,6\n,\n"), drop=["b"], preparation=preparation)
+    assert table.features.index.tolist() == [2, 5, 7]
+    # pandas writes missing cells of one column as ""
+    pd.DataFrame({"a": [1.5, None, 2.5, None]}).to_csv(tmp_path / "one.csv", index=False)
+    np.testing.assert_array_equal(load_table(tmp_path / "one.csv").features["a"], [1.5, np.nan, 2.5, np.nan])
+    pytest.importorskip("openpyxl")
+    pd.DataFrame({"a": [1.5, None, 2.5], "b": [1, None, 3]}).to_excel(tmp_path / "rows.xlsx", index=False)
+    with pytest.warns(TableWarning, match="no predictions of rows without a cell: 3$"):
+        assert len(load_table(tmp_path / "rows.xlsx", drop=["b"], preparation=preparation)) == 2

@@ -285,3 +285,26 @@ def test_arrays_that_are_no_numbers_are_refused(X, message):
 def test_kinds_that_do_not_fit_are_refused(kinds, message):
     with pytest.raises(ValueError, match=message):
         Preparation.fit(mixed(), kinds)
+
+
+def test_columns_of_arrow_are_what_they_hold():
+    pa = pytest.importorskip("pyarrow")
+    days = pd.Series(pd.date_range("2020-01-01", periods=24, freq="7h")).where(np.arange(24) != 3)
+    names = pd.Series([f"c{i % 3}" for i in range(24)])
+    plain = pd.DataFrame(
+        {"when": days, "name": names, "text": names, "part": np.arange(24) / 4, "took": days - days.min()}
+    )
+    types = {
+        "when": pa.timestamp("us"),
+        "name": pa.dictionary(pa.int8(), pa.string()),
+        "text": pa.large_string(),
+        "part": pa.decimal128(8, 2),
+        "took": pa.duration("us"),
+    }
+    arrow = plain.astype({name: pd.ArrowDtype(kind) for name, kind in types.items()})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TableWarning)  # "text" is a copy of "name"
+        preparation, same = Preparation.fit(arrow), Preparation.fit(plain)
+    assert preparation.feature_names == same.feature_names
+    for columns in (arrow, plain):
+        np.testing.assert_array_equal(preparation.transform(columns), same.transform(plain))
