@@ -56,15 +56,16 @@ def check_finite(name: str, tensor: Tensor) -> None:
     raise ValueError(f"{name}: expected finite values, got NaN or inf in {name_rows(bad)}")
 
 
-def name_rows(bad: Tensor) -> str:
-    """How many rows are bad, of shape ``(N,)``, and the first of them, for an error.
+def name_rows(bad: Tensor, names: Any = None) -> str:
+    """How many rows are bad, of shape ``(N,)``, and the first of them by their names or positions, for an error.
 
     Example:
         >>> name_rows(torch.tensor([False, True, True]))
         '2 of 3 rows (rows 1, 2)'
     """
     rows = bad.nonzero().squeeze(1).tolist()
-    named = ", ".join(map(str, rows[:_ROWS_NAMED])) + (", ..." if len(rows) > _ROWS_NAMED else "")
+    first = rows[:_ROWS_NAMED] if names is None else [names[row] for row in rows[:_ROWS_NAMED]]
+    named = ", ".join(map(str, first)) + (", ..." if len(rows) > _ROWS_NAMED else "")
     return f"{len(rows)} of {len(bad)} rows ({'row' if len(rows) == 1 else 'rows'} {named})"
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pyro_probmix.cli.models import load_estimator, remembered
+from pyro_probmix.cli.models import labelled, load_estimator, of_target, remembered
 from pyro_probmix.cli.options import (
     AsJson,
     Decimal,
@@ -87,7 +87,8 @@ def evaluate(
         names = None if metrics is None else [name.strip() for name in metrics.split(",") if name.strip()]
         if names == []:
             raise ValueError("metrics: expected names, such as nll,crps, got none")
-        scores = score(estimator, data.features, data.target, names)
+        with of_target(data):
+            scores = score(estimator, data.features, labelled(data), names)
         told = {"model": str(model), "table": data.name, "rows": len(data), "scores": scores, "notes": said}
         if out is not None:
             out.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from pyro_probmix.cli.models import of_target
 from pyro_probmix.cli.options import (
     AsJson,
     Decimal,
@@ -107,7 +108,8 @@ def fit(
         from pyro_probmix.persistence import check_destination, save
 
         import_plugins(plugin or ())
-        check_integer("seed", seed, 0)
+        if check_integer("seed", seed, 0) >= 2**32:
+            raise ValueError(f"seed: expected an integer below 2**32, got {seed}")
         check_writable(check_destination(out, overwrite).parent, out)
         columns = [as_column(name, no_header) for name in target]
         options, wanted = table_options(given), columns if len(columns) > 1 else columns[0]
@@ -115,7 +117,8 @@ def fit(
         say(said, data.notes)
         say(said, _counts(given, data))
         estimator = _estimator(given, data)
-        estimator.fit(data.features, _labels(data, options.get("kinds", {})))
+        with of_target(data):
+            estimator.fit(data.features, _labels(data, options.get("kinds", {})))
         estimator.set_params(verbose=False)  # the terminal's, not the model's
         names = [data.target_name] if isinstance(data.target_name, str) else list(data.target_name or ())
         aside = [name for name in (*options.get("drop", ()), *options.get("ids", ())) if isinstance(name, str)]

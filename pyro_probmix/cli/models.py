@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["load_estimator", "remembered"]
+__all__ = ["labelled", "load_estimator", "of_target", "remembered"]
 
 
 def load_estimator(path: str | Path, device: str = "cpu") -> Any:
@@ -39,3 +41,26 @@ def remembered(path: str | Path) -> dict[str, Any]:
             what = "cells" if key == "na" else "names of columns"
             raise ValueError(f"{path}: expected {what} as {key}, got {found[key]!r:.80}")
     return found
+
+
+def labelled(data: Any) -> Any:
+    """The target of a table, its rows called as in the file."""
+    import pandas as pd
+
+    target: Any = data.target
+    return (pd.Series if target.ndim == 1 else pd.DataFrame)(target, index=data.features.index)
+
+
+@contextmanager
+def of_target(data: Any) -> Iterator[None]:
+    """Errors of the argument y speak of the table and its column instead."""
+    from pyro_probmix.tables.kinds import quoted
+
+    try:
+        yield
+    except ValueError as error:
+        argument, colon, rest = str(error).partition(": ")
+        if not colon or argument != "y":
+            raise
+        names = [data.target_name] if isinstance(data.target_name, str) else data.target_name or ()
+        raise ValueError(f"{data.name}: {quoted(names)}: {rest}") from error

@@ -195,6 +195,9 @@ def _with_options(text: str, given: Iterable[str]) -> str:
     head, colon, rest = text.partition(": ")
     if colon and names.issuperset(head.split(", ")):
         text = f"{', '.join(options[name] for name in head.split(', '))}: {rest}"
+    inner = re.match(r"(.*?: )(\w+)(: expected .*)", text, re.DOTALL)  # after the name of a table
+    if inner and inner[2] in names:
+        text = f"{inner[1]}{options[inner[2]]}{inner[3]}"
     return re.sub(r"\b(\w+)=True\b", lambda found: options.get(found[1], found[0]), text)
 
 

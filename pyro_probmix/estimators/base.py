@@ -22,6 +22,7 @@ from pyro_probmix.estimators.targets import as_tensor
 from pyro_probmix.models import METHODS, DensityModel
 from pyro_probmix.nn import Likelihood
 from pyro_probmix.tables import Preparation
+from pyro_probmix.tables.kinds import clean_name
 
 __all__ = ["Prepared", "ProbMixEstimator", "as_weights", "is_frame"]
 
@@ -227,7 +228,7 @@ class ProbMixEstimator(BaseEstimator):
         if is_frame(X):
             X = _named_by_text(X)
             known: set[Any] = set() if named is None else {*named}
-            if known > {*X.columns} >= known - {*self.preparation_.dropped}:
+            if known > {*X.columns} >= {name for name in known if clean_name(name) not in self.preparation_.dropped}:
                 X = X.reindex(columns=named)  # what was dropped, new rows need not have
             validate_data(self, X, reset=False, skip_check_array=True)
             return X if named is not None else check_array(X, **_ARRAYS)

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from sklearn.utils import check_array, column_or_1d, compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
 
-from pyro_probmix._checks import name_rows
+from pyro_probmix._checks import check_number, name_rows
 
-__all__ = ["Labels"]
+__all__ = ["Labels", "row_names"]
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Labels:
 
     def others(self, name: str, y: Any, strict: bool = True) -> Labels:
         """Labels of other rows, of the same classes: an unknown class is refused, or has the position −1."""
-        y = _array(name, y)
+        names, y = row_names(y), _array(name, y)
         if y.ndim == 2:
             kind = _kind_of_matrix(name, y)
             if "classes" in (self.kind, kind) or y.shape[1] != len(self.classes):
@@ -69,7 +69,7 @@ class Labels:
         values = _positions(self.classes, y)
         if strict and (values < 0).any():
             known, first = ", ".join(map(repr, self.classes[:10].tolist())), y[values < 0].tolist()[0]
-            rows = name_rows(torch.as_tensor(values < 0))
+            rows = name_rows(torch.as_tensor(values < 0), names)
             raise ValueError(f"{name}: expected the classes of training, {known}, got others, as {first!r}, in {rows}")
         if strict and self.kind == "soft":
             return replace(self, values=np.eye(len(self.classes))[values])
@@ -92,6 +92,8 @@ class Labels:
         if not (class_weight == "balanced" or isinstance(class_weight, dict)):
             raise ValueError(f'class_weight: expected "balanced", weights by label, or None, got {class_weight!r}')
         known = self.classes.tolist()
+        for label, value in class_weight.items() if isinstance(class_weight, dict) else ():
+            check_number(f"class_weight[{label!r}]", value, "[0, inf)")
         if isinstance(class_weight, dict) and not class_weight.keys() >= {*known}:
             for label in class_weight:
                 if label not in known:
@@ -99,6 +101,11 @@ class Labels:
                     raise ValueError(f"class_weight: expected weights of the classes {listed}, got one of {label!r}")
         own = compute_sample_weight(class_weight, self.classes[self.values])
         return own if weight is None else own * weight
+
+
+def row_names(*parts: Any) -> NDArray[Any] | None:
+    """What rows are called: the index of the first of these that is of pandas."""
+    return next((np.asarray(part.index) for part in parts if hasattr(part, "iloc")), None)
 
 
 def _array(name: str, y: Any, warn: bool = False) -> NDArray[Any]:
@@ -130,6 +137,8 @@ def _positions(classes: NDArray[Any], y: NDArray[Any]) -> NDArray[np.int64]:
 
 def _ordered_categories(y: Any) -> list[Any] | None:
     """The categories of an ordered column of pandas, in their order."""
+    if getattr(y, "ndim", 1) == 2 and hasattr(y, "iloc") and y.shape[1] == 1:
+        y = y.iloc[:, 0]
     dtype = getattr(y, "dtype", None)
     return list(dtype.categories) if dtype is not None and getattr(dtype, "ordered", False) else None
 

@@ -32,7 +32,8 @@ def prediction_table(
     Args:
         estimator: a fitted :class:`~pyro_probmix.ProbMixRegressor`, whose columns are ``mean``, ``std``, quantiles such
             as ``q05`` and ends of central intervals such as ``lower90`` and ``upper90``; or a
-            :class:`~pyro_probmix.ProbMixClassifier`, whose columns are ``class`` and one ``p[NAME]`` a class.
+            :class:`~pyro_probmix.ProbMixClassifier`, whose columns are ``class`` and one ``p[NAME]`` a class, or
+            ``p[NAME]`` alone of several labels.
         X: features, as for ``predict``.
         quantiles: levels in (0, 1); default: 0.05, 0.5 and 0.95. None for classes.
         intervals: shares in (0, 1); none for classes.
@@ -101,8 +102,10 @@ def _numbers(
 
 def _classes(estimator: Any, X: Any) -> list[tuple[str, NDArray[Any]]]:
     probabilities = estimator.predict_proba(X)
-    labels = estimator.classes_[probabilities.argmax(-1)]
-    return [("class", labels), *((f"p[{name}]", probabilities[:, k]) for k, name in enumerate(estimator.classes_))]
+    columns = [(f"p[{name}]", probabilities[:, k]) for k, name in enumerate(estimator.classes_)]
+    if estimator._kind == "several":  # each for itself
+        return columns
+    return [("class", estimator.classes_[probabilities.argmax(-1)]), *columns]
 
 
 def score(estimator: Any, X: Any, y: Any, metrics: Iterable[str] | None = None) -> dict[str, float]:

@@ -16,6 +16,7 @@ from pyro_probmix._checks import check_choice, check_number
 from pyro_probmix.distributions import interval, quantile
 from pyro_probmix.estimators.base import ProbMixEstimator, as_weights
 from pyro_probmix.estimators.choosing import best
+from pyro_probmix.estimators.labels import row_names
 from pyro_probmix.estimators.members import Members
 from pyro_probmix.estimators.saved import check_keys
 from pyro_probmix.estimators.targets import Target, as_tensor, candidates
@@ -183,19 +184,21 @@ class ProbMixRegressor(RegressorMixin, ProbMixEstimator):
         if y is None:
             raise ValueError(f"y: {type(self).__name__} requires y to be passed, but the target y is None")
         X, dtype = self._check_features(X, y)
+        rows = row_names(y, X)
         y = _targets(y)
         check_consistent_length(X, y)
         weight = None if sample_weight is None else as_weights(sample_weight, len(X))
         if weight is not None:
+            rows = None if rows is None else rows[weight > 0]
             X, y, weight = (own[weight > 0] for own in (X, y, weight))
-        self._fit_scaled(X, y, weight, eval_set, dtype)
+        self._fit_scaled(X, y, weight, eval_set, dtype, rows)
         return self
 
-    def _fit_scaled(self, X: Any, y: NDArray[np.float64], weight: Any, eval_set: Any, dtype: Any) -> None:
+    def _fit_scaled(self, X: Any, y: NDArray[np.float64], weight: Any, eval_set: Any, dtype: Any, rows: Any) -> None:
         """Train on targets scaled for each candidate likelihood, and keep the best."""
         auto = isinstance(self.likelihood, str) and self.likelihood == "auto"
         names = candidates(y) if auto else [self.likelihood]
-        targets = [Target.of(name, y, weight, auto, self.num_components) for name in names]
+        targets = [Target.of(name, y, weight, auto, self.num_components, rows) for name in names]
         if auto and eval_set is None and not self.validation_fraction:
             raise ValueError('validation_fraction: expected more than 0, or an eval_set, for likelihood "auto", got 0')
         prepared = self._prepared(X, eval_set, dtype)
@@ -203,9 +206,10 @@ class ProbMixRegressor(RegressorMixin, ProbMixEstimator):
             eval_y = _targets(eval_set[1])
             if eval_y.shape[1:] != y.shape[1:]:
                 raise ValueError(f"eval_set: expected targets of shape {y.shape[1:]} a row, got {eval_y.shape[1:]}")
-            allowed = [target for target in targets if target.check("eval_set", eval_y, strict=not auto)]
+            named = row_names(*reversed(eval_set))
+            allowed = [target for target in targets if target.check("eval_set y", eval_y, not auto, named)]
             if not allowed:  # counts to train on, others to validate
-                targets[0].check("eval_set", eval_y)
+                targets[0].check("eval_set y", eval_y, rows=named)
             targets = allowed
         draws = self._draws(len(y))
 
@@ -277,12 +281,13 @@ class ProbMixRegressor(RegressorMixin, ProbMixEstimator):
         In a grid search, ``scoring=log_likelihood_scorer`` chooses by it.
         """
         check_is_fitted(self, "models_")
-        y = np.asarray(y, float)
+        names, y = row_names(y, X), _targets(y)
+        if y.shape[1:] != self._target.shape:
+            raise ValueError(f"y: expected shape {(len(y), *self._target.shape)}, as in fit, got {y.shape}")
+        self._target.check("y", y, rows=names)
         device = next(self.models_[0].parameters()).device
 
         def scores(p: Any, rows: slice) -> Any:
-            if y.shape[1:] != p.event_shape:
-                raise ValueError(f"y: expected shape {(len(y), *p.event_shape)}, as in fit, got {y.shape}")
             return p.log_prob(as_tensor(y[rows], device))
 
         return self._mean_score(X, scores, len(y), sample_weight)
@@ -310,6 +315,8 @@ class ProbMixRegressor(RegressorMixin, ProbMixEstimator):
 
 def _targets(y: Any) -> NDArray[np.float64]:
     """Targets of shape ``(n,)`` or ``(n, k)`` in double precision."""
+    if np.asarray(y).dtype.kind in "mM":
+        raise ValueError("y: expected numbers, got dates or durations; take what is counted since a date, such as days")
     try:
         y = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
     except ValueError as error:

@@ -29,6 +29,9 @@ __all__ = ["LIKELIHOODS", "NamedLikelihood", "Target", "as_tensor", "candidates"
 
 Array = NDArray[np.float64]
 
+_LARGEST = 1e150
+"""Number whose square is one, too."""
+
 
 @dataclass(frozen=True)
 class NamedLikelihood:
@@ -81,17 +84,21 @@ class Target:
         weight: Array | None = None,
         floored: bool = False,
         num_components: int = 3,
+        rows: Any = None,
     ) -> Target:
         """That of a likelihood, by name or one's own, and of targets y of shape ``(n,)`` or ``(n, k)``.
+
+        Errors call rows by their names, if there are any.
 
         Raises:
             TypeError: if the likelihood is neither.
             ValueError: if its name is unknown, it has another shape, or targets are outside of its support.
         """
         shape = y.shape[1:]
+        _check_size(y)
         if isinstance(likelihood, Likelihood):
             how = _scaling(likelihood, shape)
-            _check_support("its support", likelihood.support, y)
+            _check_support("its support", likelihood.support, y, rows)
             name = None
         else:
             if not isinstance(likelihood, str):
@@ -100,7 +107,7 @@ class Target:
                 )
             check_choice("likelihood", likelihood, [*LIKELIHOODS, "auto"])
             name, how = likelihood, LIKELIHOODS[likelihood].how
-            _check_values("y", likelihood, y)
+            _check_values("y", likelihood, y, rows)
             check_integer("num_components", num_components)
         shift, scale = np.zeros(shape), np.ones(shape)
         columns = y.reshape(len(y), -1)
@@ -133,11 +140,11 @@ class Target:
             each = each + shift + scale * t
         return each.reshape(len(t), -1).sum(-1)
 
-    def check(self, name: str, y: Array, strict: bool = True) -> bool:
+    def check(self, name: str, y: Array, strict: bool = True, rows: Any = None) -> bool:
         """Whether the likelihood has a density of all targets; refused by their rows where ``strict``."""
         good = LIKELIHOODS[self.name].takes(y).all() if self.name is not None else True
         if strict and not good:
-            _check_values(f"{name} y", str(self.name), y)
+            _check_values(name, str(self.name), y, rows)
         return bool(good)
 
     def in_own_units(self, likelihood: Any) -> OwnUnits:
@@ -257,24 +264,35 @@ def resolution(y: Array) -> Array:
     return np.array([gap.min() if len(gap) else 0.0 for gap in gaps]).reshape(y.shape[1:])
 
 
-def _check_values(argument: str, name: str, y: Array) -> None:
+def _check_size(y: Array) -> None:
+    """Refuse targets whose variance no number holds."""
+    columns = y.reshape(len(y), -1)
+    spread = columns.max(0) / 2 - columns.min(0) / 2
+    if np.abs(columns).max() > _LARGEST or ((spread > 0) & (spread < 1 / _LARGEST)).any():
+        raise ValueError(
+            f"y: expected numbers of at most {_LARGEST:g} that differ by more than {1 / _LARGEST:g}, got others; "
+            "rescale them"
+        )
+
+
+def _check_values(argument: str, name: str, y: Array, names: Any = None) -> None:
     """Refuse targets that a likelihood by name has no density of."""
     own = LIKELIHOODS[name]
     good = own.takes(y).reshape(len(y), -1).all(1)
     if not good.all():
         fit = [f'"{other}"' for other, theirs in LIKELIHOODS.items() if theirs.takes(y).all()]
-        rows = name_rows(torch.as_tensor(~good))
+        rows = name_rows(torch.as_tensor(~good), names)
         raise ValueError(
             f'{argument}: expected {own.values} for likelihood "{name}", got others in {rows}; '
             f"{', '.join(fit)} would fit"
         )
 
 
-def _check_support(name: str, support: Any, y: Array) -> None:
+def _check_support(name: str, support: Any, y: Array, rows: Any) -> None:
     inside = support.check(torch.as_tensor(y))
     good = inside.reshape(len(y), -1).all(1)
     if not bool(good.all()):
-        raise ValueError(f"y: expected values in {name}, {support}, got others in {name_rows(~good)}")
+        raise ValueError(f"y: expected values in {name}, {support}, got others in {name_rows(~good, rows)}")
 
 
 def _scaling(likelihood: Likelihood, shape: tuple[int, ...]) -> str:

@@ -111,6 +111,8 @@ def load(path: str | os.PathLike, *, into: nn.Module | None = None, device: Any 
     if into is not None:
         if not isinstance(into, nn.Module):
             raise TypeError(f"into: expected an nn.Module, got {type(into).__name__}")
+        if any(tensor.is_meta for tensor in into.state_dict().values()):
+            raise ValueError("into: expected a module whose weights have memory, got some on the device meta")
         if kind == "estimator":
             raise ValueError(f"into: expected none for {path}, which holds an estimator")
         _fill(into, weights, path, "into", assign=False)

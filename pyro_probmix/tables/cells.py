@@ -202,6 +202,8 @@ def _records(path: Path, lines: Iterator[str], sep: str, number: int) -> Iterato
         except csv.Error as error:
             if "expected after" in str(error):
                 got = "a quotation mark inside of a quoted cell; double it"
+            elif "end of data" in str(error):
+                got = "a quotation mark not closed"
             else:
                 got = f"a cell of more than {csv.field_size_limit():,} characters; is a quotation mark not closed?"
             raise ValueError(f"{path}: row {number}: expected cells of a table, got {got}") from None

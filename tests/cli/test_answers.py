@@ -198,3 +198,20 @@ def test_a_feature_may_name_the_rows_and_a_known_level_end_them(tmp_path):
     pd.testing.assert_frame_equal(every[:1], one)
     found = run("evaluate", tmp_path / "m", tmp_path / "t.csv", "--target", "x")
     assert (found.exit_code, "--target: expected a column that is no feature" in found.stderr) == (2, True)
+
+
+def test_what_a_model_does_not_take_is_named_by_table_column_and_row(tmp_path):
+    flats = pd.read_csv("flats.tsv", sep="\t")[["x", "cost"]].abs()
+    flats.loc[5, "cost"] = -1
+    flats.to_csv(tmp_path / "t.csv", index=False)
+    found = run("fit", tmp_path / "t.csv", "--target", "cost", "--likelihood", "gamma", "--out", tmp_path / "m", *QUICK)
+    assert found.exit_code == 2
+    said = 'error: t.csv: "cost": expected positive numbers for likelihood "gamma", got others in 1 of 60 rows (row 7)'
+    assert said in found.stderr
+    flats.assign(cost=np.where(flats["x"] > 0.5, "b", "a")).to_csv(tmp_path / "t.csv", index=False)
+    done("fit", tmp_path / "t.csv", "--target", "cost", "--out", tmp_path / "m", *QUICK)
+    flats.assign(cost=["a"] * 59 + ["c"]).to_csv(tmp_path / "t.csv", index=False)
+    said = "t.csv: \"cost\": expected the classes of training, 'a', 'b', got others, as 'c', in 1 of 60 rows (row 61)"
+    assert said in run("evaluate", tmp_path / "m", tmp_path / "t.csv").stderr
+    found = run("fit", tmp_path / "t.csv", "--target", "cost", "--kind", "x=boolean", "--out", tmp_path / "n", *QUICK)
+    assert "error: t.csv: --kind: expected two words such as yes and no" in found.stderr

@@ -12,7 +12,7 @@ import torch
 from sklearn.datasets import make_multilabel_classification
 
 import pyro_probmix as pm
-from pyro_probmix.estimators import OrdinalLikelihood
+from pyro_probmix.estimators import OrdinalLikelihood, prediction_table
 from tests.estimators.cases import METHODS, SMALL, fitted_again
 
 
@@ -46,6 +46,14 @@ def test_several_labels_are_each_there_or_not(method: str, several: Any) -> None
     if method in ("erm", "probmix"):  # no embedding is drawn, that labels would share
         log_prob = np.where(y, np.log(probabilities), np.log1p(-probabilities)).sum(-1)
         assert model.log_likelihood(X, y) == pytest.approx(log_prob.mean())
+
+
+def test_a_table_of_several_labels_has_no_class(several: Any) -> None:
+    X, y = several
+    model = pm.ProbMixClassifier("erm", **SMALL).fit(X, pandas.DataFrame(y, columns=list("abcd")))
+    table = prediction_table(model, X)
+    assert list(table.columns) == ["p[a]", "p[b]", "p[c]", "p[d]"]
+    np.testing.assert_array_equal(table, model.predict_proba(X))
 
 
 # Soft ones.
@@ -111,6 +119,10 @@ def test_an_ordered_category_says_its_order(graded: Any) -> None:
     grades = pandas.Series(pandas.Categorical.from_codes(y, names, ordered=True))
     model = pm.ProbMixClassifier("erm", likelihood="ordinal", **SMALL | {"epochs": 20}).fit(X, grades)
     assert list(model.classes_) == names
+    with pytest.warns(UserWarning, match="column-vector"):
+        assert (
+            list(pm.ProbMixClassifier("erm", likelihood="ordinal", **SMALL).fit(X, grades.to_frame()).classes_) == names
+        )
     by_number = pm.ProbMixClassifier("erm", likelihood="ordinal", **SMALL | {"epochs": 20}).fit(X, y)
     np.testing.assert_allclose(model.predict_proba(X), by_number.predict_proba(X))
     assert model.log_likelihood(X, grades) == pytest.approx(by_number.log_likelihood(X, y))

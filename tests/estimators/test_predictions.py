@@ -118,6 +118,14 @@ def test_features_are_found_by_name(diabetes: Any) -> None:
         model.predict(frame[frame.columns[::-1]])
 
 
+@pytest.mark.filterwarnings("ignore:columns dropped")
+def test_a_column_that_was_dropped_is_not_needed_whatever_its_name(diabetes: Any) -> None:
+    X, y = diabetes
+    frame = pandas.DataFrame(X, columns=[f" column {k}" for k in range(10)])
+    model = pm.ProbMixRegressor("erm", **SMALL).fit(frame.assign(**{" the same ": 1.0}), y)
+    np.testing.assert_array_equal(model.predict(frame), model.predict(frame.assign(**{" the same ": 2.0})))
+
+
 def test_fitted_members_predict_whatever_the_settings_are_now(iris: Any) -> None:
     X, y = iris
     model = pm.ProbMixClassifier("erm", num_members=2, **SMALL).fit(X, y)

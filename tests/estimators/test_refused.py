@@ -90,3 +90,38 @@ def test_labels_of_a_regression_are_sent_to_the_classifier(kind: Any) -> None:
     message = "^y: expected numbers, got text such as 'b'; ProbMixClassifier takes labels$"
     with pytest.raises(ValueError, match=message):
         pm.ProbMixRegressor("erm", **SMALL).fit(np.ones((12, 2)), y)
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "bad", "message"),
+    [
+        ("normal", np.nan, "y contains NaN"),
+        ("gamma", 0.0, r'^y: expected positive numbers for likelihood "gamma", got others in 1 of 120 rows \(row r3\)'),
+        ("lognormal", -1.0, r"^y: expected positive numbers .* \(row r3\)"),
+        ("poisson", 0.5, r"^y: expected counts .* \(row r3\)"),
+    ],
+)
+def test_targets_without_a_density_are_named_in_fit_and_in_scores(likelihood: str, bad: float, message: str) -> None:
+    """In few words and by the names of rows, whatever the distribution would have said of its tensors."""
+    rng = np.random.default_rng(0)
+    X = pandas.DataFrame(rng.normal(size=(120, 2)), columns=["a", "b"], index=[f"r{i}" for i in range(120)])
+    y = rng.poisson(3, 120) + 1.0
+    model = pm.ProbMixRegressor("erm", likelihood=likelihood, **SMALL).fit(X, y)
+    other = np.where(np.arange(120) == 3, bad, y)
+    for call in (lambda: model.log_likelihood(X, other), lambda: model.fit(X, other)):
+        with pytest.raises(ValueError, match=message):
+            call()
+    with pytest.raises(ValueError, match=r"y: expected shape \(120,\), as in fit, got \(120, 1\)"):
+        pm.ProbMixRegressor("erm", **SMALL).fit(X, y).log_likelihood(X, y[:, None])
+
+
+@pytest.mark.parametrize("unit", [1e300, 1e-300])
+def test_targets_without_a_variance_are_refused(unit: float, diabetes: Any) -> None:
+    with pytest.raises(ValueError, match=r"^y: expected numbers of at most 1e\+150 that differ by more than 1e-150"):
+        pm.ProbMixRegressor("erm", **SMALL).fit(diabetes[0], diabetes[1] * unit)
+
+
+def test_dates_are_no_targets(diabetes: Any) -> None:
+    for days in (pandas.date_range("2020", periods=120), np.arange(120).astype("m8[h]")):
+        with pytest.raises(ValueError, match=r"^y: expected numbers, got dates or durations"):
+            pm.ProbMixRegressor("erm", **SMALL).fit(diabetes[0], days)

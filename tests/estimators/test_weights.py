@@ -139,6 +139,12 @@ def test_what_is_no_class_weight_is_refused(class_weight: Any, iris: Any) -> Non
         pm.ProbMixClassifier("erm", class_weight=class_weight, **SMALL).fit(*iris)
 
 
+@pytest.mark.parametrize("weight", [-1.0, np.nan])
+def test_the_weight_of_a_class_is_named(weight: float, iris: Any) -> None:
+    with pytest.raises(ValueError, match=r"^class_weight\[1\]: expected a number in \[0, inf\)"):
+        pm.ProbMixClassifier("erm", class_weight={1: weight}, **SMALL).fit(*iris)
+
+
 def test_the_weight_of_an_unknown_class_is_named(iris: Any) -> None:
     with pytest.raises(
         ValueError, match=r"^class_weight: expected weights of the classes 0, 1, 2, got one of 'setosa'$"

@@ -214,6 +214,8 @@ def test_into_is_checked_before_it_is_changed(tmp_path):
     assert all(map(torch.equal, before, wide.parameters()))
     with pytest.raises(TypeError, match=r"into: expected an nn.Module"):
         pm.load(tmp_path / "model", into={})
+    with pytest.raises(ValueError, match=r"into: expected a module whose weights have memory"):
+        pm.load(tmp_path / "model", into=Own().to("meta"))
 
 
 def test_what_cannot_be_saved_is_refused_by_name(tmp_path):
