@@ -299,7 +299,10 @@ MISTAKES = {
     "no column": ("predict numbers bare.csv --out a.csv", ["bare.csv: expected the columns of training", '"town"']),
     "metric": ("evaluate numbers sold.csv --metrics nnl", ["metrics: expected one of", "nnl"]),
     "no metric": ("evaluate numbers sold.csv --metrics ,", ["metrics: expected names"]),
-    "another class": ("evaluate classes other.csv --out s", ["y: expected the classes of training", "never"]),
+    "another class": (
+        "evaluate classes other.csv --out s",
+        ['other.csv: "speed": expected the classes of training', "never"],
+    ),
     "no labels": ("evaluate numbers new.csv --out s", ["target: expected a column of new.csv", '"price"']),
     "options of no table": ("compare iris --sep ;", ["sep: expected none for iris, which is no table"]),
 }
