@@ -82,14 +82,15 @@ def _affine(p: Any, loc: Tensor, scale: Tensor) -> Any:
         return dist.Independent(_affine(p.base_dist, loc, scale), p.reinterpreted_batch_ndims)
     if isinstance(p, dist.MaskedDistribution):
         return dist.MaskedDistribution(_affine(p.base_dist, loc, scale), p._mask)
+    dim = -1 - len(p.event_shape)
+    if isinstance(p, MixtureSameFamily):
+        component = _affine(p.component_distribution, loc.unsqueeze(dim), scale.unsqueeze(dim))
+        return dist.MixtureSameFamily(p.mixture_distribution, component, **options)
     mixture = mixture_of(p)
     if mixture is not None:
-        dim = -1 - len(p.event_shape)
         if mixture.batched:
             loc, scale = loc.unsqueeze(dim), scale.unsqueeze(dim)
         members = [_affine(member, loc, scale) for member in mixture.members]
-        if isinstance(p, MixtureSameFamily):
-            return dist.MixtureSameFamily(p.mixture_distribution, members[0], **options)
         return LinearPool(members[0] if mixture.batched else members, mixture.weights, **options)
     if isinstance(p, torch.distributions.Normal):
         return dist.Normal(loc + scale * p.loc, scale * p.scale, **options)

@@ -138,7 +138,8 @@ class ProbMixEstimator(BaseEstimator):
             A :class:`~pyro_probmix.LinearPool` of batch shape ``(n,)``: of y in its units, or of the position of a
             class in ``classes_``. Rows of it are ``p[i:j]``.
         """
-        return self._predictive(self._features(X))
+        features = self._features(X)
+        return self._predictive(features, self._noise(features))
 
     def iter_distributions(self, X: Any) -> Iterator[Any]:
         """The densities of :meth:`predict_distribution` of slices of the rows, one after another, in bounded memory.
@@ -173,30 +174,34 @@ class ProbMixEstimator(BaseEstimator):
         raise NotImplementedError
 
     @torch.no_grad()
-    def _predictive(self, x: Tensor) -> Any:
+    def _predictive(self, x: Tensor, noise: Sequence[Tensor | None]) -> Any:
         with in_few_threads(self.models_[0]):
-            members = [model.predictive(x, self.num_samples, noise=self._noise(model, x)) for model in self.models_]
+            members = [
+                model.predictive(x, self.num_samples, noise=None if own is None else own.expand(-1, len(x), -1))
+                for model, own in zip(self.models_, noise, strict=True)
+            ]
         return members[0] if len(members) == 1 and isinstance(members[0], LinearPool) else linear_pool(members)
 
-    def _noise(self, model: DensityModel, x: Tensor) -> Tensor | None:
-        """The same for each row: what is predicted of one does not depend on the others."""
-        generator = torch.Generator(x.device).manual_seed(0)  # of its own: threads may predict at once
-        noise = model.draw_noise(x[:1], (self.num_samples, 1), generator)
-        return None if noise is None else noise.expand(-1, len(x), -1)
+    def _noise(self, x: Tensor) -> list[Tensor | None]:
+        """Of each member, the same for each row: what is predicted of one does not depend on the others."""
+        generators = [torch.Generator(x.device).manual_seed(0) for _ in self.models_]  # of its own: threads may predict
+        shape = (self.num_samples, 1)
+        return [model.draw_noise(x[:1], shape, own) for model, own in zip(self.models_, generators, strict=True)]
 
-    def _blocks(self, X: Any, points: int = 1) -> Iterator[Any]:
-        """The predictive densities, of as many rows at a time as memory allows at so many points each."""
+    def _blocks(self, X: Any) -> Iterator[Any]:
+        """The predictive densities, of as many rows at a time as memory allows."""
         features = self._features(X)
+        noise = self._noise(features)
         widest = max(parameter.shape[0] for parameter in self.models_[0].parameters() if parameter.dim())
-        width = self.num_samples * len(self.models_) * max(widest, 2 * points)
+        width = self.num_samples * len(self.models_) * widest
         for x in features.split(max(1, _NUMBERS_AT_ONCE // width)):
-            yield self._predictive(x)
+            yield self._predictive(x, noise)
 
-    def _mapped(self, X: Any, function: Any, points: int = 1) -> list[NDArray[Any]]:
+    def _mapped(self, X: Any, function: Any) -> list[NDArray[Any]]:
         """What a function gives of the densities of all rows: several tensors, whose rows are the density's."""
         check_is_fitted(self, "models_")
         with in_few_threads(self.models_[0]), torch.no_grad():
-            found = [[part.cpu().numpy() for part in function(p)] for p in self._blocks(X, points)]
+            found = [[part.cpu().numpy() for part in function(p)] for p in self._blocks(X)]
         return [np.concatenate(parts) for parts in zip(*found, strict=True)]
 
     def _mean_score(self, X: Any, scores: Any, size: int, sample_weight: Any) -> float:

@@ -253,7 +253,7 @@ class ProbMixRegressor(RegressorMixin, ProbMixEstimator):
         shares = np.atleast_1d(np.asarray(q, np.float64))
         if shares.ndim != 1 or not len(shares) or not ((shares > 0) & (shares < 1)).all():
             raise ValueError(f"q: expected numbers in (0, 1), got {q!r}")
-        return self._mapped(X, lambda p: (quantile(p, shares).movedim(0, -1),), len(shares))[0]
+        return self._mapped(X, lambda p: (quantile(p, shares).movedim(0, -1),))[0]
 
     def predict_interval(self, X: Any, level: float = 0.9, kind: str = "central") -> NDArray[np.float64]:
         """The ends of the interval that has a share of the predictive mass, in slices of bounded memory.
@@ -272,8 +272,7 @@ class ProbMixRegressor(RegressorMixin, ProbMixEstimator):
         """
         level = check_number("level", level, "(0, 1)")
         check_choice("kind", kind, ("central", "hdi"))
-        points = 2 if kind == "central" else 300
-        return self._mapped(X, lambda p: (torch.stack(interval(p, level, kind), -1),), points)[0]
+        return self._mapped(X, lambda p: (torch.stack(interval(p, level, kind), -1),))[0]
 
     def log_likelihood(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """The mean log predictive density of y, weighted where there are weights, in nats of its units.

@@ -18,7 +18,8 @@ from pyro_probmix.distributions import linear_pool
 from pyro_probmix.mixing import PairBatch
 from pyro_probmix.mixing.batches import check_batch, may_look_at
 from pyro_probmix.models import priors
-from pyro_probmix.models.laws import LazyDistribution, from_noise, rsample
+from pyro_probmix.models.decoding import apply, decode_noise
+from pyro_probmix.models.laws import LazyDistribution, rsample
 from pyro_probmix.models.mix import MixMessenger
 from pyro_probmix.models.mixing import Labels, Mixing, draw_shape
 from pyro_probmix.models.names import EMBEDDING_SITE, PLATE, UniquelyNamed
@@ -131,7 +132,7 @@ class DensityModel(UniquelyNamed):
 
     def _generate(self, batch: PairBatch, statements: Any) -> Tensor:
         z, event_dim = self._embed(batch.x, statements)
-        return statements.sample("y", self.likelihood(_apply(self.decoder, z, event_dim)), obs=batch.y)
+        return statements.sample("y", self.likelihood(apply(self.decoder, z, event_dim)), obs=batch.y)
 
     def forward(self, batch: PairBatch, num_rows: int | None = None, latent_only: bool = False) -> Tensor | None:
         """The generative model (eqs. 12-13, 21-22) as a Pyro program.
@@ -422,10 +423,11 @@ class DensityModel(UniquelyNamed):
         if noise is None:
             with seeded(seed, x.device):
                 z = rsample(q, torch.Size([num_samples]))
+            raw = apply(self.decoder, z.transpose(0, 1), len(q.event_shape))
         else:
             check_tensor("noise", noise, (num_samples, len(x), *q.event_shape))
-            z = from_noise(q, noise)
-        return linear_pool(self.likelihood(_apply(self.decoder, z.transpose(0, 1), len(q.event_shape))))
+            raw = decode_noise(self.decoder, q, noise)
+        return linear_pool(self.likelihood(raw))
 
     def _given_weights(self, x: Tensor, guide: Any) -> Any:
         """The likelihood at ``x``, given a draw of the weights and of the embedding."""
@@ -450,12 +452,3 @@ def _first_dtype(network: nn.Module) -> torch.dtype | None:
             return parameter.dtype
     found = (_first_dtype(child) for child in network._modules.values() if child is not None)
     return next((dtype for dtype in found if dtype is not None), None)
-
-
-def _apply(network: nn.Module, value: Tensor, event_dim: int) -> Tensor:
-    """``network`` over any number of leading dimensions, for networks that take one."""
-    leading = value.shape[: value.dim() - event_dim]
-    if len(leading) == 1:
-        return network(value)
-    output = network(value.flatten(0, len(leading) - 1))
-    return output.unflatten(0, leading)

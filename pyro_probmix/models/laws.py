@@ -16,7 +16,7 @@ from pyro_probmix.distributions.exponential_family import unwrapped
 from pyro_probmix.mixing import Vicinity
 from pyro_probmix.ops import draws
 
-__all__ = ["ExpectedLikelihood", "LazyDistribution", "Unscored", "from_noise", "rsample"]
+__all__ = ["ExpectedLikelihood", "LazyDistribution", "Unscored", "as_normal", "from_noise", "rsample"]
 
 
 class LazyDistribution(TorchDistribution):
@@ -124,11 +124,17 @@ class ExpectedLikelihood(TorchDistribution):
         return self.vicinity.expected_log_prob(self.base_dist, *self.pair, self.coefficient)
 
 
-def from_noise(p: Any, noise: Tensor) -> Tensor:
-    """The draw of a Normal embedding density that standard normal ``noise`` makes, loc + scale · noise."""
+def as_normal(p: Any) -> Any:
+    """The Normal that an embedding density is but for its wrappers, which noise makes draws of."""
     normal = unwrapped(p)
     if not isinstance(normal, torch.distributions.Normal):
         raise TypeError(f"noise: expected a Normal embedding density, got {type(normal).__name__}")
+    return normal
+
+
+def from_noise(p: Any, noise: Tensor) -> Tensor:
+    """The draw of a Normal embedding density that standard normal ``noise`` makes, loc + scale · noise."""
+    normal = as_normal(p)
     return normal.loc + normal.scale * noise
 
 

@@ -109,6 +109,38 @@ def test_quantiles_of_a_mixture_are_the_roots_of_its_formula() -> None:
             assert float(y[k, i]) == pytest.approx(root, abs=1e-9 if q < 1 - 1e-5 else 1e-7)
 
 
+@pytest.mark.parametrize("form", ["batch of batches", "list of batches", "list of lists"])
+def test_quantiles_of_a_mixture_of_mixtures_are_the_roots_of_its_formula(form: str) -> None:
+    """In each form, two rows at once, with a component that has no weight and would else be the outermost."""
+    rng = np.random.default_rng(0)
+    loc, scale = 5 * rng.normal(size=(2, 3, 4)), rng.uniform(0.2, 2, (2, 3, 4))
+    outer, inner = rng.dirichlet(np.ones(3), 2), rng.dirichlet(np.ones(4), (2, 3))
+    inner[:, 0] = [0.5, 0.2, 0.3, 0.0]
+    loc[:, 0, 3] = 1e6
+    parts = tuple(map(torch.as_tensor, (loc, scale, inner, outer)))
+    whole = dist.MixtureSameFamily(dist.Categorical(parts[2]), dist.Normal(*parts[:2]))
+    normals = [[dist.Normal(parts[0][:, i, k], parts[1][:, i, k]) for k in range(4)] for i in range(3)]
+    members: Any = {
+        "batch of batches": whole,
+        "list of batches": [
+            pm.LinearPool(dist.Normal(*(t[:, i] for t in parts[:2])), parts[2][:, i]) for i in range(3)
+        ],
+        "list of lists": [pm.LinearPool(normals[i], parts[2][:, i]) for i in range(3)],
+    }
+    p = pm.LinearPool(members[form], parts[3])
+    assert p.batch_shape == (2,)
+    for row in range(2):
+        weights = outer[row][:, None] * inner[row]
+
+        def share(y: float, row: int = row, weights: Any = weights) -> float:
+            return float((weights * st.norm.cdf(y, loc[row], scale[row])).sum())
+
+        for q in (1e-6, 0.05, 0.5, 0.95):
+            expected = scipy.optimize.brentq(lambda y, q=q: share(y) - q, -100, 100, xtol=1e-13)
+            assert pm.quantile(p, q)[row].item() == pytest.approx(expected, rel=1e-10, abs=1e-10)
+            assert p.cdf(torch.tensor(expected, dtype=torch.float64))[row].item() == pytest.approx(q, rel=1e-9)
+
+
 def test_quantiles_are_differentiable_in_shares_and_parameters() -> None:
     q = torch.tensor([0.01, 0.4, 0.9], dtype=torch.float64, requires_grad=True)
     loc, scale, weights = (

@@ -204,3 +204,32 @@ def test_many_rows_take_bounded_memory() -> None:
     fitted, predicted = map(float, done.stdout.split())  # in GB, of which the libraries take about a half
     assert fitted < 1.5
     assert predicted < 1.5
+
+
+MANY_DRAWS = """
+import re
+import numpy as np
+import pyro_probmix as pm
+
+def peak():
+    return int(re.search(r"VmHWM:\\s*(\\d+)", open("/proc/self/status").read())[1]) / 1e6
+
+
+X = np.random.default_rng(0).normal(size=(20_000, 10))
+model = pm.ProbMixRegressor(likelihood="mixture", epochs=1, random_state=0).fit(X[:64], X[:64, 0])
+peaks = [peak()]
+model.log_likelihood(X, X[:, 0])
+peaks.append(peak())
+model.predict_distribution(X)
+print(*peaks, peak())
+"""
+
+
+def test_the_draws_of_many_rows_are_not_in_memory_at_once() -> None:
+    """The coordinates of the 100 embedding samples of each row alone are two gigabytes."""
+    if sys.platform != "linux":
+        pytest.skip("the peak of a process is read from where Linux tells it, its parent's apart")
+    done = subprocess.run([sys.executable, "-c", MANY_DRAWS], capture_output=True, text=True, check=True)
+    fitted, scored, whole = map(float, done.stdout.split())
+    assert scored - fitted < 0.15
+    assert whole - fitted < 0.5

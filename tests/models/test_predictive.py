@@ -14,6 +14,7 @@ from pyro.infer import Predictive, Trace_ELBO
 from torch import Tensor
 
 import pyro_probmix as pm
+from pyro_probmix.models import decoding
 from tests.models.cases import (
     FEATURES,
     LIKELIHOODS,
@@ -42,6 +43,28 @@ def test_predictive_is_the_likelihood(method: str) -> None:
     expected = model.likelihood(model.decoder(batch.x))
     assert torch.equal(model.predictive(batch.x).loc, expected.loc)
     assert torch.equal(model.predictive(batch.x).scale, expected.scale)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_predictive_of_given_noise_is_the_decoder_row_by_row(shared: bool, monkeypatch: Any) -> None:
+    """Whatever the number of rows at a time, and whether rows have the same noise or each its own."""
+    model, batch = make_model("ManifoldProbMix").eval(), make_batch()
+    rows = len(batch.x)
+    noise = model.draw_noise(batch.x, (8, 1 if shared else rows)).expand(-1, rows, -1)
+    for at_once in (decoding._DRAWS_AT_ONCE, 3 * noise[:, 0].numel(), 4 * noise[:, 0].numel(), 1):
+        monkeypatch.setattr(decoding, "_DRAWS_AT_ONCE", at_once)
+        with torch.no_grad():
+            p = model.predictive(batch.x, 8, noise=noise)
+            for k in range(rows):
+                q = model.encoder(batch.x[k]).base_dist
+                drawn = model.likelihood(model.decoder(q.loc + q.scale * noise[:, k]))
+                expected = drawn.log_prob(batch.y[k]).exp().mean().log()
+                torch.testing.assert_close(p.log_prob(batch.y)[k], expected)
+    tracked = model.predictive(batch.x, 8, noise=noise)
+    torch.testing.assert_close(tracked.mean, p.mean)
+    assert all(
+        gradient.abs().sum() > 0 for gradient in torch.autograd.grad(tracked.mean.sum(), [*model.encoder.parameters()])
+    )
 
 
 def test_predictive_is_the_mixture_over_embeddings() -> None:

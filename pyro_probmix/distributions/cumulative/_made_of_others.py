@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import torch
 from pyro import distributions as dist
@@ -17,6 +17,7 @@ from pyro_probmix.distributions.cumulative.law import Law, law_type
 from pyro_probmix.distributions.exponential_family import resolved
 from pyro_probmix.distributions.mixtures import Mixture, mixture_of
 from pyro_probmix.distributions.numerical import NumericalDistribution, NumericalPool
+from pyro_probmix.ops.sums import sum_right, unsqueeze_right
 from pyro_probmix.ops.values import can_be_read
 
 __all__ = ["law"]
@@ -27,9 +28,7 @@ WRAPPERS = torch.distributions.Independent, dist.MaskedDistribution, ExpandedDis
 
 def law(p: Any) -> Law:
     """The shares of a scalar distribution in double precision, that checks no values."""
-    p = resolved(p)
-    while isinstance(p, WRAPPERS):
-        p = resolved(p.base_dist)
+    p = _unwrapped(p)
     mixture = mixture_of(p)
     if mixture is not None:
         return MixtureLaw(p, mixture)
@@ -50,6 +49,13 @@ def law(p: Any) -> Law:
     if isinstance(p, dist.ExtendedBetaBinomial):
         p = dist.BetaBinomial(p.concentration1, p.concentration0, p.total_count, validate_args=False)
     return Numerical(p)
+
+
+def _unwrapped(p: Any) -> Any:
+    p = resolved(p)
+    while isinstance(p, WRAPPERS):
+        p = resolved(p.base_dist)
+    return p
 
 
 def _has_own(p: Any, name: str) -> bool:
@@ -101,56 +107,90 @@ class Numerical(Own):
             ) from error
 
 
+class Part(NamedTuple):
+    """Components of one family, no mixtures themselves, that a mixture is made of in the end."""
+
+    law: Law
+    """Their shares."""
+    weights: Tensor
+    """Of them in the whole mixture."""
+    dims: int
+    """How many dimensions behind those of the batch count them."""
+
+
+def _parts(mixture: Mixture, outer: Tensor | None = None, dims: int = 0) -> Iterator[Part]:
+    """The parts of a mixture, whose weight in a larger one is ``outer``."""
+    shares = mixture.weights / mixture.weights.sum(-1, keepdim=True).detach()  # which is one but for rounding
+    if outer is not None:
+        shares = outer.unsqueeze(-1) * shares
+    each = [shares] if mixture.batched else shares.unbind(-1)
+    dims += mixture.batched
+    for member, weights in zip(mixture.members, each, strict=True):
+        member = _unwrapped(member)
+        inner = mixture_of(member)
+        yield from [Part(law(member), weights, dims)] if inner is None else _parts(inner, weights, dims)
+
+
 class MixtureLaw(Law):
     """F = Σₖ wₖ Fₖ, over the components that have a weight."""
 
     def __init__(self, p: Any, mixture: Mixture) -> None:
         super().__init__(p)
-        self.members = [law(member) for member in mixture.members]
-        total = mixture.weights.sum(-1, keepdim=True).detach()  # one but for rounding
-        self.weights, self.batched = mixture.weights / total, mixture.batched
-        self.atomic, self.integers = (
-            test(getattr(m, name) for m in self.members) for name, test in (("atomic", any), ("integers", all))
-        )
-        self.size = self.weights.shape[-1] * max(m.size for m in self.members)
+        self.parts = list(_parts(mixture))
+        self.atomic = any(part.law.atomic for part in self.parts)
+        self.integers = all(part.law.integers for part in self.parts)
+        self.size = sum(w.shape[w.dim() - dims :].numel() * law.size for law, w, dims in self.parts)
+
+    @functools.cached_property
+    def unbounded(self) -> bool:
+        return not self.atomic and any(part.law.unbounded for part in self.parts)
 
     def bounds(self) -> tuple[Tensor, Tensor]:
-        ends = [m.bounds() for m in self.members]
-        return self._outermost([low for low, _ in ends], [high for _, high in ends])
+        return self._ends
+
+    @functools.cached_property
+    def _ends(self) -> tuple[Tensor, Tensor]:
+        return self._outermost(lambda law, _: law.bounds())
 
     def below(self, y: Tensor) -> Tensor:
-        return self._total([m.cdf(self._each(y), finite=True) for m in self.members])
+        return self._total(lambda law, y: law.cdf(y, finite=True), y)
 
     def above(self, y: Tensor) -> Tensor:
-        return self._total([m.survival(self._each(y), finite=True) for m in self.members])
+        return self._total(lambda law, y: law.survival(y, finite=True), y)
 
     def bracket(self, q: Tensor) -> tuple[Tensor, Tensor]:
-        each = [m.icdf(self._each(q)) for m in self.members]
-        return self._outermost(each, each)
+        return self._outermost(lambda law, q: (law.icdf(q),) * 2, q)
 
     def log_density(self, y: Tensor) -> Tensor:
-        return self._total([m.density(self._each(y), finite=True) for m in self.members]).log()
+        return self._total(lambda law, y: law.density(y, finite=True), y).log()
 
-    def _each(self, t: Tensor) -> Tensor:
-        return t.unsqueeze(-1) if self.batched else t
-
-    def _stacked(self, values: list[Tensor]) -> Tensor:
-        return values[0] if self.batched else torch.stack(torch.broadcast_tensors(*values), -1)
-
-    def _total(self, values: list[Tensor]) -> Tensor:
-        each = self._stacked(values)
-        if not self.all_count:  # what has no weight has a gradient in it
-            each = torch.where(each.isfinite() | (self.weights > 0), each, 0)
-        return (self.weights * each).sum(-1)
+    def _total(self, function: Callable[[Law, Tensor], Tensor], y: Tensor) -> Tensor:
+        """Σₖ wₖ fₖ(y)."""
+        sums = []
+        for part in self.parts:
+            each = function(part.law, unsqueeze_right(y, part.dims))
+            if not self.all_count:  # what has no weight has a gradient in it
+                each = torch.where(each.isfinite() | (part.weights > 0), each, 0)
+            sums.append(sum_right(part.weights * each, part.dims))
+        return functools.reduce(torch.add, sums)
 
     @functools.cached_property
     def all_count(self) -> bool:
         """Whether all components are known to have a weight."""
-        return can_be_read(self.weights) and bool((self.weights > 0).all())
+        return all(can_be_read(part.weights) and bool((part.weights > 0).all()) for part in self.parts)
 
-    def _outermost(self, low: list[Tensor], high: list[Tensor]) -> tuple[Tensor, Tensor]:
-        low_of, high_of, counts = self._stacked(low), self._stacked(high), self.weights > 0
-        return torch.where(counts, low_of, torch.inf).amin(-1), torch.where(counts, high_of, -torch.inf).amax(-1)
+    def _outermost(self, function: Callable[[Law, Any], tuple[Tensor, Tensor]], q: Any = None) -> tuple[Tensor, Tensor]:
+        """The least first and the greatest second of what a function gives of each component that has a weight."""
+        ends = []
+        for part in self.parts:
+            low, high = function(part.law, None if q is None else unsqueeze_right(q, part.dims))
+            low, high = (
+                torch.where(part.weights > 0, end, other) for end, other in ((low, torch.inf), (high, -torch.inf))
+            )
+            every = tuple(range(-part.dims, 0))
+            ends.append((low.amin(every), high.amax(every)) if every else (low, high))
+        lows, highs = zip(*ends, strict=True)
+        return functools.reduce(torch.minimum, lows), functools.reduce(torch.maximum, highs)
 
 
 class Transformed(Law):
