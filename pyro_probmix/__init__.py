@@ -1,8 +1,8 @@
 """Conditional density estimation with mixup on statistical manifolds, in Pyro."""
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
+from pyro_probmix._imports import imported as _imported
 from pyro_probmix._version import __version__
 
 if TYPE_CHECKING:
@@ -186,10 +186,10 @@ if not TYPE_CHECKING:  # for which any name at all would be there
     def __getattr__(name: str) -> Any:
         """A room, or a name of one, which is imported when it is asked for (PEP 562)."""
         if name in _ROOMS:
-            return importlib.import_module(f"{__name__}.{name}")
+            return _imported(f"{__name__}.{name}")
         if name not in _HOMES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        found = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+        found = getattr(_imported(f"{__name__}.{_HOMES[name]}"), name)
         globals()[name] = found
         return found
 

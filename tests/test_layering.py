@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # From the ground floor up; the version belongs to no floor and the package's own __init__ is the roof.
 FLOORS = (
     "_version",
+    "_imports",
     "_checks",
     "_random",
     "_drawing",

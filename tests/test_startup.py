@@ -60,6 +60,33 @@ def test_a_pool_needs_pyro_alone(of_pyro: set[str]) -> None:
     assert imported(code) == of_pyro
 
 
+@pytest.mark.faults("random state disturbed")
+@pytest.mark.parametrize(
+    "use",
+    [
+        "pm.NearestNeighborGraph(torch.randn(9, 2), num_neighbors=2)",
+        "pm.NearestNeighborGraph(torch.randn(9, 2), num_neighbors=2, metric='manhattan')",
+        "pm.ProbMixRegressor()",
+        "pm.load",
+        "load('iris')",
+        "pm.ood_scores(dist.Categorical(torch.rand(9, 3)), dist.Categorical(torch.rand(9, 3)))",
+        "pm.rescaled(model, torch.randn(9, 2), torch.randn(9))",
+        "pm.GaussJacobi(0.2)",
+    ],
+)
+def test_what_is_imported_late_draws_no_random_numbers(use: str) -> None:
+    code = f"""
+import random, numpy, torch, pyro.distributions as dist, pyro_probmix as pm
+from pyro_probmix.datasets import load
+model = pm.Mixup(pm.nn.MLP(2, [4], 2), pm.nn.NormalLikelihood(), coefficient=dist.Beta(1.0, 1.0))
+torch.manual_seed(0)
+before = random.getstate(), str(numpy.random.get_state())
+{use}
+assert before == (random.getstate(), str(numpy.random.get_state()))
+"""
+    imported(code)
+
+
 @pytest.mark.parametrize(
     ("arguments", "status"),
     [

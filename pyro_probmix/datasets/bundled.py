@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from pyro_probmix._checks import check_choice
+from pyro_probmix._imports import imported
 from pyro_probmix.datasets.dataset import Dataset
 
 __all__ = ["BUNDLED", "load_bundled"]
@@ -27,9 +28,7 @@ def load_bundled(name: str) -> Dataset:
     ((150, 4), ('setosa', 'versicolor', 'virginica'))
     """
     check_choice("name", name, BUNDLED)
-    from sklearn import datasets  # here, for it is slow to import
-
-    load = getattr(datasets, f"load_{name.replace('-', '_')}")
+    load = getattr(imported("sklearn.datasets"), f"load_{name.replace('-', '_')}")
     bunch = load(scaled=False) if name == "diabetes" else load()
     x = np.asarray(bunch.data, dtype=np.float64)
     features = tuple(map(str, bunch.feature_names))

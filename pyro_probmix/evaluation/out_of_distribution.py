@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from pyro_probmix._checks import check_choice, check_finite
+from pyro_probmix._imports import imported
 from pyro_probmix.distributions import entropy
 from pyro_probmix.distributions.classes import class_log_probabilities
 from pyro_probmix.evaluation.labels import has_classes, seen_labels, unmasked
@@ -62,10 +63,8 @@ def ood_scores(p_in: Any, p_out: Any, score: str | None = None) -> dict[str, flo
     if chosen == ("variance" if classes else "max_probability"):
         raise TypeError(f'p_in: expected a distribution that has a "{chosen}" to score, got {type(p_in).__name__}')
     inside, outside = _uncertainty("p_in", p_in, chosen), _uncertainty("p_out", p_out, chosen)
-    from sklearn import metrics  # here, for it is slow to import
-
     is_out = np.repeat([0, 1], [len(inside), len(outside)])
-    auroc = metrics.roc_auc_score(is_out, torch.cat([inside, outside]).numpy())
+    auroc = imported("sklearn.metrics").roc_auc_score(is_out, torch.cat([inside, outside]).numpy())
     bound = inside.sort().values[-(-len(inside) * 95 // 100) - 1]
     return {"auroc": float(auroc), "fpr95": float((outside <= bound).double().mean())}
 

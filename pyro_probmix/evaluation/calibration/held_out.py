@@ -10,6 +10,7 @@ from pyro.distributions import MaskedDistribution
 from torch import Tensor
 from torch.distributions import Distribution
 
+from pyro_probmix._imports import imported
 from pyro_probmix.distributions.supports import is_circular
 from pyro_probmix.evaluation.labels import as_labels, has_classes, unmasked
 from pyro_probmix.ops.sums import unsqueeze_right
@@ -66,9 +67,8 @@ class Calibration(ABC):
             ValueError: if ``p`` has other outputs or classes than in ``fit``.
         """
         if not self.num_rows:
-            from sklearn.exceptions import NotFittedError  # here, for it is slow to import
-
-            raise NotFittedError(f"{type(self).__name__}: expected to be fitted before it is called; call fit(p, y)")
+            missing = f"{type(self).__name__}: expected to be fitted before it is called; call fit(p, y)"
+            raise imported("sklearn.exceptions").NotFittedError(missing)
         self._check(p)
         targets = self._targets(p)
         if targets != self._fitted_on:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from pyro_probmix._checks import check_finite, check_integer
+from pyro_probmix._imports import imported
 
 __all__ = ["Metric", "as_points", "check_search", "nearest_neighbors", "squared_distances", "tiled_search"]
 
@@ -62,9 +63,7 @@ def _is_metric(name: Any) -> bool:
     """Whether this is the name of a metric; scikit-learn tells of all but the usual one."""
     if not isinstance(name, str) or name == "euclidean":
         return isinstance(name, str)
-    from sklearn.neighbors import VALID_METRICS  # here, for it is slow to import
-
-    return any(name in known for known in VALID_METRICS.values())
+    return any(name in known for known in imported("sklearn.neighbors").VALID_METRICS.values())
 
 
 def nearest_neighbors(points: Tensor, k: int, metric: Metric = "euclidean", approximate: bool = False) -> Tensor:
@@ -73,10 +72,8 @@ def nearest_neighbors(points: Tensor, k: int, metric: Metric = "euclidean", appr
         # At norm one the nearest in angle are the nearest.
         return _approximate(torch.nn.functional.normalize(points, dim=1) if metric == "cosine" else points, k)
     if metric != "euclidean":
-        from sklearn.neighbors import NearestNeighbors  # here, for it is slow to import
-
         # Without an argument the search leaves every point out of its own neighbours, by index.
-        search = NearestNeighbors(n_neighbors=k, metric=metric).fit(points.numpy())
+        search = imported("sklearn.neighbors").NearestNeighbors(n_neighbors=k, metric=metric).fit(points.numpy())
         return torch.from_numpy(search.kneighbors(return_distance=False)).to(torch.int64)
     n, d = points.shape
     few_blocks = (k + 1 + _SPARE_BLOCKS) * _BLOCK * 4 > n
@@ -87,9 +84,7 @@ def nearest_neighbors(points: Tensor, k: int, metric: Metric = "euclidean", appr
 
 def _tree(points: Tensor, rows: Tensor, k: int) -> Tensor:
     """Search with a k-d tree, whose distances come from differences of coordinates in double precision."""
-    from sklearn.neighbors import NearestNeighbors  # here, for it is slow to import
-
-    tree = NearestNeighbors(n_neighbors=k + 1, algorithm="kd_tree").fit(points.numpy())
+    tree = imported("sklearn.neighbors").NearestNeighbors(n_neighbors=k + 1, algorithm="kd_tree").fit(points.numpy())
     found = torch.from_numpy(tree.kneighbors(points[rows].numpy(), return_distance=False)).to(torch.int64)
     return _without_self(found, rows)
 
