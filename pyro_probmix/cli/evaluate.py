@@ -77,12 +77,19 @@ def evaluate(
         columns = [as_column(name, no_header) for name in target or ()] or about["targets"]
         if not columns:
             raise ValueError(f"target: expected the column of what came, of which {model} does not tell; --target NAME")
+        if {*columns} == {*about["targets"]}:
+            columns = about["targets"]  # in the order of the model
+        if len(columns) != len(about["targets"] or columns):
+            raise ValueError(f"target: expected a column for each of {', '.join(about['targets'])}, got {columns}")
         wanted = columns if len(columns) > 1 else columns[0]
         options = {**table_options(given), "task": about["task"], "drop": about["set_aside"]}
         options["na"] = (*options.get("na", ()), *about["na"])
         classes = getattr(estimator, "classes_", None)
+        kinds = about["target_kinds"]
         if classes is not None and classes.dtype.kind in "OU":  # names, though those of new rows may look like numbers
-            options["kinds"] = dict.fromkeys(columns, "category")
+            kinds = ["category"] * len(columns)
+        if len(kinds) == len(columns):
+            options["kinds"] = dict(zip(columns, kinds, strict=True))
         data = load_table(table, wanted, preparation=estimator.preparation_, **options)
         names = None if metrics is None else [name.strip() for name in metrics.split(",") if name.strip()]
         if names == []:

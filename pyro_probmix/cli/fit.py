@@ -124,7 +124,7 @@ def fit(
         aside = [name for name in (*options.get("drop", ()), *options.get("ids", ())) if isinstance(name, str)]
         named = [] if data.ids is None else list(data.ids.columns)
         about = {"table": data.name, "targets": names, "task": data.task, "set_aside": aside, "ids": named}
-        about["na"] = list(options.get("na", ()))
+        about |= {"na": list(options.get("na", ())), "target_kinds": list(data.target_kinds.values())}
         save(estimator, out, overwrite=overwrite, about=about)
     _report(estimator, data, names, out, time.monotonic() - started, said, as_json)
 

@@ -26,7 +26,8 @@ def load_estimator(path: str | Path, device: str = "cpu") -> Any:
 
 
 def remembered(path: str | Path) -> dict[str, Any]:
-    """What a folder tells of the table of training: ``targets``, ``set_aside``, ``ids``, ``na`` and ``task``.
+    """What a folder tells of the table of training: ``targets``, ``set_aside``, ``ids``, ``na``, ``task``,
+    and ``target_kinds``.
 
     Raises:
         ValueError: if it tells no names there, besides what :func:`~pyro_probmix.persistence.read_settings` refuses.
@@ -35,10 +36,10 @@ def remembered(path: str | Path) -> dict[str, Any]:
 
     about = read_settings(path)["about"]
     found: dict[str, Any] = {"task": about.get("task")}
-    for key in ("targets", "set_aside", "ids", "na"):
+    for key in ("targets", "set_aside", "ids", "na", "target_kinds"):
         found[key] = about.get(key, [])
         if not (isinstance(found[key], list) and all(isinstance(name, str) for name in found[key])):
-            what = "cells" if key == "na" else "names of columns"
+            what = {"na": "cells", "target_kinds": "kinds"}.get(key, "names of columns")
             raise ValueError(f"{path}: expected {what} as {key}, got {found[key]!r:.80}")
     return found
 

@@ -43,6 +43,7 @@ class Table:
         notes: what is to be said of the table.
         reading: how it was read.
         kinds: those that were given, by name.
+        target_kinds: what the columns of the target are, by name.
 
     Example:
         >>> import pandas as pd
@@ -61,6 +62,7 @@ class Table:
     notes: tuple[str, ...]
     reading: Reading
     kinds: Mapping[str, Any]
+    target_kinds: Mapping[str, Kind]
 
     def __len__(self) -> int:
         return len(self.features)
@@ -204,6 +206,7 @@ def load_table(
         tuple(notes),
         read,
         {name: levels or kind for name, (kind, levels) in given.items() if name in typed},
+        {name: column.kind for name, column in chosen.items()},
     )
 
 

@@ -230,7 +230,10 @@ class ProbMixRegressor(RegressorMixin, ProbMixEstimator):
             self.likelihood_scores_ = scores
 
     def encode_labels(self, y: Any) -> NDArray[np.float64]:
-        return _targets(y)
+        check_is_fitted(self, "models_")
+        names, y = row_names(y), _targets(y)
+        self._target.check("y", y, rows=names)
+        return y
 
     def predict(self, X: Any, return_std: bool = False) -> Any:
         """The predictive mean and, where ``return_std``, the standard deviation, in the shape and units of y."""

@@ -6,12 +6,15 @@ import copy
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.pipeline import Pipeline
 from sklearn.utils.metadata_routing import MetadataRequest
 
+from pyro_probmix._checks import name_rows
 from pyro_probmix.estimators.base import ProbMixEstimator
+from pyro_probmix.estimators.labels import row_names
 
 __all__ = ["LogLikelihoodScorer", "log_likelihood_scorer"]
 
@@ -61,6 +64,9 @@ class LogLikelihoodScorer:
                 estimator = estimator.steps[-1][1]
             elif isinstance(estimator, TransformedTargetRegressor) and hasattr(estimator, "regressor_"):
                 jacobian = _log_jacobian(estimator, np.asarray(y, np.float64))
+                if np.isnan(jacobian).any():
+                    where = name_rows(torch.as_tensor(np.isnan(jacobian)), row_names(y, X))
+                    raise ValueError(f"y: expected targets near which the transform is defined, got others in {where}")
                 of_transformed = self(estimator.regressor_, X, _transformed(estimator, y), sample_weight)
                 return of_transformed + float(np.average(jacobian, weights=sample_weight))
             else:
@@ -108,9 +114,11 @@ def _log_jacobian(estimator: TransformedTargetRegressor, y: NDArray[np.float64])
         above, below = columns.copy(), columns.copy()
         above[:, k] += step[:, k]
         below[:, k] -= step[:, k]
-        rise = np.asarray(transform(above)) - np.asarray(transform(below))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            rise = np.asarray(transform(above)) - np.asarray(transform(below))
         slopes.append(rise / (above[:, k] - below[:, k])[:, None])
     jacobian = np.stack(slopes, -1)
     if jacobian.shape[1] != jacobian.shape[2]:
         raise ValueError(f"estimator: expected a transform of as many outputs as targets, got {jacobian.shape[1:]}")
-    return np.linalg.slogdet(jacobian)[1]
+    with np.errstate(invalid="ignore"):
+        return np.linalg.slogdet(jacobian)[1]

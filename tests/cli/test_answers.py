@@ -215,3 +215,20 @@ def test_what_a_model_does_not_take_is_named_by_table_column_and_row(tmp_path):
     assert said in run("evaluate", tmp_path / "m", tmp_path / "t.csv").stderr
     found = run("fit", tmp_path / "t.csv", "--target", "cost", "--kind", "x=boolean", "--out", tmp_path / "n", *QUICK)
     assert "error: t.csv: --kind: expected two words such as yes and no" in found.stderr
+
+
+def test_targets_of_new_rows_are_of_the_kind_of_training(tmp_path):
+    flats = pd.read_csv("flats.tsv", sep="\t")[["x", "cost"]].assign(rent=lambda own: own["cost"] / 100)
+    flats.to_csv(tmp_path / "t.csv", index=False)
+    both = ["--target", "cost", "--target", "rent"]
+    done("fit", tmp_path / "t.csv", *both, "--out", tmp_path / "m", *QUICK)
+    scores = [
+        json.loads(done("evaluate", tmp_path / "m", tmp_path / "t.csv", "--json", *order).stdout)["scores"]
+        for order in ([], both, [*both[2:], *both[:2]])
+    ]
+    assert scores[0] == scores[1] == scores[2]
+    found = run("evaluate", tmp_path / "m", tmp_path / "t.csv", "--target", "rent")
+    assert "error: --target: expected a column for each of cost, rent, got ['rent']" in found.stderr
+    flats.assign(rent="t").to_csv(tmp_path / "t.csv", index=False)  # a word for true
+    found = run("evaluate", tmp_path / "m", tmp_path / "t.csv")
+    assert (found.exit_code, 'expected numbers in "rent", got 60 cells (row 2: "t"' in found.stderr) == (2, True)

@@ -10,6 +10,7 @@ import pytest
 from sklearn.exceptions import NotFittedError
 
 import pyro_probmix as pm
+from pyro_probmix.estimators import score
 from tests.estimators.cases import SMALL
 
 
@@ -108,7 +109,12 @@ def test_targets_without_a_density_are_named_in_fit_and_in_scores(likelihood: st
     y = rng.poisson(3, 120) + 1.0
     model = pm.ProbMixRegressor("erm", likelihood=likelihood, **SMALL).fit(X, y)
     other = np.where(np.arange(120) == 3, bad, y)
-    for call in (lambda: model.log_likelihood(X, other), lambda: model.fit(X, other)):
+    named = pandas.Series(other, X.index)
+    for call in (
+        lambda: model.log_likelihood(X, other),
+        lambda: score(model, X, named),
+        lambda: model.fit(X, other),
+    ):
         with pytest.raises(ValueError, match=message):
             call()
     with pytest.raises(ValueError, match=r"y: expected shape \(120,\), as in fit, got \(120, 1\)"):

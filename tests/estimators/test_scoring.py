@@ -83,6 +83,17 @@ def test_a_density_of_transformed_targets_is_one_of_targets(transformer: Any, sk
     np.testing.assert_allclose(found, np.log(density(values)), rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_target_at_the_end_of_a_transform_is_named(skewed: Any) -> None:
+    X, y = skewed
+    y = np.where(np.arange(len(y)) == 7, 0.0, y)
+    model = TransformedTargetRegressor(
+        pm.ProbMixRegressor("erm", **SMALL), func=np.sqrt, inverse_func=np.square, check_inverse=False
+    )
+    with pytest.raises(ValueError, match=r"y: expected targets near which the transform is defined, .* \(row 7\)"):
+        pm.log_likelihood_scorer(model.fit(X, y), X, y)
+
+
 def test_the_units_of_transformed_targets_are_their_own(diabetes: Any) -> None:
     X, y = diabetes
     direct = pm.ProbMixRegressor("erm", **SMALL).fit(X, y).log_likelihood(X, y)
