@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 from pyro_probmix._version import __version__
-from pyro_probmix.cli.extras import missing_extra
+from pyro_probmix.cli.extras import missing_extras_named
 
-try:
+with missing_extras_named():
     import typer
 
     from pyro_probmix.cli.compare import compare as _compare
@@ -17,12 +16,6 @@ try:
     from pyro_probmix.cli.predict import predict as _predict
     from pyro_probmix.cli.reproduce import REPRODUCTIONS
     from pyro_probmix.cli.reproduce import reproduce as _reproduce
-except ModuleNotFoundError as error:
-    missing = missing_extra(error)
-    if missing is None:
-        raise
-    print(f"error: {missing}", file=sys.stderr)
-    raise SystemExit(2) from None
 
 __all__ = ["REPRODUCTIONS", "app", "main"]
 
@@ -51,4 +44,5 @@ for _command in (_fit, _predict, _evaluate, _compare, _reproduce):
 
 def main() -> None:
     """Run the command."""
-    app()
+    with missing_extras_named():
+        app()

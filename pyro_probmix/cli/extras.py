@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
-__all__ = ["missing_extra"]
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+__all__ = ["is_extra", "missing_extras_named"]
 
 
-def missing_extra(error: ImportError) -> str | None:
-    """What is said of a package that is not installed; nothing of one that the extra ``tables`` does not have.
+def is_extra(error: BaseException) -> bool:
+    """Whether what is not installed is a package of the extra ``tables``.
 
-    >>> missing_extra(ModuleNotFoundError("No module named 'rich.console'", name="rich.console"))
-    'the command needs rich: pip install "pyro-probmix[tables]"'
+    >>> is_extra(ModuleNotFoundError("No module named 'rich.console'", name="rich.console"))
+    True
     """
-    name = (error.name or "").partition(".")[0]
-    if not isinstance(error, ModuleNotFoundError) or name not in {"jinja2", "matplotlib", "rich", "typer"}:
-        return None
-    return f'the command needs {name}: pip install "pyro-probmix[tables]"'
+    return isinstance(error, ModuleNotFoundError) and _package(error) in {"jinja2", "matplotlib", "rich", "typer"}
+
+
+def _package(error: ModuleNotFoundError) -> str:
+    return (error.name or "").partition(".")[0]
+
+
+@contextmanager
+def missing_extras_named() -> Iterator[None]:
+    """A package of the extra that is not installed is one line on standard error and exit code 2."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if not is_extra(error):
+            raise
+        print(f'error: the command needs {_package(error)}: pip install "pyro-probmix[tables]"', file=sys.stderr)
+        raise SystemExit(2) from None

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pyro_probmix.cli.extras import missing_extra
+from pyro_probmix.cli.extras import is_extra
 
 __all__ = [
     "AsJson",
@@ -183,8 +183,9 @@ def plain_errors(given: Iterable[str], stopped: str = "stopped; finished cells a
     except (ValueError, OSError, ImportError, TypeError) as error:
         if isinstance(error, TypeError) and not re.match(r"[\w.\[\]]+: expected ", str(error)):
             raise  # a fault of the library's own
-        missing = missing_extra(error) if isinstance(error, ImportError) else None
-        typer.echo(f"error: {missing or _with_options(str(error), given)}", err=True)
+        if is_extra(error):
+            raise
+        typer.echo(f"error: {_with_options(str(error), given)}", err=True)
         raise typer.Exit(2) from None
 
 
