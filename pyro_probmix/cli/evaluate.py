@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Annotated
 
@@ -98,9 +99,15 @@ def evaluate(
             scores = score(estimator, data.features, labelled(data), names)
         told = {"model": str(model), "table": data.name, "rows": len(data), "scores": scores, "notes": said}
         if out is not None:
+            is_new = not out.exists()
             out.mkdir(parents=True, exist_ok=True)
-            estimator_report(out / REPORT, estimator, data, scores, warnings=said)
-            write_json(out / SCORES, told)
+            try:
+                estimator_report(out / REPORT, estimator, data, scores, warnings=said)
+                write_json(out / SCORES, told)
+            except BaseException:
+                if is_new:
+                    shutil.rmtree(out)
+                raise
     if as_json:
         print_json(told)
         return

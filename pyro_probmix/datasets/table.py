@@ -188,6 +188,8 @@ def load_table(
     kept, note = _rows_with_target(cells, chosen)
     warnings += [] if note is None else [note]
     found, task = _target(cells, chosen, kept, task, is_new=preparation is not None)
+    if found is not None and preparation is None:
+        warnings += _odd_targets(targets, found)
     for note in warnings:
         warn(note)
     import pandas as pd
@@ -329,6 +331,19 @@ def _target(
         expected = f"expected two to {limit} classes of {len(labels)} rows"
         raise ValueError(f'{cells.name}: "{name}": {expected}, got {len(classes)}: {shown}')
     return labels, "classification"
+
+
+def _odd_targets(names: list[str], found: NDArray[Any]) -> list[str]:
+    """What is said of targets that do not vary, and of classes that differ in capitals alone."""
+    if found.dtype.kind == "f":
+        columns = zip(names, found.reshape(len(found), -1).T, strict=True)
+        return [
+            f'"{name}": the same in all rows: {column[0]:g}' for name, column in columns if (column == column[0]).all()
+        ]
+    alike: dict[str, list[str]] = {}
+    for label in np.unique(found):
+        alike.setdefault(str(label).casefold(), []).append(str(label))
+    return [f'"{names[0]}": classes that are spelt alike: {quoted(many)}' for many in alike.values() if len(many) > 1]
 
 
 def _as_written(column: Typed, kept: NDArray[np.bool_]) -> NDArray[Any]:

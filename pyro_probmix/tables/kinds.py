@@ -119,7 +119,11 @@ def resolve_kinds(
     """
     found: dict[str, tuple[Kind, tuple[str, ...] | None]] = {}
     for key, value in (kinds or {}).items():
-        name = names[key] if isinstance(key, int) and -len(names) <= key < len(names) else clean_name(key)
+        name = (
+            names[int(key)]
+            if isinstance(key, (int, np.integer)) and -len(names) <= key < len(names)
+            else clean_name(key)
+        )
         if name not in names:
             raise ValueError(
                 f"kinds: expected columns among {quoted(names, 10)}, got {quoted([name])}{did_you_mean(names, name)}"

@@ -110,7 +110,7 @@ class Preparation:
         for position, name in enumerate(names):
             kind, levels = given.get(name, ("number", None))
             values = array_values(X[:, position], kind, levels)
-            check_values(name, values, X[:, position], kind)
+            check_values(name, values, X[:, position], kind, given=name in given)
             columns.append(_checked_column(fit_column(name, kind, values)))
         return cls(tuple(columns), {})
 

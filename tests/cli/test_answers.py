@@ -232,3 +232,12 @@ def test_targets_of_new_rows_are_of_the_kind_of_training(tmp_path):
     flats.assign(rent="t").to_csv(tmp_path / "t.csv", index=False)  # a word for true
     found = run("evaluate", tmp_path / "m", tmp_path / "t.csv")
     assert (found.exit_code, 'expected numbers in "rent", got 60 cells (row 2: "t"' in found.stderr) == (2, True)
+
+
+def test_a_report_that_cannot_be_written_leaves_no_folder(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pyro_probmix.reports.estimator_report", full)
+    found = run("evaluate", "costs", "flats.tsv", "--out", tmp_path / "new")
+    assert (found.exit_code, "No space left" in found.stderr, (tmp_path / "new").exists()) == (2, True, False)

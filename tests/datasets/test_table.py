@@ -377,3 +377,11 @@ def test_new_rows_without_a_cell_are_said(write, tmp_path):
     pd.DataFrame({"a": [1.5, None, 2.5], "b": [1, None, 3]}).to_excel(tmp_path / "rows.xlsx", index=False)
     with pytest.warns(TableWarning, match="no predictions of rows without a cell: 3$"):
         assert len(load_table(tmp_path / "rows.xlsx", drop=["b"], preparation=preparation)) == 2
+
+
+def test_targets_that_do_not_vary_and_classes_spelt_alike_are_said(write):
+    with pytest.warns(TableWarning, match='"y": the same in all rows: 2.5$'):
+        load_table(write("x,y\n1,2.5\n2,2.5\n3,2.5\n"), "y")
+    with pytest.warns(TableWarning, match='"y": classes that are spelt alike: "Yes", "yes"$'):
+        table = load_table(write("x,y\n1,yes\n2,Yes\n3,no\n4,no\n"), "y")
+    assert table.target.tolist() == ["yes", "Yes", "no", "no"]

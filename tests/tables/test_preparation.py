@@ -308,3 +308,10 @@ def test_columns_of_arrow_are_what_they_hold():
     assert preparation.feature_names == same.feature_names
     for columns in (arrow, plain):
         np.testing.assert_array_equal(preparation.transform(columns), same.transform(plain))
+
+
+def test_kinds_of_arrays_are_not_called_guesses():
+    with pytest.raises(
+        ValueError, match=r'^kinds: expected two words such as yes and no in "x1", got 1 cell \(row 1: 3.0'
+    ):
+        Preparation.fit([[1.0, 0.0], [2.0, 3.0]], {np.int64(1): "boolean"})
