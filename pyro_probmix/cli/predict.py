@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -77,7 +78,7 @@ def predict(
         _check_new(out, table, overwrite)
         check_writable(out.parent, out)
         levels = None if quantiles is None else numbers("quantiles", quantiles)
-        estimator = load_estimator(model, device)
+        estimator = load_estimator(model, device).set_params(verbose=sys.stderr.isatty())
         about = remembered(model)
         reading = table_options(given)
         named = reading.pop("ids", None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import reduce
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from pyro_probmix.distributions.components import Components, Weights, check_sup
 from pyro_probmix.distributions.corrected import corrected
 from pyro_probmix.distributions.cumulative import scalar_cdf, scalar_icdf
 from pyro_probmix.distributions.entropies import entropy
+from pyro_probmix.distributions.mixtures import Mixture, parts_of
 from pyro_probmix.distributions.modes import mode
 from pyro_probmix.distributions.selection import Change
 from pyro_probmix.distributions.supports import same_constraint
@@ -84,11 +86,6 @@ class LinearPool(WeightedPool):
         values = values.reshape(values.shape[:1] + (1,) * len(self.batch_shape) + self.event_shape)
         return values.expand(values.shape[:1] + self.batch_shape + self.event_shape) if expand else values
 
-    def _of_components(self, attribute: str, *arguments: Any) -> Tensor:
-        """An attribute or method of every component, the components along the dimension left of the event."""
-        results = [asked(member, attribute, *arguments) for member in self._members]
-        return self._stacked(results, -1 - len(self.event_shape))
-
     def log_prob(self, value: Tensor) -> Tensor:
         every = value.unsqueeze(-1 - len(self.event_shape)) if self._batched else value
         if self._validate_args:
@@ -157,20 +154,26 @@ class LinearPool(WeightedPool):
 
     @property
     def mean(self) -> Tensor:
-        dim = -1 - len(self.event_shape)
-        weights = unsqueeze_right(self._weights, len(self.event_shape))
-        means = _where_counted(weights, self._of_components("mean"))
-        return (weights * means).sum(dim).expand(self.batch_shape + self.event_shape)
+        return self._expected(lambda p, _: asked(p, "mean"))
 
     @property
     def variance(self) -> Tensor:
-        dim = -1 - len(self.event_shape)
-        weights = unsqueeze_right(self._weights, len(self.event_shape))
-        means = _where_counted(weights, self._of_components("mean"))
-        spread = (means - (weights * means).sum(dim, keepdim=True)).square()
-        variances = _where_counted(weights, self._of_components("variance"))
-        variance = (weights * (variances + spread)).sum(dim)
-        return variance.expand(self.batch_shape + self.event_shape)
+        mean = self.mean
+
+        def about_the_mean(p: Any, dims: int) -> Tensor:
+            center = mean.reshape(self.batch_shape + (1,) * dims + self.event_shape) if dims else mean
+            return asked(p, "variance") + (asked(p, "mean") - center).square()  # type: ignore[no-any-return]
+
+        return self._expected(about_the_mean)
+
+    def _expected(self, moment: Callable[[Any, int], Tensor]) -> Tensor:
+        """Σₖ wₖ mₖ, given a distribution of components and how many dimensions behind the batch count them."""
+        size, sums = len(self.event_shape), []
+        for p, weights, dims in parts_of(Mixture(list(self._members), self._batched, self._weights)):
+            weights = unsqueeze_right(weights, size)
+            products = weights * _where_counted(weights, moment(p, dims))
+            sums.append(products.sum(tuple(range(-dims - size, -size))) if dims else products)
+        return reduce(torch.add, sums).expand(self.batch_shape + self.event_shape)
 
 
 def _alike(support: Any) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -13,6 +13,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from pyro_probmix._checks import check_choice, check_device, check_integer, check_number, name_rows
 from pyro_probmix.distributions import LinearPool, linear_pool
@@ -23,6 +24,7 @@ from pyro_probmix.models import METHODS, DensityModel
 from pyro_probmix.nn import Likelihood
 from pyro_probmix.tables import Preparation
 from pyro_probmix.tables.kinds import clean_name
+from pyro_probmix.training.bars import bar_size
 
 __all__ = ["Prepared", "ProbMixEstimator", "as_weights", "is_frame"]
 
@@ -156,6 +158,28 @@ class ProbMixEstimator(BaseEstimator):
         check_is_fitted(self, "models_")
         yield from self._blocks(X)
 
+    def map_distributions(self, X: Any, function: Callable[[Any], Sequence[Tensor]]) -> list[NDArray[Any]]:
+        """What a function gives of the densities of all rows, which it meets slice by slice, in one pass.
+
+        Args:
+            X: features, as in ``fit``.
+            function: from the density of some rows to several tensors, whose first dimension is the rows.
+
+        Returns:
+            As many arrays, of all rows.
+
+        Example:
+            >>> X = np.linspace(0.0, 1.0, 60).reshape(30, 2)
+            >>> model = pm.ProbMixRegressor("erm", epochs=2, random_state=0).fit(X, X[:, 0])
+            >>> mean, entropy = model.map_distributions(X, lambda p: (p.mean, p.entropy()))
+            >>> mean.shape, entropy.shape
+            ((30,), (30,))
+        """
+        check_is_fitted(self, "models_")
+        with in_few_threads(self.models_[0]), torch.no_grad():
+            found = [[part.cpu().numpy() for part in function(p)] for p in self._blocks(X)]
+        return [np.concatenate(parts) for parts in zip(*found, strict=True)]
+
     def encode_labels(self, y: Any) -> NDArray[Any]:
         """Labels as the densities have them: targets in double precision, classes as their positions in ``classes_``.
 
@@ -194,15 +218,10 @@ class ProbMixEstimator(BaseEstimator):
         noise = self._noise(features)
         widest = max(parameter.shape[0] for parameter in self.models_[0].parameters() if parameter.dim())
         width = self.num_samples * len(self.models_) * widest
-        for x in features.split(max(1, _NUMBERS_AT_ONCE // width)):
-            yield self._predictive(x, noise)
-
-    def _mapped(self, X: Any, function: Any) -> list[NDArray[Any]]:
-        """What a function gives of the densities of all rows: several tensors, whose rows are the density's."""
-        check_is_fitted(self, "models_")
-        with in_few_threads(self.models_[0]), torch.no_grad():
-            found = [[part.cpu().numpy() for part in function(p)] for p in self._blocks(X)]
-        return [np.concatenate(parts) for parts in zip(*found, strict=True)]
+        with tqdm(total=len(features), unit="row", disable=not self.verbose, leave=False, **bar_size()) as bar:
+            for x in features.split(max(1, _NUMBERS_AT_ONCE // width)):
+                yield self._predictive(x, noise)
+                bar.update(len(x))
 
     def _mean_score(self, X: Any, scores: Any, size: int, sample_weight: Any) -> float:
         """The weighted mean of scores of rows, given the density of rows and their slice."""

@@ -173,7 +173,7 @@ class ProbMixClassifier(ClassifierMixin, ProbMixEstimator):
 
     def predict_log_proba(self, X: Any) -> NDArray[Any]:
         """Their logarithms, finite where the probability itself would be too small for a number."""
-        (found,) = self._mapped(X, lambda p: (class_log_probabilities(p),))
+        (found,) = self.map_distributions(X, lambda p: (class_log_probabilities(p),))
         return found[..., 1] if self._kind == "several" else found
 
     def log_likelihood(self, X: Any, y: Any, sample_weight: Any = None) -> float:

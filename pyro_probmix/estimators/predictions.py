@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from pyro_probmix._checks import check_number
+from pyro_probmix.distributions import interval, quantile
 from pyro_probmix.evaluation import METRICS, evaluate, find_metric
 
 if TYPE_CHECKING:
@@ -86,14 +87,14 @@ def _percent(level: float) -> str:
 def _numbers(
     estimator: Any, X: Any, levels: Sequence[float], shares: Sequence[float], targets: Sequence[str]
 ) -> list[tuple[str, NDArray[Any]]]:
-    mean, std = estimator.predict(X, return_std=True)
-    columns = [("mean", mean), ("std", std)]
-    if levels:
-        found = estimator.predict_quantiles(X, levels)
-        columns += [(f"q{_percent(level)}", found[..., k]) for k, level in enumerate(levels)]
-    for share in shares:
-        ends = estimator.predict_interval(X, share)
-        columns += [(f"{end}{_percent(share)}", ends[..., k]) for k, end in enumerate(("lower", "upper"))]
+    def values(p: Any) -> list[Any]:
+        found = [p.mean, p.stddev, *(quantile(p, levels) if levels else ())]
+        return found + [end for share in shares for end in interval(p, share)]
+
+    names = ["mean", "std", *(f"q{_percent(level)}" for level in levels)]
+    names += [f"{end}{_percent(share)}" for share in shares for end in ("lower", "upper")]
+    columns = list(zip(names, estimator.map_distributions(X, values), strict=True))
+    mean = columns[0][1]
     if mean.ndim == 1:
         return columns
     names = list(targets) or [str(k) for k in range(mean.shape[1])]

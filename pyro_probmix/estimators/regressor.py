@@ -80,7 +80,7 @@ class ProbMixRegressor(RegressorMixin, ProbMixEstimator):
         device: where networks are trained and predict, such as ``"cuda"``. Small networks take one thread on a CPU.
         random_state: an integer, a ``RandomState``, a ``numpy.random.Generator`` or None. Predictions draw nothing
             anew: the embedding noise is the same for each row and call.
-        verbose: whether a progress bar is shown.
+        verbose: whether progress bars are shown, of training and of predictions.
 
     Attributes:
         models_: the members, ordinary models from prepared features to a density of y in its units, in double
@@ -237,7 +237,7 @@ class ProbMixRegressor(RegressorMixin, ProbMixEstimator):
 
     def predict(self, X: Any, return_std: bool = False) -> Any:
         """The predictive mean and, where ``return_std``, the standard deviation, in the shape and units of y."""
-        found = self._mapped(X, lambda p: (p.mean, p.stddev) if return_std else (p.mean,))
+        found = self.map_distributions(X, lambda p: (p.mean, p.stddev) if return_std else (p.mean,))
         return tuple(found) if return_std else found[0]
 
     def predict_quantiles(self, X: Any, q: Any = (0.05, 0.5, 0.95)) -> NDArray[np.float64]:
@@ -256,7 +256,7 @@ class ProbMixRegressor(RegressorMixin, ProbMixEstimator):
         shares = np.atleast_1d(np.asarray(q, np.float64))
         if shares.ndim != 1 or not len(shares) or not ((shares > 0) & (shares < 1)).all():
             raise ValueError(f"q: expected numbers in (0, 1), got {q!r}")
-        return self._mapped(X, lambda p: (quantile(p, shares).movedim(0, -1),))[0]
+        return self.map_distributions(X, lambda p: (quantile(p, shares).movedim(0, -1),))[0]
 
     def predict_interval(self, X: Any, level: float = 0.9, kind: str = "central") -> NDArray[np.float64]:
         """The ends of the interval that has a share of the predictive mass, in slices of bounded memory.
@@ -275,7 +275,7 @@ class ProbMixRegressor(RegressorMixin, ProbMixEstimator):
         """
         level = check_number("level", level, "(0, 1)")
         check_choice("kind", kind, ("central", "hdi"))
-        return self._mapped(X, lambda p: (torch.stack(interval(p, level, kind), -1),))[0]
+        return self.map_distributions(X, lambda p: (torch.stack(interval(p, level, kind), -1),))[0]
 
     def log_likelihood(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """The mean log predictive density of y, weighted where there are weights, in nats of its units.

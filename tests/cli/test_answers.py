@@ -100,24 +100,27 @@ def test_json_has_the_notes(tmp_path):
         assert json.loads(found.stdout)["notes"] == said
 
 
-def test_fit_shows_progress_on_a_terminal_alone(tmp_path):
+@pytest.mark.parametrize(
+    ("command", "unit"),
+    [
+        (["fit", "flats.tsv", "--target", "cost", *SET_ASIDE, *QUICK], "epoch/s"),
+        (["predict", "costs", "flats.tsv"], "row/s"),
+    ],
+    ids=["fit", "predict"],
+)
+def test_progress_is_shown_on_a_terminal_alone(command, unit, tmp_path):
     script = shutil.which("script")
     if script is None:
         pytest.skip("the program script is not installed")
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    fit = [sys.executable, "-m", "pyro_probmix.cli", "fit", "flats.tsv", "--target", "cost", *SET_ASIDE, *QUICK]
-    on_a_terminal = [
-        script,
-        "-qec",
-        shlex.join([*fit, "--out", str(tmp_path / "a")]),
-        "/dev/null",
-    ]
+    given = [sys.executable, "-m", "pyro_probmix.cli", *command, "--out"]
+    on_a_terminal = [script, "-qec", shlex.join([*given, str(tmp_path / "a.csv")]), "/dev/null"]
     shown = []
-    for command in (on_a_terminal, [*fit, "--out", str(tmp_path / "b")]):
-        found = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=True)
+    for words in (on_a_terminal, [*given, str(tmp_path / "b.csv")]):
+        found = subprocess.run(words, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=True)
         shown.append((found.stdout + found.stderr).decode())
-    assert "epoch/s" in shown[0]
-    assert "epoch/s" not in shown[1]
+    assert unit in shown[0]
+    assert unit not in shown[1]
 
 
 def test_scores_are_plain_numbers_in_the_table_and_the_report(tmp_path):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from pyro import distributions as dist
@@ -15,7 +15,7 @@ from torch.distributions import Distribution, TransformedDistribution
 
 from pyro_probmix.distributions.cumulative.law import Law, law_type
 from pyro_probmix.distributions.exponential_family import resolved
-from pyro_probmix.distributions.mixtures import Mixture, mixture_of
+from pyro_probmix.distributions.mixtures import Mixture, mixture_of, parts_of
 from pyro_probmix.distributions.numerical import NumericalDistribution, NumericalPool
 from pyro_probmix.ops.sums import sum_right, unsqueeze_right
 from pyro_probmix.ops.values import can_be_read
@@ -107,43 +107,22 @@ class Numerical(Own):
             ) from error
 
 
-class Part(NamedTuple):
-    """Components of one family, no mixtures themselves, that a mixture is made of in the end."""
-
-    law: Law
-    """Their shares."""
-    weights: Tensor
-    """Of them in the whole mixture."""
-    dims: int
-    """How many dimensions behind those of the batch count them."""
-
-
-def _parts(mixture: Mixture, outer: Tensor | None = None, dims: int = 0) -> Iterator[Part]:
-    """The parts of a mixture, whose weight in a larger one is ``outer``."""
-    shares = mixture.weights / mixture.weights.sum(-1, keepdim=True).detach()  # which is one but for rounding
-    if outer is not None:
-        shares = outer.unsqueeze(-1) * shares
-    each = [shares] if mixture.batched else shares.unbind(-1)
-    dims += mixture.batched
-    for member, weights in zip(mixture.members, each, strict=True):
-        member = _unwrapped(member)
-        inner = mixture_of(member)
-        yield from [Part(law(member), weights, dims)] if inner is None else _parts(inner, weights, dims)
-
-
 class MixtureLaw(Law):
     """F = Σₖ wₖ Fₖ, over the components that have a weight."""
 
     def __init__(self, p: Any, mixture: Mixture) -> None:
         super().__init__(p)
-        self.parts = list(_parts(mixture))
-        self.atomic = any(part.law.atomic for part in self.parts)
-        self.integers = all(part.law.integers for part in self.parts)
-        self.size = sum(w.shape[w.dim() - dims :].numel() * law.size for law, w, dims in self.parts)
+        found = list(parts_of(mixture, lambda member: mixture_of(_unwrapped(member))))
+        shares = [sum_right(part.weights, part.dims).detach() for part in found]
+        total = functools.reduce(torch.add, shares)  # one but for rounding
+        self.parts = [(law(member), w / unsqueeze_right(total, dims), dims) for member, w, dims in found]
+        self.atomic = any(own.atomic for own, _, _ in self.parts)
+        self.integers = all(own.integers for own, _, _ in self.parts)
+        self.size = sum(w.shape[w.dim() - dims :].numel() * own.size for own, w, dims in self.parts)
 
     @functools.cached_property
     def unbounded(self) -> bool:
-        return not self.atomic and any(part.law.unbounded for part in self.parts)
+        return not self.atomic and any(own.unbounded for own, _, _ in self.parts)
 
     def bounds(self) -> tuple[Tensor, Tensor]:
         return self._ends
@@ -167,27 +146,25 @@ class MixtureLaw(Law):
     def _total(self, function: Callable[[Law, Tensor], Tensor], y: Tensor) -> Tensor:
         """Σₖ wₖ fₖ(y)."""
         sums = []
-        for part in self.parts:
-            each = function(part.law, unsqueeze_right(y, part.dims))
+        for own, weights, dims in self.parts:
+            each = function(own, unsqueeze_right(y, dims))
             if not self.all_count:  # what has no weight has a gradient in it
-                each = torch.where(each.isfinite() | (part.weights > 0), each, 0)
-            sums.append(sum_right(part.weights * each, part.dims))
+                each = torch.where(each.isfinite() | (weights > 0), each, 0)
+            sums.append(sum_right(weights * each, dims))
         return functools.reduce(torch.add, sums)
 
     @functools.cached_property
     def all_count(self) -> bool:
         """Whether all components are known to have a weight."""
-        return all(can_be_read(part.weights) and bool((part.weights > 0).all()) for part in self.parts)
+        return all(can_be_read(weights) and bool((weights > 0).all()) for _, weights, _ in self.parts)
 
     def _outermost(self, function: Callable[[Law, Any], tuple[Tensor, Tensor]], q: Any = None) -> tuple[Tensor, Tensor]:
         """The least first and the greatest second of what a function gives of each component that has a weight."""
         ends = []
-        for part in self.parts:
-            low, high = function(part.law, None if q is None else unsqueeze_right(q, part.dims))
-            low, high = (
-                torch.where(part.weights > 0, end, other) for end, other in ((low, torch.inf), (high, -torch.inf))
-            )
-            every = tuple(range(-part.dims, 0))
+        for own, weights, dims in self.parts:
+            low, high = function(own, None if q is None else unsqueeze_right(q, dims))
+            low, high = torch.where(weights > 0, low, torch.inf), torch.where(weights > 0, high, -torch.inf)
+            every = tuple(range(-dims, 0))
             ends.append((low.amin(every), high.amax(every)) if every else (low, high))
         lows, highs = zip(*ends, strict=True)
         return functools.reduce(torch.minimum, lows), functools.reduce(torch.maximum, highs)
