@@ -66,7 +66,7 @@ def parts_of(
         dims: how many dimensions count the components of that.
 
     Example:
-        >>> pair = dist.MixtureSameFamily(dist.Categorical(torch.ones(2)), dist.Normal(torch.zeros(2), 1.0))
+        >>> pair = pm.LinearPool(dist.Normal(torch.zeros(2), 1.0))
         >>> pool = pm.LinearPool([pair, dist.Laplace(0.0, 1.0)], [0.5, 0.5])
         >>> [(type(part.member).__name__, part.weights.tolist(), part.dims) for part in parts_of(mixture_of(pool))]
         [('Normal', [0.25, 0.25], 1), ('Laplace', 0.5, 0)]
