@@ -69,7 +69,9 @@ class Table:
                 break
         tables: list[TerminalTable] = []
         for panel in panels:
-            table = TerminalTable(title=None if tables else self.title, title_justify="left", box=box.SIMPLE_HEAD)
+            table = TerminalTable(
+                title=None if tables else escape(self.title), title_justify="left", box=box.SIMPLE_HEAD
+            )
             for place in panel:
                 table.add_column(headings[place], justify="left" if place in names else "right", no_wrap=True)
             for row in self.rows:

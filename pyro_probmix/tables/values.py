@@ -51,21 +51,22 @@ def recognise(column: Any, decimal: str = ".") -> Kind:
         return "boolean" if inferred == "boolean" else "date"
     if inferred in ("integer", "floating", "decimal", "mixed-integer-float"):
         return "number"
-    cells = cells.astype("str")
+    objects, cells = cells, cells.astype("str")
     plain = pd.to_numeric(cells, errors="coerce").to_numpy()
     if plain.dtype.kind == "f" and len(plain) and (np.abs(plain) < _LONG).all():  # at once, as most columns are
         return "number"
     if are_compact(cells[~missing_words(cells, dashes=True)]):
         return "date"
-    cells = cells[~missing_words(cells)]
+    present = ~missing_words(cells)
+    objects, cells = objects[present], cells[present]
     if not len(cells) or are_identifiers(cells):
         return "category"
     words = set(cells.str.strip().str.lower().drop_duplicates().head(3))
     if any(words <= set(pair) for pair in _WORDS):
         return "boolean"
-    share = _number_share(cells.iloc[:: max(1, len(cells) // _SAMPLE)], decimal)
+    share = _number_share(objects.iloc[:: max(1, len(cells) // _SAMPLE)], decimal)
     if 0.25 < share < 0.75:  # a sample does not tell
-        share = _number_share(cells, decimal)
+        share = _number_share(objects, decimal)
     if share > 0.5:
         return "number"
     return "category" if parse_dates(cells)[2] is None else "date"

@@ -244,3 +244,9 @@ def test_a_report_that_cannot_be_written_leaves_no_folder(tmp_path, monkeypatch)
     monkeypatch.setattr("pyro_probmix.reports.estimator_report", full)
     found = run("evaluate", "costs", "flats.tsv", "--out", tmp_path / "new")
     assert (found.exit_code, "No space left" in found.stderr, (tmp_path / "new").exists()) == (2, True, False)
+
+
+def test_names_of_tables_may_have_brackets(tmp_path):
+    shutil.copy("flats.tsv", tmp_path / "[bold]flats[red].tsv")
+    said = done("evaluate", "costs", tmp_path / "[bold]flats[red].tsv").stdout
+    assert "[bold]flats[red].tsv: 60 rows" in " ".join(said.split())

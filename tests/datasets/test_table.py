@@ -385,3 +385,11 @@ def test_targets_that_do_not_vary_and_classes_spelt_alike_are_said(write):
     with pytest.warns(TableWarning, match='"y": classes that are spelt alike: "Yes", "yes"$'):
         table = load_table(write("x,y\n1,yes\n2,Yes\n3,no\n4,no\n"), "y")
     assert table.target.tolist() == ["yes", "Yes", "no", "no"]
+
+
+def test_numbers_of_a_workbook_beside_text_with_decimal_commas(tmp_path):
+    pytest.importorskip("openpyxl")
+    cells = [f"{i},5" if i % 2 else i + 0.5 for i in range(30)]
+    pd.DataFrame({"x": cells, "y": [i * i % 11 for i in range(30)]}).to_excel(tmp_path / "t.xlsx", index=False)
+    table = load_table(tmp_path / "t.xlsx", "y", decimal=",")
+    np.testing.assert_array_equal(table.features["x"], np.arange(30) + 0.5)
