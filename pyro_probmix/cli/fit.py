@@ -69,6 +69,7 @@ def fit(
     epochs: Annotated[int | None, typer.Option(help="Passes over the rows, at most.", **_TRAINING)] = None,
     batch_size: Annotated[int | None, typer.Option(help="Rows a step.", **_TRAINING)] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Of Adam.", **_TRAINING)] = None,
+    scheduler: Annotated[str | None, typer.Option(help="one_cycle or constant.", **_TRAINING)] = None,
     validation_fraction: Annotated[
         float | None, typer.Option(help="Part of the rows that chooses the epoch; 0: the last.", **_TRAINING)
     ] = None,

@@ -89,9 +89,10 @@ class ProbMixEstimator(BaseEstimator):
         fusion: str,
         num_neighbors: int | None,
         num_members: int,
-        epochs: int,
-        batch_size: int | None,
+        epochs: int | None,
+        batch_size: int | str | None,
         learning_rate: float,
+        scheduler: str,
         validation_fraction: float,
         patience: int | None,
         ema_decay: float | None,
@@ -114,6 +115,7 @@ class ProbMixEstimator(BaseEstimator):
         self.epochs = epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate
+        self.scheduler = scheduler
         self.validation_fraction = validation_fraction
         self.patience = patience
         self.ema_decay = ema_decay
@@ -303,6 +305,7 @@ class ProbMixEstimator(BaseEstimator):
             epochs=self.epochs,
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
+            scheduler=self.scheduler,
             validation_fraction=self.validation_fraction,
             patience=self.patience,
             ema_decay=self.ema_decay,

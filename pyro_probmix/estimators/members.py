@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -16,14 +17,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pyro_probmix._checks import check_choice, check_integer, check_number
 from pyro_probmix._random import seeded
 from pyro_probmix.mixing import NearestNeighborGraph
 from pyro_probmix.models import DensityModel, assemble
 from pyro_probmix.nn import MLP, Likelihood
-from pyro_probmix.training import History, Replicas, fit_replicas
+from pyro_probmix.training import History, OneCycle, fit, fit_replicas
 from pyro_probmix.training.workers import one_thread
 
 __all__ = ["Members", "Network", "Rows", "Schedule", "in_few_threads", "train"]
+
+SCHEDULERS = "one_cycle", "constant"
+"""What becomes of the step size in the course of a training."""
 
 _SMALL = 2**18
 """Parameters of a network up to which threads cost more than they give."""
@@ -101,9 +106,10 @@ class Schedule:
     """How members are trained, as for :class:`~pyro_probmix.ProbMixRegressor`."""
 
     num_members: int
-    epochs: int
-    batch_size: int | None
+    epochs: int | None
+    batch_size: int | str | None
     learning_rate: float
+    scheduler: str
     validation_fraction: float
     patience: int | None
     ema_decay: float | None
@@ -111,6 +117,31 @@ class Schedule:
     num_neighbors: int | None
     num_workers: int
     progress: bool
+
+    def plan(self, size: int) -> tuple[int, dict[str, Any]]:
+        """The epochs for so many rows to train on, and the options of :func:`~pyro_probmix.fit` that follow.
+
+        Raises:
+            TypeError, ValueError: if a setting is none that there is; it is named.
+        """
+        check_choice("scheduler", self.scheduler, SCHEDULERS)
+        batch_size: Any = self.batch_size
+        if batch_size == "auto":
+            batch_size = 2 ** min(9, max(5, round(math.log2(size / 32))))
+        elif batch_size is not None:
+            batch_size = check_integer("batch_size", batch_size)
+        steps = min(50 * math.sqrt(size), 3000)
+        epochs = math.ceil(steps / math.ceil(size / (batch_size or size)))
+        if self.epochs is not None:
+            epochs = check_integer("epochs", self.epochs)
+        rate: Any = check_number("learning_rate", self.learning_rate)
+        return epochs, {
+            "batch_size": batch_size,
+            "learning_rate": rate if self.scheduler == "constant" else OneCycle(rate, epochs),
+            "ema_decay": self.ema_decay,
+            "progress": self.progress,
+            "validation_every": 1 if self.patience is not None else max(1, epochs // 25),
+        }
 
     def folds(self, size: int) -> Iterator[NDArray[np.int64]]:
         """The rows that each member holds back, other rows for each as long as there are."""
@@ -158,13 +189,14 @@ def train(
         kept = [rows.take(np.delete(np.arange(len(rows)), fold)).hard() for fold in folds]
     else:
         held_out, kept = [validation.hard()] * schedule.num_members, [rows.hard()] * schedule.num_members
+    planned, options = schedule.plan(len(kept[0]))
+    fitted = functools.partial(_fit, network, likelihood, schedule=schedule, options=options, seed=seed)
     with in_few_threads(first):
-        replicas = _fit(network, likelihood, kept, held_out, schedule, schedule.epochs, seed)
-        models = replicas.models
+        models, histories = fitted(kept, held_out, epochs=[planned] * len(kept))
         if schedule.refit and held_out and validation is None:
-            epochs = [history.best_epoch + 1 for history in replicas.histories]
-            models = _fit(network, likelihood, [rows.hard()] * len(epochs), [], schedule, epochs, seed).models
-    return Members(models, replicas.histories, held_out)
+            epochs = [history.best_epoch + 1 for history in histories]
+            models, _ = fitted([rows.hard()] * len(epochs), [], epochs=epochs)
+    return Members(models, histories, held_out)
 
 
 def _fit(
@@ -173,32 +205,32 @@ def _fit(
     rows: Sequence[Rows],
     held_out: Sequence[Rows],
     schedule: Schedule,
-    epochs: int | Sequence[int],
+    options: dict[str, Any],
+    epochs: Sequence[int],
     seed: int,
-) -> Replicas:
+) -> tuple[list[DensityModel], list[History]]:
+    """Members side by side; one alone has no others to share operations with, and is trained as it is."""
     device = rows[0].x.device
+    data, validation = [(own.x, own.y) for own in rows], [own.validation for own in held_out]
     make_model: Callable[[int], DensityModel] = lambda _: network.model(likelihood, device)  # noqa: E731
-    graph = None
+    graph: Any = None
     if schedule.num_neighbors is not None:
         graph = functools.partial(NearestNeighborGraph, num_neighbors=schedule.num_neighbors)
+    options = {**options, "patience": schedule.patience if held_out else None}
     try:
-        replicas = fit_replicas(
-            make_model,
-            [(own.x, own.y) for own in rows],
-            weight=[own.weight for own in rows],
-            graph=graph,
-            validation=[own.validation for own in held_out] or None,
-            epochs=epochs,
-            batch_size=schedule.batch_size,
-            learning_rate=schedule.learning_rate,
-            ema_decay=schedule.ema_decay,
-            seed=seed,
-            progress=schedule.progress,
-            patience=schedule.patience if held_out else None,
-            num_workers=schedule.num_workers,
-        )
+        if len(rows) == 1:
+            with seeded(seed, device):
+                model = make_model(0)
+            options |= {"weight": rows[0].weight, "validation": validation[0] if validation else None}
+            options["graph"] = None if graph is None else graph(data[0][0])
+            return [model], [fit(model, data[0], epochs=epochs[0], seed=seed, **options)]
+        options |= {"weight": [own.weight for own in rows], "validation": validation or None, "graph": graph}
+        options["num_workers"] = schedule.num_workers
+        replicas = fit_replicas(make_model, data, epochs=epochs, seed=seed, **options)
     except (TypeError, ValueError) as error:
         message = re.sub(r"^replica \d+: ", "", str(error))  # members are alike in what is wrong
+        if message.startswith(("loss: ", "validation: expected a finite loss")):
+            message = f"learning_rate: expected one by which losses stay finite; try a smaller one ({message})"
         raise (TypeError if isinstance(error, TypeError) else ValueError)(message) from error
     if replicas.failed:
         member, epoch = next(iter(replicas.failed.items()))
@@ -206,7 +238,7 @@ def _fit(
             "learning_rate: expected one by which losses stay finite, got one by which that of member "
             f"{member} is not in epoch {epoch}; try a smaller one"
         )
-    return replicas
+    return replicas.models, replicas.histories
 
 
 def in_few_threads(model: DensityModel) -> AbstractContextManager[None]:

@@ -20,6 +20,7 @@ from pyro_probmix.estimators.labels import row_names
 from pyro_probmix.estimators.members import Members
 from pyro_probmix.estimators.saved import check_keys
 from pyro_probmix.estimators.targets import Target, as_tensor, candidates
+from pyro_probmix.models import METHODS
 from pyro_probmix.nn import Likelihood
 
 __all__ = ["ProbMixRegressor"]
@@ -52,25 +53,31 @@ class ProbMixRegressor(RegressorMixin, ProbMixEstimator):
     Args:
         method: ``"erm"``, ``"mixup"``, ``"manifold_mixup"``, ``"probmix"`` or ``"manifold_probmix"``, as for
             :func:`~pyro_probmix.models.assemble`, or one of :func:`~pyro_probmix.models.register_method`.
-        likelihood: a name above; ``"auto"`` for the one of least negative log-likelihood on the rows held back, among
+        likelihood: a name above; default: ``"mixture"``, but ``"normal"`` with ``"probmix"``, whose pool of mixtures
+            has no closed form; ``"auto"`` for the one of least negative log-likelihood on the rows held back, among
             densities or among counts, as the values of the targets allow; or a :class:`~pyro_probmix.nn.Likelihood`,
             of targets of mean 0 and variance 1 if it is of all numbers, of mean 1 if of positive ones, and else of
-            targets as they are. For ``"auto"`` scales are at least half the smallest gap between two targets.
+            targets as they are. By default, and for ``"auto"``, scales are at least half the smallest gap between two
+            targets.
         num_components: K of ``"mixture"``.
         hidden_features: widths of the hidden layers; the first is the embedding of the manifold methods.
         alpha: α > 0, the mixing coefficient is Beta(α, α).
-        beta: β ≥ 0, variance of the Normal vicinity of a scaled target on the real line; other targets have the limit
-            at β = 0.
+        beta: β ≥ 0, variance of the Normal vicinity of a scaled target on the real line, below which no predicted
+            variance falls; other targets have the limit at β = 0, the default.
         fusion: of densities, ``"log-linear"`` in closed form, ``"linear"``, or ``"numerical"`` by quadrature. With
             ``"probmix"``, which fuses the likelihood itself, ``student_t``, ``mixture``, ``negative_binomial`` and
             ``zero_inflated_poisson`` need one of the last two; other methods take them as they are.
         num_neighbors: pairs are of a row and one of so many neighbours; default: of any two rows.
         num_members: M, networks of the ensemble, each with other rows held back.
-        epochs: passes over the rows, at most.
-        batch_size: rows a step; None for all.
-        learning_rate: step size of Adam.
+        epochs: passes over the rows, at most; default: of about :math:`50 \sqrt n` steps for n rows to train on, and
+            of no more than 3,000.
+        batch_size: rows a step; ``"auto"`` for a power of two near n / 32, from 32 to 512; None for all.
+        learning_rate: step size of Adam; its peak where it has a schedule.
+        scheduler: ``"one_cycle"`` for steps that grow and shrink (:class:`~pyro_probmix.training.OneCycle`) in the
+            course of all ``epochs``, or ``"constant"``.
         validation_fraction: part of the rows that is held back to choose the epoch; 0 for the last epoch.
-        patience: epochs without a better validation loss after which a member stops; None for never.
+        patience: epochs without a better validation loss after which a member stops, each epoch being validated then;
+            default: never, and some 25 epochs are validated.
         ema_decay: of the exponential moving average of parameters that is validated and kept; default: none.
         refit: whether each member is then trained anew on all rows, for as many epochs as were chosen.
         num_samples: S, embedding samples of a prediction, of the stochastic method alone.
@@ -112,19 +119,20 @@ class ProbMixRegressor(RegressorMixin, ProbMixEstimator):
         self,
         method: str = "manifold_probmix",
         *,
-        likelihood: str | Likelihood = "normal",
+        likelihood: str | Likelihood | None = None,
         num_components: int = 3,
-        hidden_features: Sequence[int] = (128, 32),
+        hidden_features: Sequence[int] = (100, 100),
         alpha: float = 0.2,
-        beta: float = 0.01,
+        beta: float = 0.0,
         fusion: str = "log-linear",
         num_neighbors: int | None = None,
         num_members: int = 1,
-        epochs: int = 400,
-        batch_size: int | None = 64,
-        learning_rate: float = 2e-3,
+        epochs: int | None = None,
+        batch_size: int | str | None = "auto",
+        learning_rate: float = 0.01,
+        scheduler: str = "one_cycle",
         validation_fraction: float = 0.2,
-        patience: int | None = 50,
+        patience: int | None = None,
         ema_decay: float | None = None,
         refit: bool = False,
         num_samples: int = 100,
@@ -146,6 +154,7 @@ class ProbMixRegressor(RegressorMixin, ProbMixEstimator):
             epochs=epochs,
             batch_size=batch_size,
             learning_rate=learning_rate,
+            scheduler=scheduler,
             validation_fraction=validation_fraction,
             patience=patience,
             ema_decay=ema_decay,
@@ -197,8 +206,12 @@ class ProbMixRegressor(RegressorMixin, ProbMixEstimator):
     def _fit_scaled(self, X: Any, y: NDArray[np.float64], weight: Any, eval_set: Any, dtype: Any, rows: Any) -> None:
         """Train on targets scaled for each candidate likelihood, and keep the best."""
         auto = isinstance(self.likelihood, str) and self.likelihood == "auto"
-        names = candidates(y) if auto else [self.likelihood]
-        targets = [Target.of(name, y, weight, auto, self.num_components, rows) for name in names]
+        chosen = self.likelihood
+        if chosen is None:
+            chosen = "normal" if METHODS[self.method].fuses == METHODS["probmix"].fuses else "mixture"
+        names = candidates(y) if auto else [chosen]
+        floored = auto or self.likelihood is None
+        targets = [Target.of(name, y, weight, floored, self.num_components, rows) for name in names]
         if auto and eval_set is None and not self.validation_fraction:
             raise ValueError('validation_fraction: expected more than 0, or an eval_set, for likelihood "auto", got 0')
         prepared = self._prepared(X, eval_set, dtype)

@@ -10,7 +10,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, is_dataclass
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -296,7 +296,7 @@ def describe(value: Any) -> Any:
         return [describe(own) for own in value]
     if isinstance(value, torch.distributions.Distribution):
         return {"class": type(value).__name__, **_parameters(value)}
-    if callable(value):
+    if callable(value) and (isinstance(value, type) or not is_dataclass(value)):
         return getattr(value, "__qualname__", type(value).__qualname__)
     if hasattr(value, "__dict__"):
         attributes = {

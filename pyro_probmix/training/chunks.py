@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 
 from pyro_probmix._random import seeded
 from pyro_probmix.mixing import PairBatch
-from pyro_probmix.training.checkpoints import describe_training
+from pyro_probmix.training.checkpoints import describe, describe_training
 from pyro_probmix.training.data import without_validation
 from pyro_probmix.training.loop import Loop, Result
 from pyro_probmix.training.settings import Settings
@@ -67,7 +67,7 @@ class Chunk:
         if len(set(ends)) > 1:  # those that have ended do not go on
             described["epochs"] = ends
         for r in self.replicas:
-            optimizer = {"optimizer": ["Adam", {"lr": r.learning_rate}], "scheduler": None}
+            optimizer = {"optimizer": ["Adam", {"lr": describe(r.learning_rate)}], "scheduler": None}
             own = describe_training(r.model, r.loader, r.validation, self.settings, r.seed, optimizer)
             described[f"replica {r.number}"] = own
         return described

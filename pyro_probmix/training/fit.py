@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from pyro_probmix._checks import check_choice, check_integer, check_number
+from pyro_probmix._checks import check_choice, check_integer
 from pyro_probmix._random import seeded
 from pyro_probmix.mixing import SamplingGraph
 from pyro_probmix.models import DensityModel
@@ -22,6 +22,7 @@ from pyro_probmix.training.checkpoints import describe_training
 from pyro_probmix.training.data import Validation, check_model, check_rows, prepare, without_validation
 from pyro_probmix.training.history import History
 from pyro_probmix.training.loop import Loop
+from pyro_probmix.training.rates import Rate, check_rate
 from pyro_probmix.training.settings import Settings
 from pyro_probmix.training.steps import SingleStep
 
@@ -38,7 +39,7 @@ def fit(
     mask: Tensor | None = None,
     epochs: int = 1000,
     batch_size: int | None = None,
-    learning_rate: float = 5e-3,
+    learning_rate: Rate = 5e-3,
     num_samples: int = 1,
     objective: Objective = "expected-log",
     optimizer: Callable[[list[Tensor]], torch.optim.Optimizer] | None = None,
@@ -79,7 +80,8 @@ def fit(
             :class:`~pyro_probmix.PairLoader`; default: all.
         epochs: passes over the data, at least 1, those before a checkpoint included.
         batch_size: nodes a step; default: all of them.
-        learning_rate: step size of the default optimiser, positive.
+        learning_rate: step size of the default optimiser, positive; or a function from the epoch, counted from 0, to
+            that in it, such as :class:`~pyro_probmix.training.OneCycle`, in place of a ``scheduler``.
         num_samples: K of eq. 16.
         objective: of :meth:`~pyro_probmix.models.DensityModel.risk`.
         optimizer: from the trainable parameters, one whose step needs no closure; default: fused Adam.
@@ -129,7 +131,9 @@ def fit(
     refuse_priors(model, "fit")
     check_choice("non_finite", non_finite, ("raise", "skip"))
     epochs = check_integer("epochs", epochs)
-    check_number("learning_rate", learning_rate)
+    learning_rate = check_rate(learning_rate)
+    if callable(learning_rate) and (optimizer is not None or scheduler is not None):
+        raise ValueError("learning_rate: expected a number beside an optimizer or a scheduler, got a function")
     settings = Settings.among(locals())
     path = settings.path("checkpoint.pt")
     loader, held_out = prepare(model, data, graph, validation, batch_size, seed, weight=weight, mask=mask)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from pyro_probmix._checks import check_choice, check_integer, check_number
+from pyro_probmix._checks import check_choice, check_integer
 from pyro_probmix._random import seeded
 from pyro_probmix.distributions import linear_pool, log_linear_pool
 from pyro_probmix.mixing import EmbeddingGraph, SamplingGraph
@@ -36,6 +36,7 @@ from pyro_probmix.training.data import (
 )
 from pyro_probmix.training.history import History
 from pyro_probmix.training.loop import Result
+from pyro_probmix.training.rates import Rate, check_rate
 from pyro_probmix.training.settings import Settings
 from pyro_probmix.training.stacked_steps import Replica
 from pyro_probmix.training.stacking import check_stackable
@@ -106,7 +107,7 @@ def fit_replicas(
     mask: Sequence[Tensor | None] | None = None,
     epochs: int | Sequence[int] = 1000,
     batch_size: int | None = None,
-    learning_rate: float | Sequence[float] = 5e-3,
+    learning_rate: Rate | Sequence[Rate] = 5e-3,
     num_samples: int = 1,
     objective: Objective = "expected-log",
     max_grad_norm: float | None = None,
@@ -148,8 +149,8 @@ def fit_replicas(
         epochs: passes over the data, at least 1; for all or one each.
         batch_size, num_samples, objective, max_grad_norm, ema_decay, patience, validation_every, checkpoint_every:
             as for :func:`~pyro_probmix.fit`, of each replica alone.
-        learning_rate: step size, positive; for all or one each. The optimiser is Adam and the rate stays as it is:
-            steps of other optimisers of PyTorch, and its schedules, are of one model.
+        learning_rate: step size as for :func:`~pyro_probmix.fit`, for all or one each. The optimiser is Adam: steps of
+            other optimisers of PyTorch, and its schedules, are of one model.
         precision: ``torch.bfloat16`` as for :func:`~pyro_probmix.fit`; float16 needs a scale of the loss, which is of
             one model. Layers with a bias give single precision under ``vmap`` (PyTorch 2.13), unlike in ``fit``.
         compile: whether steps are traced, once 20 of the same shapes have been taken, and, once they have taken some
@@ -281,12 +282,12 @@ def _make(
     seed: int,
     *,
     epochs: int,
-    learning_rate: float,
+    learning_rate: Rate,
     **options: Any,
 ) -> Replica:
     """Replica r of a seed, its arguments checked."""
     epochs = check_integer("epochs", epochs)
-    check_number("learning_rate", learning_rate)
+    learning_rate = check_rate(learning_rate)
     x, _ = check_pair("data", data)
     model_seed, fit_seed = np.random.SeedSequence(seed, spawn_key=(r,)).generate_state(2).tolist()
     with seeded(model_seed, x.device):

@@ -23,6 +23,7 @@ from pyro_probmix.training.compiled import Compiled
 from pyro_probmix.training.data import HeldOut
 from pyro_probmix.training.history import VALIDATION_SAMPLES
 from pyro_probmix.training.loop import Taken
+from pyro_probmix.training.rates import Rate
 from pyro_probmix.training.settings import Settings
 from pyro_probmix.training.stacking import Adam, StackCache, configuration, pad, saved_bytes, stack
 from pyro_probmix.training.validation import validation_noise
@@ -43,12 +44,17 @@ class Replica:
     loader: PairLoader
     validation: HeldOut | None
     epochs: int
-    learning_rate: float
+    learning_rate: Rate
     seed: int
 
     def __post_init__(self) -> None:
         self.device = next(p.device for p in self.model.parameters() if p.requires_grad)
         self.random_state = RandomState(self.seed, self.device)
+
+    @property
+    def rate(self) -> float:
+        """The step size in the epoch that is next."""
+        return self.learning_rate(self.loader.epoch) if callable(self.learning_rate) else self.learning_rate
 
     def epoch(self, num_samples: int, labels: Any, **parts: bool) -> Iterator[tuple[PairBatch, dict[str, Tensor]]]:
         """The batches of an epoch and the random numbers of their risks, in the order in which ``fit`` draws."""
@@ -80,8 +86,8 @@ class StackedStep:
             name: stack([own[name].detach() for own in tensors]) for name in tensors[0] if name not in self._trained
         }
         self.dtype = torch.promote_types(self._flat.dtype, torch.float32)
-        rates = torch.tensor([replica.learning_rate for replica in replicas], device=self.device, dtype=self.dtype)
-        self._optimizer = Adam(self._flat, rates.unsqueeze(1))
+        self._scheduled = any(callable(replica.learning_rate) for replica in replicas)
+        self._optimizer = Adam(self._flat, self._rates())
         # What the networks draw themselves they draw side by side, apart from what each replica draws.
         seed = np.random.SeedSequence([replica.seed for replica in replicas]).generate_state(1).item()
         self._network_state = RandomState(seed, self.device)
@@ -114,12 +120,18 @@ class StackedStep:
     def _num_rows(self) -> int:
         return self.settings.num_samples * self.models[0].mixing.num_coefficients
 
+    def _rates(self) -> Tensor:
+        rates = [replica.rate for replica in self.replicas]
+        return torch.tensor(rates, device=self.device, dtype=self.dtype).unsqueeze(1)
+
     # The protocol.
 
     def batches(self, coefficient: Any) -> Iterator[tuple[tuple[dict[str, Tensor], Tensor | None], Tensor]]:
         """Stacked arguments of the risk, who has a batch of its own (None for all), and the nodes of each."""
         if coefficient is not None:
             self._anneal(coefficient)
+        if self._scheduled:
+            self._optimizer.learning_rate = self._rates()
         parts = {} if self._law is None else {"parts": True}
         own = [replica.epoch(self.settings.num_samples, self._labels, **parts) for replica in self.replicas]
         lengths = [len(replica.loader) for replica in self.replicas]

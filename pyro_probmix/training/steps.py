@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
 from pyro_probmix._random import random_state
 from pyro_probmix.mixing import EmbeddingGraph, PairBatch, PairLoader
@@ -20,10 +20,14 @@ from pyro_probmix.training.checkpoints import Checkpoint, describe
 from pyro_probmix.training.data import HeldOut
 from pyro_probmix.training.history import VALIDATION_SAMPLES
 from pyro_probmix.training.loop import Taken
+from pyro_probmix.training.rates import Rate
 from pyro_probmix.training.settings import Settings
 from pyro_probmix.training.validation import validation_noise
 
 __all__ = ["SingleStep"]
+
+_NUMBERS_IN_CACHE = 2**17
+"""Coordinates of embedding samples that are validated at a time on a CPU."""
 
 
 class SingleStep:
@@ -41,11 +45,14 @@ class SingleStep:
         settings: Settings,
         optimizer: Callable[[list[Tensor]], torch.optim.Optimizer] | None = None,
         scheduler: Callable[[torch.optim.Optimizer], Any] | None = None,
-        learning_rate: float = 5e-3,
+        learning_rate: Rate = 5e-3,
     ) -> None:
         self.model, self.loader, self.validation, self.settings = model, loader, validation, settings
         self.models, self.validated = [model], validation is not None
         trained: list[Tensor] = [p for p in model.parameters() if p.requires_grad]
+        if callable(learning_rate):
+            rate = learning_rate
+            learning_rate, scheduler = 1.0, lambda optimizer: LambdaLR(optimizer, rate)
         if optimizer is None:
             self.optimizer: torch.optim.Optimizer = torch.optim.Adam(trained, lr=learning_rate, fused=True)
         else:
@@ -62,6 +69,7 @@ class SingleStep:
         self._risk = torch.compile(model.risk) if settings.compile else model.risk
         self.deferred = self.device.type == "cuda" and all(group.get("fused") for group in groups)
         self._buffers = [(m, name) for m in model.modules() for name, b in m._buffers.items() if b is not None]
+        self._noise = None if validation is None else validation_noise(model, validation[0])
         self._one = torch.ones((), device=self.device)
         self._culprit = torch.zeros((), device=self.device, dtype=torch.int64)
 
@@ -120,11 +128,17 @@ class SingleStep:
     def validate(self) -> Tensor:
         assert self.validation is not None
         x, y, share = self.validation
-        model, noise = self.model.eval(), validation_noise(self.model, self.validation[0])
+        model, noise = self.model.eval(), self._noise
         if noise is None:
             return -weighted_mean(model.predictive(x, num_samples=VALIDATION_SAMPLES).log_prob(y), share)
-        pieces = zip(x.split(noise.shape[1]), y.split(noise.shape[1]), strict=True)
-        found = [model.predictive(a, VALIDATION_SAMPLES, noise=noise[:, : len(a)]).log_prob(b) for a, b in pieces]
+        known, size = noise.shape[1], noise.shape[1]
+        if self.device.type == "cpu":
+            size = min(size, max(1, _NUMBERS_IN_CACHE // noise[:, 0].numel()))
+        found = []
+        for start in range(0, len(x), size):
+            rows = torch.arange(start, min(start + size, len(x)), device=x.device)
+            p = model.predictive(x[rows], VALIDATION_SAMPLES, noise=noise.index_select(1, rows % known))
+            found.append(p.log_prob(y[rows]))
         return -weighted_mean(torch.cat(found), share)
 
     def schedule(self, loss: Tensor | None) -> None:

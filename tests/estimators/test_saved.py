@@ -123,7 +123,7 @@ def test_settings_of_another_estimator_are_named(change: Any, message: str, iris
     ],
 )
 def test_tensors_of_another_estimator_are_named(name: str, value: Any, message: str, iris: Any) -> None:
-    model = pm.ProbMixRegressor(**SMALL).fit(*iris)
+    model = pm.ProbMixRegressor(likelihood="normal", **SMALL).fit(*iris)
     tensors: dict[str, Any] = dict(model.fitted_tensors())
     assert "0.decoder.2.weight" in tensors
     tensors[name] = value

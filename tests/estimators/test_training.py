@@ -69,13 +69,13 @@ def test_a_generator_is_a_random_state(diabetes: Any) -> None:
 
 def test_members_trained_anew_see_all_rows_for_as_many_epochs(diabetes: Any) -> None:
     X, y = diabetes
-    options = SMALL | {"epochs": 30, "learning_rate": 0.02, "patience": 5}
+    options = SMALL | {"epochs": 30, "learning_rate": 0.02, "scheduler": "constant", "patience": 5}
     model = pm.ProbMixRegressor("erm", refit=True, num_members=2, **options).fit(X, y)
     chosen = [history.best_epoch + 1 for history in model.histories_]
     assert len(set(chosen)) == 2
     assert all(history.validation_loss for history in model.histories_)
     for member, epochs in enumerate(chosen):
-        whole = SMALL | {"epochs": epochs, "learning_rate": 0.02, "validation_fraction": 0}
+        whole = options | {"epochs": epochs, "validation_fraction": 0, "patience": None}
         alone = pm.ProbMixRegressor("erm", num_members=2, **whole).fit(X, y)
         expected, found = alone.models_[member].state_dict(), model.models_[member].state_dict()
         for name, tensor in expected.items():
