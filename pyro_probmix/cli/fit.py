@@ -119,7 +119,7 @@ def fit(
         say(said, _counts(given, data))
         estimator = _estimator(given, data)
         with of_target(data):
-            estimator.fit(data.features, _labels(data, options.get("kinds", {})))
+            estimator.fit(data.features, _labels(data, options.get("kinds", {}), likelihood))
         estimator.set_params(verbose=False)  # the terminal's, not the model's
         names = [data.target_name] if isinstance(data.target_name, str) else list(data.target_name or ())
         aside = [name for name in (*options.get("drop", ()), *options.get("ids", ())) if isinstance(name, str)]
@@ -151,15 +151,22 @@ def _counts(given: dict[str, Any], data: Any) -> list[str]:
     return [f"the target is counts {ends}; --likelihood auto chooses among the likelihoods of counts"]
 
 
-def _labels(data: Any, kinds: dict[str, Any]) -> Any:
+def _labels(data: Any, kinds: dict[str, Any], likelihood: str | None) -> Any:
     """The target; labels as an ordered category where their order is given."""
-    from pyro_probmix.tables.kinds import resolve_kinds
+    from pyro_probmix.tables.kinds import clean_name, resolve_kinds
 
     name = data.target_name
-    if not isinstance(name, str) or name not in kinds or data.task == "regression":
+    if not isinstance(name, str) or data.task == "regression":
         return data.target
-    _, levels = resolve_kinds({name: kinds[name]}, [name])[name]
+    cleaned = {clean_name(column): kind for column, kind in kinds.items()}
+    own = resolve_kinds({name: cleaned[name]}, [name]) if name in cleaned else {}
+    _, levels = own.get(name, (None, None))
     if levels is None:
+        if likelihood == "ordinal" and data.target.dtype.kind == "U":
+            some = " < ".join(dict.fromkeys(data.target[:100].tolist()))
+            raise ValueError(
+                f'kinds: expected the order of the labels of {name}, such as "{name}={some:.60}", got none'
+            )
         return data.target
     unknown = [label for label in dict.fromkeys(data.target.tolist()) if label not in levels]
     if unknown:

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from pyro_probmix._checks import check_number
+from pyro_probmix._checks import check_number, name_rows
 from pyro_probmix.distributions import interval, quantile
+from pyro_probmix.estimators.labels import row_names
 from pyro_probmix.evaluation import METRICS, evaluate, find_metric
+from pyro_probmix.tables.kinds import warn
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,6 +45,9 @@ def prediction_table(
         ids: columns that go first, such as names of the rows.
         targets: names of several outputs, which go into those of the columns, as in ``mean[height]``.
 
+    Infinite predictions, such as of features far from those of training, are said in a
+    :class:`~pyro_probmix.tables.TableWarning`.
+
     Raises:
         ValueError: if a level is not in (0, 1), comes twice, or is asked for of classes.
         ImportError: if pandas is not installed.
@@ -65,6 +72,10 @@ def prediction_table(
     if len(set(names)) < len(names):
         raise ValueError(f"quantiles, intervals: expected distinct ones, got {', '.join(names)}")
     frame = pd.DataFrame(dict(columns))
+    infinite = ~np.isfinite(frame.drop(columns="class", errors="ignore").to_numpy(np.float64)).all(1)
+    if infinite.any():
+        where = name_rows(torch.as_tensor(infinite), row_names(X))
+        warn(f"predictions are infinite or none in {where}: are features in the units of training?")
     if ids is None:
         return frame
     twice = [name for name in ids.columns if name in names]

@@ -250,3 +250,25 @@ def test_names_of_tables_may_have_brackets(tmp_path):
     shutil.copy("flats.tsv", tmp_path / "[bold]flats[red].tsv")
     said = done("evaluate", "costs", tmp_path / "[bold]flats[red].tsv").stdout
     assert "[bold]flats[red].tsv: 60 rows" in " ".join(said.split())
+
+
+def test_predictions_that_are_no_numbers_are_said_by_row(tmp_path):
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"x": rng.normal(size=60), "y": np.exp(rng.normal(size=60))})
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    done("fit", tmp_path / "t.csv", "--target", "y", "--likelihood", "lognormal", "--out", tmp_path / "m", *QUICK)
+    frame.assign(x=np.where(np.arange(60) == 5, 1e9, frame["x"])).to_csv(tmp_path / "t.csv", index=False)
+    said = done("predict", tmp_path / "m", tmp_path / "t.csv", "--out", tmp_path / "p.csv").stderr
+    assert "note: predictions are infinite or none in 1 of 60 rows (row 7)" in said
+
+
+def test_the_order_of_labels_is_asked_for_and_known_by_the_clean_name(tmp_path):
+    x = np.arange(60) % 7
+    frame = pd.DataFrame({"x": x, "how  big": np.array(["S", "M", "L"])[x // 3]})
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    fit = ["fit", tmp_path / "t.csv", "--target", "how big", "--likelihood", "ordinal", "--out", tmp_path / "m", *QUICK]
+    said = 'error: --kind: expected the order of the labels of how big, such as "how big=S < M < L", got none'
+    assert said in run(*fit).stderr
+    done(*fit, "--kind", "how  big=L < M < S")
+    done("predict", tmp_path / "m", tmp_path / "t.csv", "--out", tmp_path / "p.csv")
+    assert list(pd.read_csv(tmp_path / "p.csv").columns) == ["class", "p[L]", "p[M]", "p[S]"]
