@@ -140,7 +140,7 @@ class Schedule:
             "learning_rate": rate if self.scheduler == "constant" else OneCycle(rate, epochs),
             "ema_decay": self.ema_decay,
             "progress": self.progress,
-            "validation_every": 1 if self.patience is not None else max(1, epochs // 25),
+            "validation_every": 1 if self.patience is not None else max(1, epochs // (25 if size < 2000 else 12)),
         }
 
     def folds(self, size: int) -> Iterator[NDArray[np.int64]]:

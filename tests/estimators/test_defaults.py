@@ -45,7 +45,7 @@ def test_steps_follow_the_number_of_rows(rows: int, batch: int, epochs: int, mon
     assert asked["rows"] == rows
     assert (asked["batch_size"], asked["epochs"]) == (batch, epochs)
     assert asked["learning_rate"] == OneCycle(0.01, epochs)
-    assert asked["validation_every"] == epochs // 25
+    assert asked["validation_every"] == epochs // (25 if rows < 2000 else 12)
 
 
 @pytest.mark.parametrize("num_members", [1, 2])
