@@ -38,6 +38,7 @@ DATA = {
     "grid": lambda: torch.randint(0, 3, (2500, 8)).double(),
     "one outlier": lambda: torch.cat((torch.randn(2499, 8), torch.full((1, 8), 1e12))).double(),
     "sorted line": lambda: torch.arange(2500.0).double().unsqueeze(1),
+    "line in the order of blocks": lambda: torch.arange(2560.0).double().reshape(64, 40).T.reshape(-1, 1),
 }
 
 

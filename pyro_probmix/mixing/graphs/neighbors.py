@@ -45,7 +45,7 @@ class NearestNeighborGraph(_NeighborGraph):
     and a node is left out of its own neighbours by its index, so that equal points are neighbours of each other.
     Euclidean neighbours of few points, or in few dimensions, are found with a k-d tree; of more, with matrix
     products whose rounding is bounded, in time proportional to N². The approximate search, with faiss, takes time
-    in proportion to N^1.5, a quarter of the exact one's for 10⁶ points of a 16-dimensional Normal, of whose
+    in proportion to N^1.5, two fifths of the exact one's for 10⁶ points of a 16-dimensional Normal, of whose
     neighbours it misses one in twenty.
 
     Args:

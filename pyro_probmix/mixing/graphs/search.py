@@ -18,11 +18,12 @@ Metric: TypeAlias = str | Callable[[Any, Any], float]
 
 # A k-d tree is quicker than the tiled search up to this many dimensions or points.
 _TREE_DIMENSIONS = 8
-_TREE_POINTS = 5000
+_TREE_POINTS = 1000
 
-_BLOCK = 64
-_TILE_ROWS = 256
-_TILE_COLUMNS = 8192
+# The products of a tile stay in the cache; a block has every so many-th column of one.
+_TILE_ROWS, _TILE_COLUMNS = 256, 1024
+_BLOCK = 16
+_STRIDE = _TILE_COLUMNS // _BLOCK
 _SPARE_BLOCKS = 2
 _VALUES = 2**22
 
@@ -123,7 +124,7 @@ def tiled_search(points: Tensor, k: int) -> Tensor:
     r"""Search with matrix products, exactly.
 
     Of centred points z with norms up to R, the products :math:`s_{ij} = |z_j|^2 - 2\, z_i \cdot z_j` are looked at
-    in blocks of consecutive j. The k + 1 nearest of i, itself included, lie in the k + 1 blocks of least minimum;
+    in blocks of some j. The k + 1 nearest of i, itself included, lie in the k + 1 blocks of least minimum;
     a few more blocks are taken, and their points ranked by exact distances. Rounding cannot have hidden a nearer
     point in another block if the k-th exact squared distance is at most :math:`|z_i|^2 + t - \epsilon_i`, where t
     is the largest minimum among the blocks taken and :math:`\epsilon_i` bounds the error of the products of i.
@@ -158,17 +159,18 @@ def _tiled_pass(exact: Tensor, centred: Tensor, rows: Tensor, found: Tensor, dty
     right[d, :n] = norms
     tiles = [tile.contiguous() for tile in right.split(_TILE_COLUMNS, dim=1)]
     products = torch.empty(_TILE_ROWS, _TILE_COLUMNS, dtype=dtype, device="cpu")
-    minima = torch.empty(_TILE_ROWS, len(tiles), _TILE_COLUMNS // _BLOCK, dtype=dtype, device="cpu")
+    minima = torch.empty(_TILE_ROWS, len(tiles), _STRIDE, dtype=dtype, device="cpu")
     num_blocks = k + 1 + _SPARE_BLOCKS
-    offsets = torch.arange(_BLOCK, device="cpu")
+    offsets = torch.arange(0, _TILE_COLUMNS, _STRIDE, device="cpu")
     doubtful = []
     for part in rows.split(_TILE_ROWS):
         size, queries = len(part), left[part]
         for column, tile in enumerate(tiles):
             torch.mm(queries, tile, out=products[:size])
-            torch.amin(products[:size].unflatten(1, (-1, _BLOCK)), dim=2, out=minima[:size, column])
-        least, blocks = minima[:size].flatten(1).topk(num_blocks, dim=1, largest=False)
-        candidates = (blocks.unsqueeze(2) * _BLOCK + offsets).flatten(1).clamp_(max=n)
+            torch.amin(products[:size].unflatten(1, (_BLOCK, _STRIDE)), dim=1, out=minima[:size, column])
+        least, blocks = _least(minima[:size].flatten(1), num_blocks)
+        first = blocks // _STRIDE * _TILE_COLUMNS + blocks % _STRIDE
+        candidates = (first.unsqueeze(2) + offsets).flatten(1).clamp_(max=n)
         found[part], nearest, squares = _ranked(exact, part, candidates, k)
         exact_least = squares.unflatten(1, (num_blocks, _BLOCK)).amin(dim=2) - norms[part].unsqueeze(1)
         precise = ((exact_least - least).abs() <= errors[part].unsqueeze(1)).all(dim=1)
@@ -176,6 +178,17 @@ def _tiled_pass(exact: Tensor, centred: Tensor, rows: Tensor, found: Tensor, dty
         certain = (farthest <= norms[part] + least[:, -1] - errors[part]) & precise | (farthest == 0)
         doubtful.append(part[~certain])
     return torch.cat(doubtful)
+
+
+def _least(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k least of each row, in order, and where they are: in the k of its parts whose minima are the least."""
+    size = values.shape[1]
+    if size // _BLOCK < 2 * k:
+        return values.topk(k, dim=1, largest=False)
+    parts = values.unflatten(1, (_BLOCK, -1)).amin(dim=1).topk(k, dim=1, largest=False).indices
+    places = (parts.unsqueeze(2) + torch.arange(0, size, size // _BLOCK, device="cpu")).flatten(1)
+    least, order = values.gather(1, places).topk(k, dim=1, largest=False)
+    return least, places.gather(1, order)
 
 
 def _approximate(points: Tensor, k: int) -> Tensor:
