@@ -165,7 +165,7 @@ def _is_numeric(sample: Sequence[str]) -> bool:
 
 
 def guess_decimal(cells: Iterable[str], sep: str) -> str | None:
-    """The decimal sign of cells of text, None where no cell tells.
+    """The decimal sign of most cells of text that tell it, None where none does.
 
     Raises:
         ValueError: if numbers such as ``1,234`` could be of either.
@@ -174,18 +174,17 @@ def guess_decimal(cells: Iterable[str], sep: str) -> str | None:
         >>> guess_decimal(["20,06", "486,49"], ";"), guess_decimal(["1,923.45", "7"], ",")
         (',', '.')
     """
-    doubtful = None
-    comma = False
+    doubtful, commas, points = None, 0, 0
     for cell in cells:
         if "," in cell and _COMMA.fullmatch(cell):
             if _COMMA_GROUPS.fullmatch(cell):
                 doubtful = doubtful or cell.strip()
             else:
-                comma = True
+                commas += 1
         elif "." in cell and _POINT.fullmatch(cell) and not _POINT_GROUPS.fullmatch(cell):
-            return "."
-    if comma:
-        return ","
+            points += 1
+    if commas or points:
+        return "," if commas > points else "."
     if doubtful is not None and sep != ",":
         raise ValueError(f'expected numbers of one reading, got "{doubtful}"; give the decimal sign, "." or ","')
     return None

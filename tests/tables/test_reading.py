@@ -246,3 +246,17 @@ def test_a_category_of_whole_numbers_may_have_missing_cells():
     )
     assert features[:, 1].tolist() == [0.0, 1.0, 0.0, 0.0]
     assert features[0, 0] == features[3, 0] < 0.0 < features[2, 0]
+
+
+def test_one_point_does_not_decide_how_all_numbers_are_read(tmp_path):
+    """Most numbers do; the others are named in training, and missing in new rows."""
+    rows = [f"{i},25;{7 * i % 11},5" for i in range(30)]
+    path = tmp_path / "t.csv"
+    path.write_text("\n".join(["a;y", *rows]) + "\n")
+    preparation = Preparation.fit(load_table(path, "y").features)
+    path.write_text("\n".join(["a;y", "12.5;1,5", *rows]) + "\n")
+    with pytest.raises(ValueError, match=r'"a": expected numbers, .* 1 cell \(row 2: "12.5"\)'):
+        load_table(path, "y")
+    with pytest.warns(TableWarning, match=r'as numbers of another kind than the others: 1 cell \(row 2: "12.5"\)'):
+        new = load_table(path, preparation=preparation, drop=["y"])
+    np.testing.assert_array_equal(new.features["a"], [np.nan, *(np.arange(30) + 0.25)])
