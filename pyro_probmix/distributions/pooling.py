@@ -219,15 +219,16 @@ def _fuse(
     """The pool of the components, their weights, one tensor each, and their natural forms without masks."""
     bases, mask = unmask(components)
     forms = _of_one_family(bases)
-    _, reference = _usual_parameters(forms)
+    members, reference = _usual_parameters(forms)
     split = split_weights(weights, len(components), broadcast_batch(components), reference, validate, simplex)
-    bases = present(bases, split)
-    forms = [form if form.p is base else exponential_family(base) for form, base in zip(forms, bases, strict=True)]
+    kept = present(bases, split)
+    if any(ours is not theirs for ours, theirs in zip(kept, bases, strict=True)):
+        forms = [form if form.p is base else exponential_family(base) for form, base in zip(forms, kept, strict=True)]
+        members, _ = _usual_parameters(forms)
     first = forms[0]
     _check_alike(forms)
     if validate:
-        check_present(bases, split)
-    members, _ = _usual_parameters(forms)
+        check_present(kept, split)
     with without_autocast(reference):
         parameters = first.pool(members, split) if simplex else _pool_off_simplex(first, members, split, validate)
     reason = first.domain_error(parameters) if validate and simplex else None
@@ -265,7 +266,10 @@ def _usual_parameters(forms: Sequence[ExponentialFamily]) -> tuple[Members, Tens
     """The usual parameters of each component, floating ones in the dtype of the pool, and a tensor of that dtype."""
     each = [form.parameters for form in forms]
     reference = common_reference(t for parameters in each for t in parameters)
-    return [tuple(t.to(reference.dtype) if t.is_floating_point() else t for t in own) for own in each], reference
+    dtype = reference.dtype
+    if all(t.dtype == dtype for own in each for t in own):
+        return each, reference
+    return [tuple(t.to(dtype) if t.is_floating_point() else t for t in own) for own in each], reference
 
 
 def _pool_off_simplex(first: ExponentialFamily, members: Members, weights: Sequence[Tensor], validate: bool) -> Tensors:

@@ -96,7 +96,8 @@ def index_select(p: Distribution, dim: int, index: Tensor) -> Any:
     from_right = dim - size if dim >= 0 else dim
 
     def change(tensor: Tensor, event_dim: int) -> Tensor:
-        full = tensor.expand(p.batch_shape + tensor.shape[tensor.dim() - event_dim :])
+        shape = p.batch_shape + tensor.shape[tensor.dim() - event_dim :]
+        full = tensor if tensor.shape == shape else tensor.expand(shape)
         return take(full, from_right - event_dim, index)
 
     return map_batch(p, change)

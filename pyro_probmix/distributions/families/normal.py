@@ -35,6 +35,12 @@ class NormalFamily(ExponentialFamily):
 
     constructor = Normal
 
+    def build(self, parameters: Sequence[Tensor], **fixed: Any) -> Any:
+        loc, scale = parameters
+        if self.constructor is not Normal or loc.shape != scale.shape:
+            return super().build(parameters)
+        return Normal.of(loc, scale, self.p._validate_args)
+
     def to_natural(self, loc: Tensor, scale: Tensor) -> Tensors:
         precision = scale.square().reciprocal()
         return loc * precision, -0.5 * precision
@@ -53,8 +59,10 @@ class NormalFamily(ExponentialFamily):
         return loc, loc.square() + scale.square()
 
     def pool(self, members: Members, weights: Sequence[Tensor], simplex: bool = True) -> Tensors:
-        locs_and_scales = [member[i].to(weights[0].dtype) for i in (0, 1) for member in members]
-        aligned, shape = list(weights), weights[0].shape
+        aligned, shape, dtype = list(weights), weights[0].shape, weights[0].dtype
+        locs_and_scales = [member[i] for i in (0, 1) for member in members]
+        if any(t.dtype != dtype for t in locs_and_scales):
+            locs_and_scales = [t.to(dtype) for t in locs_and_scales]
         if any(t.shape != shape for t in (*locs_and_scales, *weights)):
             locs_and_scales = list(torch.broadcast_tensors(*locs_and_scales, *weights)[: 2 * len(weights)])
             dims = locs_and_scales[0].dim()
