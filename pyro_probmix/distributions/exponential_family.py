@@ -146,6 +146,11 @@ class ExponentialFamily:
         return tuple([getattr(self.p, name) for name in self.names])
 
     @property
+    def varies_by_parameters(self) -> bool:
+        """Whether members of one batch differ in their usual parameters alone, so that there is a pool of any two."""
+        return not self.fixed and type(self).map_batch is ExponentialFamily.map_batch
+
+    @property
     def fixed_parameters(self) -> dict[str, Any]:
         """What ``fixed`` names."""
         return {name: getattr(self.p, name) for name in self.fixed}

@@ -33,6 +33,7 @@ from pyro_probmix.distributions.exponential_family import (
     Members,
     Tensors,
     exponential_family,
+    form_or_none,
     resolved,
     set_validation,
     validates,
@@ -40,11 +41,11 @@ from pyro_probmix.distributions.exponential_family import (
 from pyro_probmix.distributions.held_tensors import common_reference
 from pyro_probmix.distributions.missing import check_present, present
 from pyro_probmix.distributions.modes import mode
-from pyro_probmix.distributions.selection import Change, map_batch
+from pyro_probmix.distributions.selection import Change, map_batch, selected_along
 from pyro_probmix.distributions.weighted_pool import Pool, asked
 from pyro_probmix.ops.autocast import without_autocast
 
-__all__ = ["LogLinearPool", "log_linear_pool", "pool_alike"]
+__all__ = ["LogLinearPool", "log_linear_pool", "pool_alike", "pool_with_rows"]
 
 
 class LogLinearPool(Pool):
@@ -302,7 +303,26 @@ def pool_alike(components: Sequence[Any], weights: Sequence[Tensor]) -> Any:
     unlike = any(first.mismatch(form) for form in forms[1:])
     if unlike or any(t.dtype != weights[0].dtype for t in members[0]):
         return log_linear_pool(components, weights)
-    fused = first.build(first.pool(members, weights))
+    return _pool_unvalidated(first, members, weights)
+
+
+def pool_with_rows(p: Any, dim: int, index: Tensor, weights: Sequence[Tensor]) -> Any:
+    """:func:`pool_alike` of a batch and its members at ``index`` along ``dim``, which are not made for it.
+
+    None where more than the usual parameters of the members has to be looked at.
+    """
+    form = form_or_none(p)
+    if form is None or form.p is not p or not form.varies_by_parameters:
+        return None
+    ours, change = form.parameters, selected_along(p.batch_shape, dim, index)
+    if any(t.dtype != weights[0].dtype for t in ours):
+        return None
+    theirs = [change(t, d) for t, d in zip(ours, form.parameter_dims, strict=True)]
+    return _pool_unvalidated(form, [ours, theirs], weights)
+
+
+def _pool_unvalidated(form: ExponentialFamily, members: Members, weights: Sequence[Tensor]) -> Any:
+    fused = form.build(form.pool(members, weights))
     set_validation(fused, False)
     return fused
 

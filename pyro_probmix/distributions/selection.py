@@ -20,7 +20,7 @@ from pyro_probmix.ops.devices import filled_numbers
 from pyro_probmix.ops.indexing import batch_indexer
 from pyro_probmix.ops.rows import take
 
-__all__ = ["Change", "index_select", "map_batch", "rows"]
+__all__ = ["Change", "index_select", "map_batch", "rows", "selected_along"]
 
 Change = Callable[[Tensor, int], Tensor]
 """What makes a tensor of another batch, given how many of its last dimensions are not the batch's."""
@@ -90,17 +90,22 @@ def index_select(p: Distribution, dim: int, index: Tensor) -> Any:
         >>> index_select(dist.StudentT(4.0, torch.tensor([1.0, 2.0, 3.0]), 1.0), -1, torch.tensor([2, 0])).loc
         tensor([3., 1.])
     """
-    size = len(_batch_of(p))
+    return map_batch(p, selected_along(_batch_of(p), dim, index))
+
+
+def selected_along(batch_shape: torch.Size, dim: int, index: Tensor) -> Change:
+    """What takes the positions ``index`` along one dimension of a batch shape."""
+    size = len(batch_shape)
     if not -size <= dim < size:
-        raise ValueError(f"dim: expected a dimension of batch shape {tuple(p.batch_shape)}, got {dim}")
+        raise ValueError(f"dim: expected a dimension of batch shape {tuple(batch_shape)}, got {dim}")
     from_right = dim - size if dim >= 0 else dim
 
     def change(tensor: Tensor, event_dim: int) -> Tensor:
-        shape = p.batch_shape + tensor.shape[tensor.dim() - event_dim :]
+        shape = batch_shape + tensor.shape[tensor.dim() - event_dim :]
         full = tensor if tensor.shape == shape else tensor.expand(shape)
         return take(full, from_right - event_dim, index)
 
-    return map_batch(p, change)
+    return change
 
 
 def _batch_of(p: Any) -> torch.Size:

@@ -15,7 +15,7 @@ from pyro.poutine.messenger import Messenger, block_messengers
 from torch import Tensor
 
 from pyro_probmix.distributions import exponential_family, index_select, is_exponential_family
-from pyro_probmix.distributions.exponential_family import resolved, set_validation, unwrapped, validates
+from pyro_probmix.distributions.exponential_family import form_or_none, resolved, set_validation, unwrapped, validates
 from pyro_probmix.distributions.held_tensors import reference_tensor
 from pyro_probmix.distributions.not_closed import why_not_closed
 from pyro_probmix.models.names import COEFFICIENT_SITE
@@ -42,12 +42,15 @@ def check_pool_of_rows(argument: str, p: Any, fusion: str) -> None:
 
 def check_poolable(name: str, p: Any, partners: Any, dim: int = -1) -> None:
     """Refuses densities that have no log-linear pool of their family with those of their partners."""
+    form = form_or_none(p)
+    if form is not None and form.varies_by_parameters:
+        return
     base, base_dim = resolved(p), dim
     while isinstance(base, (torch.distributions.Independent, ExpandedDistribution, MaskedDistribution)):
         base_dim -= getattr(base, "reinterpreted_batch_ndims", 0)
         base = resolved(base.base_dist)
     kind, remedies = type(base).__name__, 'fuse an embedding (ManifoldProbMix), or use fusion="linear" or "numerical"'
-    if not is_exponential_family(p):
+    if form is None:
         why = why_not_closed(type(base)) or "it has no natural form here"
         raise TypeError(
             f"{name}: expected a family that is closed under log-linear pooling, got {kind}: {why}; {remedies}"
@@ -56,7 +59,7 @@ def check_poolable(name: str, p: Any, partners: Any, dim: int = -1) -> None:
     names = exponential_family(inner).fixed
     unread = [fixed for fixed in names if _varies_unseen(getattr(inner, fixed), base_dim, validates(p))]
     if not unread:
-        reason = exponential_family(p).mismatch(exponential_family(partners))
+        reason = form.mismatch(exponential_family(partners))
         unread = [] if reason is None else [reason.removeprefix("equal ").partition(",")[0]]
     if unread:
         raise ValueError(

@@ -20,7 +20,7 @@ from pyro_probmix.distributions import (
 from pyro_probmix.distributions.components import broadcast_shapes
 from pyro_probmix.distributions.exponential_family import validates
 from pyro_probmix.distributions.numerical import NUM_NODES
-from pyro_probmix.distributions.pooling import pool_alike
+from pyro_probmix.distributions.pooling import pool_alike, pool_with_rows
 from pyro_probmix.mixing import GaussJacobi, PairBatch, Vicinity, as_coefficient, coefficient_to, default_vicinity
 from pyro_probmix.models._mix_checks import check_poolable
 from pyro_probmix.models.laws import ExpectedLikelihood, LazyDistribution
@@ -153,17 +153,22 @@ class Mixing:
                 return base.then(lambda made: self.fuse(made, partner, own, base_dim, name), shape)
             if self.fusion == "linear" and base_dim != dim:
                 raise ValueError('fusion: expected "log-linear" where some outputs of a node are masked, got "linear"')
-            pair, weights = [base, index_select(base, base_dim, partner)], [own, 1 - own]
+            weights = [own, 1 - own]
+            closed = self.fusion == "log-linear" and not (self.extrapolates or validates(base))
             with without_autocast(own):
+                pooled = pool_with_rows(base, base_dim, partner, weights) if closed else None
+                if pooled is not None:
+                    return pooled
+                pair = [base, index_select(base, base_dim, partner)]
                 if self.fusion == "linear":
                     return linear_pool(pair, weights)
                 if self.fusion == "numerical":
                     num_nodes = None if validates(base) or at_hand(own) else NUM_NODES
                     return numerical_pool(pair, weights, simplex=not self.extrapolates, num_nodes=num_nodes)
                 check_poolable(name, base, pair[1], base_dim)
-                if self.extrapolates or validates(base):
-                    return log_linear_pool(pair, weights, simplex=not self.extrapolates)
-                return pool_alike(pair, weights)
+                if closed:
+                    return pool_alike(pair, weights)
+                return log_linear_pool(pair, weights, simplex=not self.extrapolates)
 
         return inside_masks(pool, p, coefficient, dim)
 

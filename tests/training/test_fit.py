@@ -256,6 +256,17 @@ def test_non_finite_loss_leaves_the_parameters_of_the_last_finite_step(
     assert all(bool(value.isfinite().all()) for value in model.state_dict().values())
 
 
+def test_finite_gradients_whose_squares_overflow_are_no_fault() -> None:
+    x, y = data(dtype=torch.float32)
+    model = pm.ERM(nn.Linear(2, 1), pm.nn.NormalLikelihood(scale=1e-13))
+    history = pm.fit(model, (x, y), epochs=1, optimizer=lambda p: torch.optim.SGD(p, lr=1e-30), progress=False)
+    loss = model.risk(pm.PairBatch(x, y, torch.arange(N)))
+    (gradient,) = torch.autograd.grad(loss, model.decoder.bias)
+    assert gradient.isfinite().all()
+    assert not gradient.square().isfinite().all()
+    assert math.isfinite(history.train_loss[0])
+
+
 def test_validation_loss_that_is_never_finite() -> None:
     class Blind(nn.Module):
         """Sees nothing in validation."""

@@ -112,7 +112,8 @@ class _Pool(BatchFunction):
         needed = ctx.needs_input_grad
         results = in_blocks(partial(_pool_gradients, needed), needed, loc, (*grads, loc, scale, *inputs))
         return tuple(
-            g if g is None or g.shape == t.shape else g.sum_to_size(t.shape) for g, t in zip(results, inputs, strict=True)
+            g if g is None or g.shape == t.shape else g.sum_to_size(t.shape)
+            for g, t in zip(results, inputs, strict=True)
         )
 
     @staticmethod

@@ -103,6 +103,10 @@ class IndependentFamily(WrapperFamily):
         self.parameter_dims = tuple(d + self.ndims for d in self.parameter_dims)
         self.natural_dims = tuple(d + self.ndims for d in self.natural_dims)
 
+    @property
+    def varies_by_parameters(self) -> bool:
+        return self.base.varies_by_parameters
+
     def wrap(self, base: Any) -> Any:
         return dist.Independent(base, self.ndims)
 
