@@ -59,7 +59,8 @@ def interval(p: Any, level: Any, kind: str = "central") -> tuple[Tensor, Tensor]
     each = ordered_marginals(p)
     levels = double(as_shares("level", level, each, inside=True))
     if kind == "central":
-        return quantile(each, 0.5 * (1 - levels)), quantile(each, 0.5 * (1 + levels))
+        low, high = quantile(each, torch.stack([0.5 * (1 - levels), 0.5 * (1 + levels)]))
+        return low, high
     shape = levels.shape + each.batch_shape
     reference = reference_tensor([each])
     if shape.numel() == 0:
