@@ -116,7 +116,8 @@ def _read(text: Any, form: str) -> NDArray[Any]:
     import pandas as pd
 
     text = text.str.strip()
+    text = text.where(text.str.contains(r"\d", regex=True, na=False))  # pandas reads "now" and "today" in any form
     if form == _ISO:  # pandas reads "2019" and "201901" as dates, too
-        text = text.where(text.str.match(r"\d{4}-\d{1,2}-\d{1,2}"))
+        text = text.where(text.str.match(r"\d{4}-\d{1,2}-\d{1,2}", na=False))
     found = pd.to_datetime(text, format=form, errors="coerce", utc=True)
     return found.dt.tz_localize(None).to_numpy("M8[us]").copy()

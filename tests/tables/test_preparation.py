@@ -315,3 +315,13 @@ def test_kinds_of_arrays_are_not_called_guesses():
         ValueError, match=r'^kinds: expected two words such as yes and no in "x1", got 1 cell \(row 1: 3.0'
     ):
         Preparation.fit([[1.0, 0.0], [2.0, 3.0]], {np.int64(1): "boolean"})
+
+
+@pytest.mark.parametrize("form", ["%d.%m.%Y", "%m/%d/%Y %H:%M", "%Y-%m-%d"])
+def test_words_are_no_dates(form):
+    days = pd.DataFrame({"day": pd.date_range("2020-01-01", periods=30).strftime(form)})
+    preparation = Preparation.fit(days)
+    with pytest.warns(
+        TableWarning, match=r'"day": taken as missing, as no date: 2 cells \(row 0: "today", row 1: "now"\)'
+    ):
+        preparation.transform(pd.DataFrame({"day": ["today", "now", days["day"][2]]}))
