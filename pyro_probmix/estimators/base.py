@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -15,9 +14,10 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, v
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from pyro_probmix._checks import check_choice, check_device, check_integer, check_number, name_rows
+from pyro_probmix._checks import check_choice, check_device, check_integer, check_number
 from pyro_probmix.distributions import LinearPool, linear_pool
 from pyro_probmix.estimators.members import Members, Network, Rows, Schedule, in_few_threads, train
+from pyro_probmix.estimators.prepared import Prepared, as_weights, is_frame, named_by_text
 from pyro_probmix.estimators.saved import as_settings, as_tensors, restored
 from pyro_probmix.estimators.targets import as_tensor
 from pyro_probmix.models import METHODS, DensityModel
@@ -26,50 +26,13 @@ from pyro_probmix.tables import Preparation
 from pyro_probmix.tables.kinds import clean_name
 from pyro_probmix.training.bars import bar_size
 
-__all__ = ["Prepared", "ProbMixEstimator", "as_weights", "is_frame"]
+__all__ = ["ProbMixEstimator"]
 
-_DTYPES = (np.float64, np.float32)
+_ARRAYS: dict[str, Any] = {"dtype": (np.float64, np.float32), "ensure_all_finite": "allow-nan"}
 _NUMBERS_AT_ONCE = 2**22
 """Coordinates of embedding samples, or of the points of quantiles, that a prediction has in memory at a time."""
 
 Own = TypeVar("Own", bound="ProbMixEstimator")
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """Rows of a fit, prepared.
-
-    Args:
-        preparation: of features.
-        network: what members are made of.
-        x: features of shape ``(n, num_features)``.
-        other: those of other rows to validate on, if any.
-        device: where members are.
-        soft: whether labels are probabilities.
-    """
-
-    preparation: Preparation
-    network: Network
-    x: NDArray[np.float64]
-    other: NDArray[np.float64] | None
-    device: Any
-    soft: bool = False
-
-    def rows(self, y: NDArray[Any], weight: NDArray[np.float64] | None) -> Rows:
-        """The training rows with these targets or labels."""
-        return self._rows(self.x, y, weight)
-
-    def eval_rows(self, y: NDArray[Any], weight: NDArray[np.float64] | None = None) -> Rows:
-        """The rows to validate on."""
-        assert self.other is not None
-        return self._rows(self.other, y, weight)
-
-    def _rows(self, x: NDArray[np.float64], y: NDArray[Any], weight: NDArray[np.float64] | None) -> Rows:
-        dtype = getattr(torch, self.network.dtype)
-        features, labels = as_tensor(x, self.device).to(dtype), as_tensor(y, self.device)
-        labels = labels.to(dtype) if labels.is_floating_point() else labels
-        weights = None if weight is None else as_tensor(weight, self.device).to(dtype)
-        return Rows(features, labels, weights, self.soft)
 
 
 class ProbMixEstimator(BaseEstimator):
@@ -252,7 +215,7 @@ class ProbMixEstimator(BaseEstimator):
         """New rows as those of the fit: a data frame where that was one, else numbers."""
         named = getattr(self, "feature_names_in_", None)
         if is_frame(X):
-            X = _named_by_text(X)
+            X = named_by_text(X)
             known: set[Any] = set() if named is None else {*named}
             if known > {*X.columns} >= {name for name in known if clean_name(name) not in self.preparation_.dropped}:
                 X = X.reindex(columns=named)  # what was dropped, new rows need not have
@@ -268,7 +231,7 @@ class ProbMixEstimator(BaseEstimator):
     def _check_features(self, X: Any, y: Any) -> tuple[Any, Any]:
         """The features and their precision; their names and number are remembered."""
         if is_frame(X):
-            X = _named_by_text(X)
+            X = named_by_text(X)
             validate_data(self, X, y, skip_check_array=True)
             check_consistent_length(X, y)
             if len(X) < self._fewest:
@@ -395,33 +358,3 @@ class ProbMixEstimator(BaseEstimator):
     def _restore(self, settings: Mapping[str, Any]) -> Any:
         """Take back what :meth:`_own_settings` gave: a maker of the likelihood that members have."""
         raise NotImplementedError
-
-
-_ARRAYS: dict[str, Any] = {"dtype": _DTYPES, "ensure_all_finite": "allow-nan"}
-
-
-def as_weights(sample_weight: Any, size: int) -> NDArray[np.float64]:
-    """The weights of so many rows, refused where they are none."""
-    name = "sample_weight"
-    weight = check_array(sample_weight, ensure_2d=False, dtype=np.float64, input_name=name)
-    if weight.shape != (size,):
-        raise ValueError(f"{name}: expected shape ({size},), one a row, got {weight.shape}")
-    if (weight < 0).any():
-        raise ValueError(
-            f"{name}: expected numbers of at least 0, got others in {name_rows(torch.as_tensor(weight < 0))}"
-        )
-    if not weight.any():
-        raise ValueError(f"{name}: expected weights that are not all zero")
-    return weight
-
-
-def is_frame(X: Any) -> bool:
-    """Whether it is a data frame of pandas."""
-    return hasattr(X, "iloc") and hasattr(X, "columns")
-
-
-def _named_by_text(X: Any) -> Any:
-    """The data frame, its columns named by text, as scikit-learn asks of names."""
-    if all(isinstance(name, str) for name in X.columns):
-        return X
-    return X.set_axis([str(name) for name in X.columns], axis=1)

@@ -14,9 +14,10 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from pyro_probmix._checks import check_choice
 from pyro_probmix.distributions import class_log_probabilities
-from pyro_probmix.estimators.base import ProbMixEstimator, as_weights
+from pyro_probmix.estimators.base import ProbMixEstimator
 from pyro_probmix.estimators.labels import Labels
 from pyro_probmix.estimators.likelihoods import OrdinalLikelihood
+from pyro_probmix.estimators.prepared import as_weights
 from pyro_probmix.estimators.saved import check_keys, labels_from_dict, labels_to_dict
 from pyro_probmix.estimators.targets import as_tensor
 from pyro_probmix.nn import CategoricalLikelihood, DistributionLikelihood, Likelihood

@@ -14,10 +14,11 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from pyro_probmix._checks import check_choice, check_number
 from pyro_probmix.distributions import interval, quantile
-from pyro_probmix.estimators.base import ProbMixEstimator, as_weights
+from pyro_probmix.estimators.base import ProbMixEstimator
 from pyro_probmix.estimators.choosing import best
 from pyro_probmix.estimators.labels import row_names
 from pyro_probmix.estimators.members import Members
+from pyro_probmix.estimators.prepared import as_weights
 from pyro_probmix.estimators.saved import check_keys
 from pyro_probmix.estimators.targets import Target, as_tensor, candidates
 from pyro_probmix.models import METHODS
