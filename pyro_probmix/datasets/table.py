@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast, get_args
 
@@ -145,6 +145,8 @@ def load_table(
     reading = Reading(sep, decimal, encoding, header, cast("tuple[str, ...]", na), skip_rows)
     cells = source if isinstance(source, Cells) else read_cells(source, reading)
     names = list(cells.frame.columns)
+    if not len(cells.frame):
+        raise ValueError(f"{cells.name}: expected rows, got none")
     targets = [] if target is None else _chosen("target", target, cells)
     set_aside, left_out = _chosen("ids", ids, cells), _chosen("drop", drop, cells, preparation is None)
     features = [name for name in names if name not in {*targets, *set_aside, *left_out}]
@@ -215,6 +217,8 @@ def load_table(
 def _chosen(argument: str, wanted: Any, cells: Cells, strict: bool = True) -> list[str]:
     """The names of the columns that are asked for by name or position."""
     names, found = list(cells.frame.columns), []
+    if not isinstance(wanted, (str, int, np.integer, Iterable)):
+        raise TypeError(f"{argument}: expected names or positions of columns, got {wanted!r}")
     for one in [wanted] if isinstance(wanted, (str, int, np.integer)) else list(wanted):
         name = clean_name(one)
         if isinstance(one, (int, np.integer)) and -len(names) <= one < len(names):

@@ -91,7 +91,10 @@ def read_cells(source: Any, reading: Reading | None = None) -> Cells:
     if hasattr(source, "iloc") and hasattr(source, "columns"):
         names, warnings = _distinct([str(name) for name in source.columns], "X")
         return Cells(source.set_axis(names, axis=1), "X", reading, warnings, warnings)
-    path = Path(source)
+    try:
+        path = Path(source)
+    except TypeError:
+        raise TypeError(f"source: expected a path or a DataFrame, got {type(source).__name__}") from None
     check_file(path)
     try:
         import pandas  # noqa: F401

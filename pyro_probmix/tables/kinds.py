@@ -118,6 +118,8 @@ def resolve_kinds(
         {'size': ('ordered', ('S', 'M', 'L')), 'zip': ('category', None)}
     """
     found: dict[str, tuple[Kind, tuple[str, ...] | None]] = {}
+    if not isinstance(kinds, Mapping | None):
+        raise TypeError(f"kinds: expected a kind by the name of a column, got {kinds!r:.80}")
     for key, value in (kinds or {}).items():
         name = (
             names[int(key)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import csv
 import re
 from collections import Counter
@@ -60,10 +59,10 @@ class Reading:
             raise ValueError(f'decimal: expected "." or ",", got {self.decimal!r}')
         if self.encoding is not None:
             try:
-                codecs.lookup(self.encoding)
+                "".encode(self.encoding)  # refuses those that are of no text, too
             except LookupError:
                 raise ValueError(
-                    f'encoding: expected one that is known, such as utf-8, got "{self.encoding}"'
+                    f'encoding: expected one that is known and of text, such as utf-8, got "{self.encoding}"'
                 ) from None
         if not isinstance(self.header, bool):
             raise ValueError(f"header: expected True or False, got {self.header!r}")

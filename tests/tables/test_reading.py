@@ -260,3 +260,16 @@ def test_one_point_does_not_decide_how_all_numbers_are_read(tmp_path):
     with pytest.warns(TableWarning, match=r'as numbers of another kind than the others: 1 cell \(row 2: "12.5"\)'):
         new = load_table(path, preparation=preparation, drop=["y"])
     np.testing.assert_array_equal(new.features["a"], [np.nan, *(np.arange(30) + 0.25)])
+
+
+def test_what_is_no_source_no_column_and_no_kind_is_named():
+    frame = pd.DataFrame({"x": [1.0, 2.5], "y": [2.0, 1.5]})
+    for arguments, options, error, message in (
+        ([[1, 2]], {}, TypeError, "source: expected a path or a DataFrame, got list"),
+        ([frame[:0], "y"], {}, ValueError, "X: expected rows, got none"),
+        ([frame, 1.0], {}, TypeError, "target: expected names or positions of columns, got 1.0"),
+        ([frame, "y"], {"kinds": ["number"]}, TypeError, "kinds: expected a kind by the name of a column"),
+        (["t.csv"], {"encoding": "hex"}, ValueError, 'encoding: expected one that is known and of text, .* got "hex"'),
+    ):
+        with pytest.raises(error, match=f"^{message}"):
+            load_table(*arguments, **options)
