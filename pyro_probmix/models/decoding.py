@@ -13,8 +13,10 @@ from pyro_probmix.ops.blocks import has_memory, is_recorded
 
 __all__ = ["apply", "decode_noise"]
 
-_DRAWS_AT_ONCE = 2**18
-"""Coordinates of draws in a tile: measured, less is bound by the calls, more by the memory."""
+_DRAWS_IN_CACHE = 2**18
+"""Coordinates of draws in a tile on a CPU: measured, less is bound by the calls, more by the memory."""
+_DRAWS_AT_ONCE = 2**24
+"""On other devices, which are bound by the calls."""
 
 
 def apply(network: nn.Module, value: Tensor, event_dim: int) -> Tensor:
@@ -48,7 +50,7 @@ def decode_noise(decoder: nn.Module, q: Any, noise: Tensor) -> Tensor:
     def tile(loc: Tensor, scale: Tensor, noise: Tensor) -> Tensor:
         return apply(decoder, loc + scale * noise, len(q.event_shape))
 
-    rows = max(1, _DRAWS_AT_ONCE // noise[:, :1].numel())
+    rows = max(1, (_DRAWS_IN_CACHE if noise.is_cpu else _DRAWS_AT_ONCE) // noise[:, :1].numel())
     whole = torch.is_grad_enabled() or decoder.training or is_recorded() or not all(map(has_memory, given))
     if whole or len(noise[0]) <= rows:
         return tile(*given)

@@ -78,6 +78,41 @@ def test_quantiles_and_cdf_are_those_of_scipy(p: Any, exact: Any) -> None:
 
 
 @pytest.mark.parametrize(("p", "exact"), FAMILIES, ids=NAMES)
+def test_quantiles_of_a_mixture_of_equals_are_those_of_scipy(p: Any, exact: Any) -> None:
+    found = pm.quantile(pm.LinearPool([p, p], [0.3, 0.7]), SHARES)
+    y = torch.as_tensor(exact.ppf(SHARES.numpy()), dtype=torch.float64)
+    torch.testing.assert_close(found, y, rtol=1e-9, atol=1e-9)
+
+
+UNLIKE: list[tuple[Any, list[Any]]] = [
+    (dist.Gamma(*t([0.05, 30.0], [2.0, 0.1])), [st.gamma(0.05, scale=0.5), st.gamma(30, scale=10)]),
+    (dist.Beta(*t([0.2, 300.0], [3.0, 2.0])), [st.beta(0.2, 3), st.beta(300, 2)]),
+    (dist.StudentT(*t([2.1, 9.0], [0.0, 50.0], [1.0, 0.1])), [st.t(2.1), st.t(9, 50, 0.1)]),
+    (dist.StudentT(*t([1.5, 9.0], [0.0, 50.0], [1.0, 0.1])), [st.t(1.5), st.t(9, 50, 0.1)]),
+    (dist.Poisson(*t([0.3, 400.0])), [st.poisson(0.3), st.poisson(400)]),
+    (dist.NegativeBinomial(*t([0.2, 30.0], [0.9, 0.5])), [st.nbinom(0.2, 0.1), st.nbinom(30, 0.5)]),
+]
+
+
+@pytest.mark.parametrize(("components", "exact"), UNLIKE, ids=[type(p).__name__ for p, _ in UNLIKE])
+def test_quantiles_of_a_mixture_of_unlike_components(components: Any, exact: list[Any]) -> None:
+    """Those of densities are the roots of the formula; of counts the least integers that reach the share."""
+    weights = [0.6, 0.4]
+
+    def share(y: float) -> float:
+        return float(sum(w * p.cdf(y) for w, p in zip(weights, exact, strict=True)))
+
+    for q in (1e-3, 0.05, 0.5, 0.61, 0.95, 1 - 1e-6):
+        y = float(pm.quantile(pm.LinearPool(components, weights), q))
+        if components.support.is_discrete:
+            assert share(y - 1) < q <= share(y)
+        else:
+            ends = [p.ppf(q) for p in exact]
+            root = scipy.optimize.brentq(lambda y, q=q: share(y) - q, min(ends), max(ends), xtol=1e-300, rtol=1e-14)
+            assert y == pytest.approx(root, rel=1e-9)
+
+
+@pytest.mark.parametrize(("p", "exact"), FAMILIES, ids=NAMES)
 def test_the_ends_are_those_of_the_support(p: Any, exact: Any) -> None:
     low, high = exact.support()
     assert pm.quantile(p, torch.tensor([0.0, 1.0])).tolist() == [low, high]

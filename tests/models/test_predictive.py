@@ -51,8 +51,8 @@ def test_predictive_of_given_noise_is_the_decoder_row_by_row(shared: bool, monke
     model, batch = make_model("ManifoldProbMix").eval(), make_batch()
     rows = len(batch.x)
     noise = model.draw_noise(batch.x, (8, 1 if shared else rows)).expand(-1, rows, -1)
-    for at_once in (decoding._DRAWS_AT_ONCE, 3 * noise[:, 0].numel(), 4 * noise[:, 0].numel(), 1):
-        monkeypatch.setattr(decoding, "_DRAWS_AT_ONCE", at_once)
+    for at_once in (decoding._DRAWS_IN_CACHE, 3 * noise[:, 0].numel(), 4 * noise[:, 0].numel(), 1):
+        monkeypatch.setattr(decoding, "_DRAWS_IN_CACHE", at_once)
         with torch.no_grad():
             p = model.predictive(batch.x, 8, noise=noise)
             for k in range(rows):

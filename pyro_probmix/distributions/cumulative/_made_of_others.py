@@ -22,6 +22,7 @@ from pyro_probmix.ops.values import can_be_read
 
 __all__ = ["law"]
 
+NEAR = 1e-9  # relative
 SAME = 1e-9  # by how much what a transform makes of an integer may be off
 WRAPPERS = torch.distributions.Independent, dist.MaskedDistribution, ExpandedDistribution  # of scalars
 
@@ -138,7 +139,27 @@ class MixtureLaw(Law):
         return self._total(lambda law, y: law.survival(y, finite=True), y)
 
     def bracket(self, q: Tensor) -> tuple[Tensor, Tensor]:
-        return self._outermost(lambda law, q: (law.icdf(q),) * 2, q)
+        searched = any(type(own).at is Law.at for own, _, _ in self.parts)
+        moments = self._moments if searched else None
+        if moments is None:
+            return self._outermost(lambda law, q: (law.icdf(q),) * 2, q)
+        mean, deviation = moments  # between which and q is Cantelli's inequality
+        low, high = mean - deviation * ((1 - q) / q).sqrt(), mean + deviation * (q / (1 - q)).sqrt()
+        slack = NEAR * (high - low + mean.abs())
+        low, high = low - slack, high + slack
+        low, high = (low.floor(), high.ceil()) if self.integers else (low, high)
+        first, last = self.bounds()
+        return low.maximum(first), high.minimum(last)
+
+    @functools.cached_property
+    def _moments(self) -> tuple[Tensor, Tensor] | None:
+        """Mean and standard deviation, where they are known to be finite."""
+        try:
+            mean, deviation = self.p.mean, self.p.variance.sqrt()
+        except (AttributeError, NotImplementedError, RuntimeError):  # the last by what writes into tensors, under vmap
+            return None
+        finite = mean.isfinite() & deviation.isfinite()
+        return (mean, deviation) if can_be_read(finite) and bool(finite.all()) else None
 
     def log_density(self, y: Tensor) -> Tensor:
         return self._total(lambda law, y: law.density(y, finite=True), y).log()
