@@ -31,7 +31,7 @@ def present(members: Sequence[Any], weights: Sequence[Tensor]) -> list[Any]:
     The weights, one tensor a component, broadcast with their batch shapes.
     """
     kept = list(members)
-    if all(at_hand(w) and w.all() for w in weights):
+    if all(map(at_hand, weights)) and (all(map(torch.all, weights)) or all(map(_is_whole, members))):
         return kept
     gone = [w.detach() == 0 for w in weights]
     lacks = [_lacks(member, gone[0]) for member in members]
@@ -50,6 +50,12 @@ def present(members: Sequence[Any], weights: Sequence[Tensor]) -> list[Any]:
         sources.append((missing, {}))
         kept[k] = _replaced(expanded(member, shape), sources)
     return kept
+
+
+def _is_whole(member: Any) -> bool:
+    """Whether all of a component is known to be finite, by one look at each tensor: no sum hides what is not."""
+    tensors = [tensor.detach() for _, tensor, _ in _tensors(member)]
+    return all(at_hand(tensor) and math.isfinite(tensor.sum().item()) for tensor in tensors)
 
 
 def _lacks(member: Any, like: Tensor) -> Tensor:

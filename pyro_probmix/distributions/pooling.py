@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from functools import reduce
 from typing import Any
@@ -44,6 +45,7 @@ from pyro_probmix.distributions.modes import mode
 from pyro_probmix.distributions.selection import Change, map_batch, selected_along
 from pyro_probmix.distributions.weighted_pool import Pool, asked
 from pyro_probmix.ops.autocast import without_autocast
+from pyro_probmix.ops.values import at_hand
 
 __all__ = ["LogLinearPool", "log_linear_pool", "pool_alike", "pool_with_rows"]
 
@@ -303,28 +305,38 @@ def pool_alike(components: Sequence[Any], weights: Sequence[Tensor]) -> Any:
     unlike = any(first.mismatch(form) for form in forms[1:])
     if unlike or any(t.dtype != weights[0].dtype for t in members[0]):
         return log_linear_pool(components, weights)
-    return _pool_unvalidated(first, members, weights)
+    fused = first.build(first.pool(members, weights))
+    set_validation(fused, False)
+    return fused
 
 
 def pool_with_rows(p: Any, dim: int, index: Tensor, weights: Sequence[Tensor]) -> Any:
-    """:func:`pool_alike` of a batch and its members at ``index`` along ``dim``, which are not made for it.
+    """:func:`log_linear_pool` of a batch and its members at ``index`` along ``dim``, which are not made for it.
 
-    None where more than the usual parameters of the members has to be looked at.
+    It is in every step. The two weights are w and 1 − w. None where more than the usual parameters has to be looked at,
+    or with validation something may be wrong, which the general pool then says.
     """
     form = form_or_none(p)
     if form is None or form.p is not p or not form.varies_by_parameters:
         return None
-    ours, change = form.parameters, selected_along(p.batch_shape, dim, index)
-    if any(t.dtype != weights[0].dtype for t in ours):
+    ours, change, validate = form.parameters, selected_along(p.batch_shape, dim, index), validates(p)
+    if any(t.dtype != weights[0].dtype for t in ours) or (validate and not _are_sound(weights[0], ours)):
         return None
     theirs = [change(t, d) for t, d in zip(ours, form.parameter_dims, strict=True)]
-    return _pool_unvalidated(form, [ours, theirs], weights)
-
-
-def _pool_unvalidated(form: ExponentialFamily, members: Members, weights: Sequence[Tensor]) -> Any:
-    fused = form.build(form.pool(members, weights))
-    set_validation(fused, False)
+    parameters = form.pool([ours, theirs], weights)
+    if validate and form.domain_error(parameters):
+        return None
+    fused = form.build(parameters)
+    set_validation(fused, validate)
     return fused
+
+
+def _are_sound(weight: Tensor, parameters: Sequence[Tensor]) -> bool:
+    """Whether a weight is known to be in [0, 1] and parameters to be finite; no sum hides what is not."""
+    if not all(map(at_hand, (weight, *parameters))):
+        return False
+    low, high = weight.detach().aminmax()
+    return bool(low >= 0) and bool(high <= 1) and all(math.isfinite(t.detach().sum().item()) for t in parameters)
 
 
 def _name(p: Any) -> str:

@@ -154,7 +154,7 @@ class Mixing:
             if self.fusion == "linear" and base_dim != dim:
                 raise ValueError('fusion: expected "log-linear" where some outputs of a node are masked, got "linear"')
             weights = [own, 1 - own]
-            closed = self.fusion == "log-linear" and not (self.extrapolates or validates(base))
+            closed = self.fusion == "log-linear" and not self.extrapolates
             with without_autocast(own):
                 pooled = pool_with_rows(base, base_dim, partner, weights) if closed else None
                 if pooled is not None:
@@ -166,7 +166,7 @@ class Mixing:
                     num_nodes = None if validates(base) or at_hand(own) else NUM_NODES
                     return numerical_pool(pair, weights, simplex=not self.extrapolates, num_nodes=num_nodes)
                 check_poolable(name, base, pair[1], base_dim)
-                if closed:
+                if closed and not validates(base):
                     return pool_alike(pair, weights)
                 return log_linear_pool(pair, weights, simplex=not self.extrapolates)
 
