@@ -220,6 +220,8 @@ class ProbMixEstimator(BaseEstimator):
             if known > {*X.columns} >= {name for name in known if clean_name(name) not in self.preparation_.dropped}:
                 X = X.reindex(columns=named)  # what was dropped, new rows need not have
             validate_data(self, X, reset=False, skip_check_array=True)
+            if not len(X):
+                raise ValueError("X: expected rows, got none")
             return X if named is not None else check_array(X, **_ARRAYS)
         X = validate_data(self, X, reset=False, **_ARRAYS)
         if named is None:

@@ -110,6 +110,9 @@ def row_names(*parts: Any) -> NDArray[Any] | None:
 
 def _array(name: str, y: Any, warn: bool = False) -> NDArray[Any]:
     y = check_array(y, ensure_2d=False, dtype=None, input_name=name, ensure_min_samples=0)
+    none = np.array([row is None for row in y.tolist()] if y.dtype == object and y.ndim == 1 else [], bool)
+    if none.any():
+        raise ValueError(f"{name}: expected a label in each row, got None in {name_rows(torch.as_tensor(none))}")
     return y if y.ndim == 2 and y.shape[1] > 1 else column_or_1d(y, warn=warn)
 
 

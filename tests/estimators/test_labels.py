@@ -143,6 +143,7 @@ def test_an_ordered_category_says_its_order(graded: Any) -> None:
         (np.array([0.1, 0.2, 0.3, 0.4]), "Unknown label type"),
         (np.array([1, 1, 1, 1]), "y: expected at least two classes, got one class, 1"),
         (np.array([1, 2, np.nan, 1]), "y contains NaN"),
+        (np.array(["a", "b", None, "a"]), r"^y: expected a label in each row, got None in 1 of 4 rows \(row 2\)"),
     ],
 )
 def test_what_is_no_label_is_refused(y: Any, message: str) -> None:

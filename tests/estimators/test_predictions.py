@@ -126,6 +126,17 @@ def test_a_column_that_was_dropped_is_not_needed_whatever_its_name(diabetes: Any
     np.testing.assert_array_equal(model.predict(frame), model.predict(frame.assign(**{" the same ": 2.0})))
 
 
+def test_a_frame_without_rows_is_refused_as_an_array_is(diabetes: Any) -> None:
+    X, y = diabetes
+    frame = pandas.DataFrame(X)
+    model = pm.ProbMixRegressor("erm", **SMALL).fit(frame, y)
+    for predict in (model.predict, model.predict_quantiles, model.predict_distribution):
+        with pytest.raises(ValueError, match=r"^X: expected rows, got none$"):
+            predict(frame[:0])
+        with pytest.raises(ValueError, match=r"0 sample\(s\)"), pytest.warns(UserWarning, match="feature names"):
+            predict(X[:0])
+
+
 def test_fitted_members_predict_whatever_the_settings_are_now(iris: Any) -> None:
     X, y = iris
     model = pm.ProbMixClassifier("erm", num_members=2, **SMALL).fit(X, y)
