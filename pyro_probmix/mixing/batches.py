@@ -124,9 +124,9 @@ class PairBatch:
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> PairBatch:
         """Return the same batch on another device."""
-        given = {f.name: getattr(self, f.name) for f in fields(self)}
-        if all(value is None or value.device == torch.device(device) for value in given.values()):
+        if self.x.device == torch.device(device):
             return self
+        given = {f.name: getattr(self, f.name) for f in fields(self)}
         moved: dict[str, Any] = {
             name: value if value is None else value.to(device, non_blocking=non_blocking)
             for name, value in given.items()
