@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Sequence
-from functools import reduce
 from numbers import Real
 from typing import Any
 
@@ -16,7 +15,6 @@ from torch.distributions import Distribution
 from pyro_probmix._checks import at_index
 from pyro_probmix.distributions.exponential_family import resolved
 from pyro_probmix.distributions.supports import same_constraint
-from pyro_probmix.ops.values import at_hand
 
 __all__ = [
     "Components",
@@ -153,7 +151,7 @@ def split_weights(
         on_simplex = tolerance is not None and all(v >= 0 for v in values) and abs(sum(values) - 1) <= tolerance
         if not on_simplex:
             _check_values(torch.tensor([float(v) for v in values], dtype=torch.float64), tolerance)
-    elif validate and not (tolerance is not None and _are_on_simplex(split, tolerance)):
+    elif validate:
         _check_values(torch.stack(torch.broadcast_tensors(*split), -1).detach(), tolerance)
     return split
 
@@ -168,14 +166,6 @@ def _as_tensors(values: Sequence[Any], like: Tensor) -> Sequence[Tensor]:
 def sum_tolerance(size: int, *dtypes: torch.dtype) -> float:
     """How far from one the sum of that many weights may be by rounding."""
     return max(1e-6, 8 * size * max(torch.finfo(dtype).eps for dtype in dtypes))
-
-
-def _are_on_simplex(weights: Sequence[Tensor], tolerance: float) -> bool:
-    """Whether weights are known to be on the simplex, by fewer operations than it takes to say where they are not."""
-    if not all(map(at_hand, weights)):
-        return False
-    off = reduce(torch.add, [w.detach() for w in weights]).sub(1).abs_()
-    return all(w.numel() and w.detach().amin() >= 0 for w in weights) and bool(off.amax() <= tolerance)
 
 
 def _check_values(weights: Tensor, tolerance: float | None) -> None:
