@@ -50,7 +50,9 @@ def affine(p: Any, loc: Tensor | float, scale: Tensor | float) -> Any:
     """
     check_density("p", p)
     shape, like = p.batch_shape + p.event_shape, reference_tensor([p])
-    parts = {"loc": torch.as_tensor(loc).to(like), "scale": torch.as_tensor(scale).to(like)}
+    parts = {
+        name: torch.as_tensor(v, dtype=like.dtype, device=like.device) for name, v in (("loc", loc), ("scale", scale))
+    }
     for name, value in parts.items():
         try:
             parts[name] = value.expand(torch.broadcast_shapes(shape, value.shape))
@@ -147,7 +149,7 @@ class AffineDistribution(Pool):
         if base_dist.event_shape or isinstance(base_dist, dist.MaskedDistribution):
             raise ValueError(f"base_dist: expected numbers, event shape () and no mask, got {base_dist}")
         like = reference_tensor([base_dist])
-        loc, scale = (torch.as_tensor(value).to(like) for value in (loc, scale))
+        loc, scale = (torch.as_tensor(value, dtype=like.dtype, device=like.device) for value in (loc, scale))
         shape = broadcast_shapes(base_dist.batch_shape, loc.shape, scale.shape)
         self.base_dist = corrected(expanded(base_dist, shape))
         self.loc, self.scale = loc.expand(shape), scale.expand(shape)

@@ -220,6 +220,7 @@ class ProbMixClassifier(ClassifierMixin, ProbMixEstimator):
 
 
 def _likelihood(name: str, kind: str, num_classes: int) -> Likelihood:
-    if kind == "several":
-        return DistributionLikelihood(dist.Bernoulli, num_classes)
-    return OrdinalLikelihood(num_classes) if name == "ordinal" else CategoricalLikelihood(num_classes)
+    with torch.device("cpu"):  # whichever the default is
+        if kind == "several":
+            return DistributionLikelihood(dist.Bernoulli, num_classes)
+        return OrdinalLikelihood(num_classes) if name == "ordinal" else CategoricalLikelihood(num_classes)

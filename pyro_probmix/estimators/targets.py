@@ -125,7 +125,10 @@ class Target:
 
     def likelihood(self, own: Any = None) -> Likelihood:
         """A new likelihood of scaled targets, or a copy of one's own."""
-        return copy.deepcopy(own) if self.name is None else LIKELIHOODS[self.name].make(self)
+        if self.name is None:
+            return copy.deepcopy(own)
+        with torch.device("cpu"):  # whichever the default is
+            return LIKELIHOODS[self.name].make(self)
 
     def scaled(self, y: Array) -> Array:
         """Targets as networks are trained on them."""

@@ -15,6 +15,7 @@ from pyro.infer import SVI, Trace_ELBO
 from torch import Tensor
 
 import pyro_probmix as pm
+from pyro_probmix.estimators import LIKELIHOODS as NAMED
 from tests.cases import CASES, NAMES
 from tests.models.cases import EMBEDDING, FEATURES, LIKELIHOODS, METHODS, make_batch, make_data, make_model
 
@@ -83,14 +84,20 @@ def test_training_is_where_the_data_are(method: str) -> None:
 
 
 @pytest.mark.usefixtures("elsewhere")
-@pytest.mark.parametrize("estimator", [pm.ProbMixRegressor, pm.ProbMixClassifier])
-def test_an_estimator_is_on_its_own_device(estimator: Any) -> None:
+@pytest.mark.parametrize("likelihood", [*NAMED, "categorical", "ordinal"])
+def test_an_estimator_is_on_its_own_device_saved_or_not(likelihood: str, tmp_path: Any) -> None:
     rng = np.random.RandomState(0)
     x, y = rng.normal(size=(24, 2)), rng.normal(size=24)
-    y = y if estimator is pm.ProbMixRegressor else (y > 0).astype(int)
-    model = estimator(hidden_features=(4, 3), epochs=2, num_samples=3, device="cpu", random_state=0).fit(x, y)
+    if likelihood in NAMED and not NAMED[likelihood].takes(y).all():
+        y = np.floor(3 / (1 + np.exp(-y))) if not NAMED[likelihood].is_density else 1 / (1 + np.exp(-y))
+    kind = pm.ProbMixRegressor if likelihood in NAMED else pm.ProbMixClassifier
+    y = y if likelihood in NAMED else (y > 0).astype(int)
+    options: dict[str, Any] = {"hidden_features": (4, 3), "epochs": 2, "num_samples": 3, "random_state": 0}
+    model = kind(likelihood=likelihood, device="cpu", **options).fit(x, y)
     assert np.isfinite(model.predict(x)).all()
     assert np.isfinite(model.log_likelihood(x, y))
+    pm.save(model, tmp_path / "model")
+    np.testing.assert_array_equal(pm.load(tmp_path / "model").predict(x), model.predict(x))
 
 
 @pytest.mark.usefixtures("elsewhere")
