@@ -178,6 +178,7 @@ def test_an_embedding_is_drawn_from_its_numerical_pool() -> None:
 
 @pytest.mark.slow
 def test_a_compiler_makes_one_graph_of_the_risk() -> None:
+    torch._dynamo.reset()  # what has been compiled before, of other shapes, makes sizes symbols
     model, batch = make_model("NegativeBinomial"), batch_of("NegativeBinomial")
     coefficient = torch.linspace(0, 1, SIZE, dtype=torch.float64)
     with pyro.validation_enabled(False):

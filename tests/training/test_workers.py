@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import re
@@ -168,9 +169,13 @@ def test_a_script_needs_no_guard_and_an_interrupt_ends_its_workers(tmp_path: Pat
     )
     assert script.stdout is not None
     assert script.stdout.readline() == "4\n"
-    time.sleep(1)
-    script.send_signal(signal.SIGINT)
-    _, errors = script.communicate(timeout=60)
+    for _ in range(3):  # one that comes in a callback is lost, to Python
+        time.sleep(1)
+        script.send_signal(signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            _, errors = script.communicate(timeout=30)
+            break
+    assert script.returncode is not None
     assert "KeyboardInterrupt" in errors
     end = time.monotonic() + 20
     while running(script.pid) and time.monotonic() < end:
