@@ -133,6 +133,9 @@ class ProbMixEstimator(BaseEstimator):
         Returns:
             As many arrays, of all rows.
 
+        Raises:
+            sklearn.exceptions.NotFittedError: if it has not been fitted.
+
         Example:
             >>> X = np.linspace(0.0, 1.0, 60).reshape(30, 2)
             >>> model = pm.ProbMixRegressor("erm", epochs=2, random_state=0).fit(X, X[:, 0])

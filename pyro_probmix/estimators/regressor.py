@@ -21,7 +21,7 @@ from pyro_probmix.estimators.members import Members
 from pyro_probmix.estimators.prepared import as_weights
 from pyro_probmix.estimators.saved import check_keys
 from pyro_probmix.estimators.targets import Target, as_tensor, candidates
-from pyro_probmix.models import METHODS
+from pyro_probmix.models import METHODS, ProbMix
 from pyro_probmix.nn import Likelihood
 
 __all__ = ["ProbMixRegressor"]
@@ -209,7 +209,7 @@ class ProbMixRegressor(RegressorMixin, ProbMixEstimator):
         auto = isinstance(self.likelihood, str) and self.likelihood == "auto"
         chosen = self.likelihood
         if chosen is None:
-            chosen = "normal" if METHODS[self.method].fuses == METHODS["probmix"].fuses else "mixture"
+            chosen = "normal" if issubclass(METHODS[self.method].model, ProbMix) else "mixture"
         names = candidates(y) if auto else [chosen]
         floored = auto or self.likelihood is None
         targets = [Target.of(name, y, weight, floored, self.num_components, rows) for name in names]

@@ -131,7 +131,7 @@ def fit(
     refuse_priors(model, "fit")
     check_choice("non_finite", non_finite, ("raise", "skip"))
     epochs = check_integer("epochs", epochs)
-    learning_rate = check_rate(learning_rate)
+    learning_rate = check_rate(learning_rate, epochs)
     if callable(learning_rate) and (optimizer is not None or scheduler is not None):
         raise ValueError("learning_rate: expected a number beside an optimizer or a scheduler, got a function")
     settings = Settings.among(locals())

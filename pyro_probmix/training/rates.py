@@ -66,9 +66,10 @@ class OneCycle:
         return first + (last - first) * (1 - math.cos(math.pi * share)) / 2
 
 
-def check_rate(learning_rate: Any) -> Rate:
-    """The step size, refused where it is neither a positive number nor a function whose first value is one."""
-    if callable(learning_rate):
-        check_number("learning_rate", learning_rate(0))
-        return learning_rate
-    return check_number("learning_rate", learning_rate)
+def check_rate(learning_rate: Any, epochs: int) -> Rate:
+    """The step size, refused where it is neither a positive number nor a function that gives one for each epoch."""
+    if not callable(learning_rate):
+        return check_number("learning_rate", learning_rate)
+    for epoch in range(epochs):
+        check_number(f"learning_rate({epoch})", learning_rate(epoch))
+    return learning_rate

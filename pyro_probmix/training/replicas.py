@@ -287,7 +287,7 @@ def _make(
 ) -> Replica:
     """Replica r of a seed, its arguments checked."""
     epochs = check_integer("epochs", epochs)
-    learning_rate = check_rate(learning_rate)
+    learning_rate = check_rate(learning_rate, epochs)
     x, _ = check_pair("data", data)
     model_seed, fit_seed = np.random.SeedSequence(seed, spawn_key=(r,)).generate_state(2).tolist()
     with seeded(model_seed, x.device):

@@ -26,9 +26,6 @@ from pyro_probmix.training.validation import validation_noise
 
 __all__ = ["SingleStep"]
 
-_NUMBERS_IN_CACHE = 2**17
-"""Coordinates of embedding samples that are validated at a time on a CPU."""
-
 
 class SingleStep:
     """A :class:`~pyro_probmix.training.loop.Step` of one model.
@@ -136,14 +133,8 @@ class SingleStep:
         model, noise = self.model.eval(), self._noise
         if noise is None:
             return -weighted_mean(model.predictive(x, num_samples=VALIDATION_SAMPLES).log_prob(y), share)
-        known, size = noise.shape[1], noise.shape[1]
-        if self.device.type == "cpu":
-            size = min(size, max(1, _NUMBERS_IN_CACHE // noise[:, 0].numel()))
-        found = []
-        for start in range(0, len(x), size):
-            rows = torch.arange(start, min(start + size, len(x)), device=x.device)
-            p = model.predictive(x[rows], VALIDATION_SAMPLES, noise=noise.index_select(1, rows % known))
-            found.append(p.log_prob(y[rows]))
+        pieces = zip(x.split(noise.shape[1]), y.split(noise.shape[1]), strict=True)
+        found = [model.predictive(a, VALIDATION_SAMPLES, noise=noise[:, : len(a)]).log_prob(b) for a, b in pieces]
         return -weighted_mean(torch.cat(found), share)
 
     def schedule(self, loss: Tensor | None) -> None:

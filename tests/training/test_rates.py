@@ -103,7 +103,9 @@ def test_a_rate_beside_a_scheduler_is_refused(data: Any) -> None:
 
 
 def test_a_rate_that_is_no_step_size_is_refused(data: Any) -> None:
-    with pytest.raises(ValueError, match=r"learning_rate: expected a number in \(0, inf\), got -1"):
-        pm.fit(make_model(), data, learning_rate=lambda epoch: -1, progress=False)
-    with pytest.raises(ValueError, match=r"replica 0: learning_rate: expected a number in \(0, inf\), got -1"):
-        pm.fit_replicas(make_model, [data], learning_rate=lambda epoch: -1, progress=False)
+    """In any epoch: Adam on stacked parameters would divide by a size of zero in the last."""
+    falling: Any = {"learning_rate": lambda epoch: 1 - epoch / 4, "epochs": 5, "progress": False}
+    with pytest.raises(ValueError, match=r"learning_rate\(4\): expected a number in \(0, inf\), got 0.0"):
+        pm.fit(make_model(), data, **falling)
+    with pytest.raises(ValueError, match=r"replica 0: learning_rate\(4\): expected a number in \(0, inf\), got 0.0"):
+        pm.fit_replicas(make_model, [data], **falling)
